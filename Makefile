@@ -1,0 +1,49 @@
+# Two commands for a fresh machine: `make repro` and `make test`. Everything else is in `make help`.
+
+PYTHON ?= python3
+PORT   ?= 5000
+MODEL  ?= models:/flowers@champion
+
+VENV := .venv
+DONE := $(VENV)/installed
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export DVC_NO_ANALYTICS := true
+export MLFLOW_DISABLE_TELEMETRY := true
+export GRADIO_ANALYTICS_ENABLED := False
+export MLFLOW_TRACKING_URI ?= sqlite:///mlflow.db
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
+
+.PHONY: help install repro test check ui serve clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(DONE) ## .venv with the exact versions of constraints.txt (the others call it where it is missing)
+
+$(DONE): constraints.txt pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed; say which: make PYTHON=python3.11"'
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[train,dev]'
+	touch $@
+
+repro: $(DONE) ## run what has changed of every pipeline in params.yaml (dvc repro)
+	dvc repro
+
+test: $(DONE) ## every test
+	python -m pytest
+
+check: $(DONE) ## ruff and mypy
+	ruff check .
+	ruff format --check .
+	mypy
+
+ui: $(DONE) ## the MLflow UI, on http://127.0.0.1:5000 (PORT=…)
+	mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI) --host 127.0.0.1 --port $(PORT)
+
+serve: $(DONE) ## the champion as an endpoint, on http://127.0.0.1:5000/invocations (MODEL=…, PORT=…)
+	mlflow models serve -m $(MODEL) --env-manager local --host 127.0.0.1 --port $(PORT)
+
+clean: ## remove what the pipelines made: data, models, runs (not .venv, not reports in git)
+	rm -rf data models mlruns mlflow.db .dvc/cache .dvc/tmp

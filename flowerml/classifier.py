@@ -1,0 +1,181 @@
+"""A classifier: encoder, network and class names in one saved folder, and the only thing that predicts.
+
+The folder holds classifier.json, weights.safetensors (to train further) and network.onnx (to predict). Loading
+runs no code and downloads nothing; predicting needs ONNX Runtime, NumPy and what the encoder reads with.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowerml import files, onnx
+from flowerml.errors import InputError, ModelError
+from flowerml.parallel import batches, ordered_map
+from flowerml.tasks import TASKS, Encoder, Task
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FORMAT = 1
+WARN_BYTES = 10**9
+BATCH_SIZE = 32
+
+Probabilities = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One class that an input may belong to."""
+
+    label: str
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable classes of an input, best first."""
+
+    top: tuple[Candidate, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """{"top": [{"label", "name", "probability"}, …]}"""
+        return {"top": [asdict(candidate) for candidate in self.top]}
+
+
+class Classifier:
+    """Predicts the classes of raw inputs. May be used from many threads at once."""
+
+    def __init__(self, folder: Path, description: dict[str, Any], *, threads: int = 0) -> None:
+        self.folder = folder
+        self.description = description
+        self.kind: str = description["task"]
+        self.classes: tuple[str, ...] = tuple(description["classes"])
+        self.names: dict[str, str] = description["names"]
+        self.task: Task = TASKS[self.kind]
+        self.encoder: Encoder = self.task.Encoder.from_state(description["encoder"])
+        self._session = onnx.session(folder / "network.onnx", threads=threads)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, threads: int = 0) -> Self:
+        """The classifier saved in a folder; `threads` 0 takes all cores. Raises ModelError for anything else."""
+        folder = Path(folder)
+        try:
+            description = files.read_json(folder / "classifier.json")
+        except (OSError, ValueError):
+            raise ModelError(f"{folder}: not a saved classifier; expected a folder with classifier.json") from None
+        if description.get("format") != FORMAT:
+            raise ModelError(f"{folder}: saved in format {description.get('format')}; this version reads {FORMAT}")
+        return cls(folder, description, threads=threads)
+
+    @classmethod
+    def save(
+        cls,
+        folder: Path,
+        *,
+        kind: str,
+        encoder: Encoder,
+        network: "nn.Module",
+        classes: tuple[str, ...],
+        names: Mapping[str, str],
+        parameters: Mapping[str, Any],
+        trained: Mapping[str, Any],
+    ) -> Self:
+        """Write a classifier, atomically, and load it.
+
+        `parameters` and `trained` are plain data that travel along. Raises ModelError where the saved graph does not
+        compute what the network in torch does.
+        """
+        from safetensors.torch import save_model
+
+        graph = encoder.graph(network).eval().cpu()
+        description = {
+            **{"format": FORMAT, "task": kind, "classes": list(classes)},
+            **{"names": {label: names.get(label, label) for label in classes}, "encoder": encoder.state()},
+            **{"parameters": dict(parameters), "trained": dict(trained)},
+        }
+        with files.replacing(folder) as temporary:
+            temporary.mkdir()
+            save_model(graph, str(temporary / "weights.safetensors"))
+            one, three = encoder.random_inputs(1, seed=0), encoder.random_inputs(3, seed=1)
+            onnx.export(graph, temporary / "network.onnx", trace=one, check=three, output="logits")
+            files.write_json(temporary / "classifier.json", description)
+        _warn_of_size(folder)
+        return cls.load(folder)
+
+    def predict(self, inputs: Iterable[Any], *, top_k: int = 5) -> list[Prediction]:
+        """The `top_k` most probable classes of each input (all, where there are fewer); raises InputError.
+
+        An input is what the task reads: of pictures a path, bytes or a Pillow image.
+        """
+        found = list(self.predict_each(inputs, top_k=top_k))
+        for one in found:
+            if isinstance(one, InputError):
+                raise one
+        return [one for one in found if isinstance(one, Prediction)]
+
+    def predict_each(
+        self, inputs: Iterable[Any], *, top_k: int = 5, batch_size: int = BATCH_SIZE
+    ) -> Iterator[Prediction | InputError]:
+        """As `predict`, one at a time, with an InputError in the place of what cannot be read.
+
+        Memory does not grow with the number of inputs. Raises InputError `bad_top_k` for a top_k below 1.
+        """
+        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
+            raise InputError("bad_top_k", f"top_k must be a whole number from 1 to {len(self.classes)}, not {top_k!r}")
+        for row in self.probabilities_each(inputs, batch_size=batch_size):
+            yield row if isinstance(row, InputError) else self._prediction(row, top_k)
+
+    def probabilities(self, inputs: Iterable[Any], *, batch_size: int = BATCH_SIZE) -> Probabilities:
+        """The probability of each class, [N, C] in the order of `classes`; raises InputError."""
+        rows = []
+        for row in self.probabilities_each(inputs, batch_size=batch_size):
+            if isinstance(row, InputError):
+                raise row
+            rows.append(row)
+        return np.stack(rows) if rows else np.zeros((0, len(self.classes)))
+
+    def probabilities_each(self, inputs: Iterable[Any], *, batch_size: int) -> Iterator[Probabilities | InputError]:
+        """For each input, in order, its probabilities [C], or why it cannot be read."""
+        for group in batches(ordered_map(self._prepare, inputs, ahead=2 * batch_size), batch_size):
+            readable = [one for one in group if not isinstance(one, InputError)]
+            rows = iter(self._run(readable))
+            yield from (one if isinstance(one, InputError) else next(rows) for one in group)
+
+    def _prepare(self, raw: Any) -> Any:
+        try:
+            return self.encoder.prepare(raw)
+        except InputError as error:
+            return error
+
+    def _run(self, prepared: list[Any]) -> Probabilities:
+        if not prepared:
+            return np.zeros((0, len(self.classes)))
+        logits = self._session.run(None, self.encoder.collate(prepared))[0].astype(np.float64)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    def _prediction(self, probabilities: Probabilities, top_k: int) -> Prediction:
+        order = np.argsort(-probabilities, kind="stable")[:top_k]
+        labels = [self.classes[index] for index in order]
+        return Prediction(
+            tuple(
+                Candidate(label, self.names[label], float(probabilities[index]))
+                for label, index in zip(labels, order, strict=True)
+            )
+        )
+
+
+def _warn_of_size(folder: Path) -> None:
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    if size > WARN_BYTES:
+        print(
+            f"warning: {folder} takes {size / 1e9:.1f} GB; every registered version will. A smaller backbone or "
+            "smaller hidden_units makes it smaller.",
+            file=sys.stderr,
+        )

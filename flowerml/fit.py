@@ -1,0 +1,197 @@
+"""The training loop: it yields after every epoch and knows nothing of files, MLflow, pruning or progress bars."""
+
+import copy
+import math
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from flowerml.errors import DivergedError
+
+Inputs = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one pass over the training split gave; losses are cross-entropies in nats, means over examples."""
+
+    number: int
+    train_loss: float
+    train_accuracy: float
+    valid_loss: float
+    valid_accuracy: float
+    learning_rate: float
+    seconds: float
+
+
+class Batches(Protocol):
+    """Encoded examples in batches of (inputs of the network, targets [B])."""
+
+    train_counts: Tensor
+    """How many training examples each class has, [C]."""
+
+    def train(self, *, batch_size: int) -> Iterator[tuple[Inputs, Tensor]]:
+        """One epoch's training batches, in an order drawn from torch's generator."""
+
+    def valid(self, *, batch_size: int) -> Iterator[tuple[Inputs, Tensor]]:
+        """The validation examples, in their order."""
+
+
+def device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def fit(
+    network: nn.Module,
+    data: Batches,
+    *,
+    learning_rate: float,
+    batch_size: int,
+    epochs: int,
+    optimizer: str,
+    weight_decay: float,
+    schedule: str,
+    label_smoothing: float,
+    patience: int | None,
+    class_weights: str | None,
+) -> Generator[Epoch, None, None]:
+    """Train `network` in place, an epoch for each step of the iteration.
+
+    However the iteration ends, the network then has the weights of the best epoch so far: highest validation
+    accuracy, of equals the lowest validation loss. It stops by itself after `patience` epochs without a better one.
+    Raises DivergedError when a loss is not a finite number.
+    """
+    network.to(device())
+    weights = _balanced(data.train_counts).to(device()) if class_weights == "balanced" else None
+    loss = nn.CrossEntropyLoss(weight=weights, label_smoothing=label_smoothing)
+    steps = math.ceil(int(data.train_counts.sum()) / batch_size) * epochs
+    optimiser = _optimiser(network, optimizer, learning_rate, weight_decay)
+    scheduler = _scheduler(optimiser, schedule, learning_rate, steps)
+    best = _Best(network)
+    try:
+        for number in range(1, epochs + 1):
+            started = time.perf_counter()
+            rate = optimiser.param_groups[0]["lr"]
+            train = _train(network, data.train(batch_size=batch_size), loss, optimiser, scheduler)
+            valid = evaluate(network, data.valid(batch_size=batch_size))
+            _refuse_divergence(number, train[0], valid[0], learning_rate)
+            epoch = Epoch(number, *train, *valid, rate, time.perf_counter() - started)
+            best.see(epoch)
+            yield epoch
+            if patience is not None and number - best.epoch >= patience:
+                return
+    finally:
+        best.restore()
+
+
+def evaluate(network: nn.Module, batches: Iterator[tuple[Inputs, Tensor]]) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy of `network` over the batches."""
+    network.eval()
+    total = _Mean()
+    with torch.inference_mode():
+        for inputs, targets in _moved(batches):
+            logits = network(*inputs)
+            total.add(nn.functional.cross_entropy(logits, targets), logits, targets)
+    return total.result()
+
+
+def _train(
+    network: nn.Module,
+    batches: Iterator[tuple[Inputs, Tensor]],
+    loss: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    scheduler: LRScheduler,
+) -> tuple[float, float]:
+    network.train()
+    total = _Mean()
+    for inputs, targets in _moved(batches):
+        logits = network(*inputs)
+        value = loss(logits, targets)
+        optimiser.zero_grad(set_to_none=True)
+        value.backward()
+        optimiser.step()
+        scheduler.step()
+        total.add(value.detach(), logits.detach(), targets)
+    return total.result()
+
+
+class _Mean:
+    """Running means of loss and accuracy, summed on the device: a number read back per batch would wait for it."""
+
+    def __init__(self) -> None:
+        self.loss = torch.zeros((), dtype=torch.float64, device=device())
+        self.hits = torch.zeros((), dtype=torch.int64, device=device())
+        self.count = 0
+
+    def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
+        self.loss += loss.double() * len(targets)
+        self.hits += (logits.argmax(1) == targets).sum()
+        self.count += len(targets)
+
+    def result(self) -> tuple[float, float]:
+        return self.loss.item() / self.count, self.hits.item() / self.count
+
+
+class _Best:
+    """The weights of the best epoch so far."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self.key = (-1.0, 0.0)
+        self.epoch = 0
+        self.state: dict[str, Tensor] | None = None
+
+    def see(self, epoch: Epoch) -> None:
+        key = (epoch.valid_accuracy, -epoch.valid_loss)
+        if key > self.key:
+            self.key, self.epoch = key, epoch.number
+            self.state = copy.deepcopy(self.network.state_dict())
+
+    def restore(self) -> None:
+        if self.state is not None:
+            self.network.load_state_dict(self.state)
+        self.network.eval()
+
+
+def _moved(batches: Iterator[tuple[Inputs, Tensor]]) -> Iterator[tuple[Inputs, Tensor]]:
+    target = device()
+    for inputs, targets in batches:
+        yield (
+            tuple(tensor.to(target, non_blocking=True) for tensor in inputs),
+            targets.to(target, non_blocking=True),
+        )
+
+
+def _balanced(counts: Tensor) -> Tensor:
+    """A weight for each class inverse to its frequency; their mean over examples is 1."""
+    return counts.sum() / (len(counts) * counts.clamp(min=1))
+
+
+def _optimiser(network: nn.Module, name: str, rate: float, decay: float) -> torch.optim.Optimizer:
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if name == "sgd":
+        return torch.optim.SGD(trained, lr=rate, momentum=0.9, nesterov=True, weight_decay=decay)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
+    return kind(trained, lr=rate, weight_decay=decay)
+
+
+def _scheduler(optimiser: torch.optim.Optimizer, name: str, rate: float, steps: int) -> LRScheduler:
+    if name == "one_cycle":
+        return torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=rate, total_steps=steps)
+    if name == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=steps)
+    return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
+
+
+def _refuse_divergence(number: int, train_loss: float, valid_loss: float, rate: float) -> None:
+    if not (math.isfinite(train_loss) and math.isfinite(valid_loss)):
+        raise DivergedError(
+            f"the loss is not a number any more in epoch {number} "
+            f"(train {train_loss}, valid {valid_loss}); lower learning_rate ({rate:g})"
+        )

@@ -1,0 +1,112 @@
+"""The image task: pictures in folders, a frozen backbone, and a feed-forward head.
+
+The names offered here are those of `flowerml.tasks.Task`. Nothing heavy is imported before it is used: `download`
+and `extract` start in a blink, and a served model has no torch.
+"""
+
+import base64
+import binascii
+from collections.abc import Collection, Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowerml.errors import InputError
+from flowerml.image.encoder import Encoder
+from flowerml.image.encoder.pictures import decode
+from flowerml.layout import Listing, list_files, read_files
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from flowerml.encoded import Encoded
+    from flowerml.fit import Epoch
+    from flowerml.image.networks import FeatureBatches
+    from flowerml.image.sections import Data, Train
+    from flowerml.tasks import SectionTypes
+
+__all__ = [
+    "INPUT",
+    "RAW",
+    "Encoder",
+    "contents",
+    "from_json",
+    "listing",
+    "read",
+    "section_types",
+    "start",
+    "to_json",
+    "training_data",
+    "write_sample",
+]
+
+INPUT = "image"
+RAW = bytes
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+
+
+def section_types() -> "SectionTypes":
+    """The types of the sections of params.yaml."""
+    from flowerml.image import sections
+    from flowerml.tasks import SectionTypes
+
+    return SectionTypes(data=sections.Data, encode=sections.Encode, train=sections.Train)
+
+
+def write_sample(archive: Path, section: "Data") -> None:
+    """Draw the embedded data set."""
+    from flowerml.image import sample
+
+    sample.write(archive, per_class=section.sample_per_class, seed=section.seed)
+
+
+def listing(source: Path, section: "Data") -> Listing:
+    """Which pictures a source holds."""
+    return list_files(source, suffixes=SUFFIXES)
+
+
+def contents(source: Path, section: "Data", wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    """The bytes of the wanted pictures."""
+    return read_files(source, wanted=wanted)
+
+
+def read(raw: bytes) -> bytes:
+    """The picture's bytes as they are, once they are known to be readable whole; raises InputError."""
+    decode(raw)
+    return raw
+
+
+def from_json(value: Any) -> bytes:
+    """What an endpoint was sent, base64 or a data URI, as the bytes of a picture; raises InputError."""
+    if not isinstance(value, str):
+        raise InputError("not_base64", f"expected a picture in base64, found {type(value).__name__}")
+    text = value.partition(",")[2] if value.startswith("data:") else value
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise InputError("not_base64", "expected a picture in base64; this text is not valid base64") from None
+
+
+def to_json(raw: bytes) -> str:
+    """The bytes of a picture as an endpoint takes them."""
+    return base64.b64encode(raw).decode()
+
+
+def training_data(encoded: "Encoded", classes: tuple[str, ...]) -> "FeatureBatches":
+    """The encodings made ready for any number of trials."""
+    from flowerml.image.networks import FeatureBatches
+
+    return FeatureBatches(encoded, classes)
+
+
+def start(data: "FeatureBatches", section: "Train") -> "tuple[nn.Module, Generator[Epoch, None, None]]":
+    """A new head, and the iteration that trains it."""
+    import torch
+
+    from flowerml.fit import fit
+    from flowerml.image.networks import FeedForward
+
+    torch.manual_seed(section.seed)
+    network = FeedForward(
+        data.width, len(data.train_counts), hidden_units=section.hidden_units, dropout=section.dropout
+    )
+    return network, fit(network, data, **section.gradient())

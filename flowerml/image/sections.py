@@ -1,0 +1,38 @@
+"""The sections of params.yaml that a pipeline of pictures has."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from flowerml import params
+from flowerml.params import Count, Fraction, Section
+
+
+class Data(params.Data):
+    """Pictures need nothing beyond what every pipeline's data has."""
+
+
+class Augment(Section):
+    """The notebook's random transforms, applied to every view of a training picture but the first."""
+
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    smallest_crop: Annotated[float, Field(gt=0, le=1)]
+    flip: bool
+
+
+class Encode(Section):
+    """The frozen backbone, and how many times it sees each training picture."""
+
+    backbone: str
+    weights: str
+    views: Count
+    augment: Augment
+    batch_size: Count
+    seed: int
+
+
+class Train(params.Train):
+    """The feed-forward head."""
+
+    hidden_units: list[Count]
+    dropout: Fraction

@@ -1,0 +1,93 @@
+"""Dealing labelled examples into train, valid and test."""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TypeVar
+
+from flowerml.errors import DataError
+from flowerml.layout import Row
+
+SPLITS = ("train", "valid", "test")
+
+K = TypeVar("K")
+
+
+def limited(rows: list[Row], *, limit: int | None, seed: int) -> list[Row]:
+    """At most `limit` rows of each class, drawn from a seed.
+
+    Where the source has splits each keeps its share of the limit, and at least one row. The order stays.
+    """
+    if limit is None:
+        return rows
+    kept: set[str] = set()
+    for label, ours in _grouped(rows, lambda row: row.label).items():
+        for split, part in _grouped(ours, lambda row: row.split).items():
+            count = max(1, round(limit * len(part) / max(limit, len(ours))))
+            kept.update(row.id for row in _shuffled(part, f"limit/{seed}/{label}/{split}")[:count])
+    return [row for row in rows if row.id in kept]
+
+
+def deal(rows: list[Row], *, valid: float, test: float, seed: int) -> list[Row]:
+    """Rows with a split each: those a source has are kept, the missing ones are dealt out of train per class.
+
+    `valid` and `test` are the shares of a class's rows that are dealt; each gets at least one row of every class.
+    A class is dealt from its own seed and by its sorted ids, so other classes and the order do not matter.
+    Raises DataError for fewer than two classes or a class too small to be dealt.
+    """
+    labels = sorted({row.label for row in rows})
+    if len(labels) < 2:
+        raise DataError(f"one class only ({', '.join(labels)}); expected at least two folders with examples")
+    found = {row.split for row in rows if row.split is not None}
+    shares = {name: share for name, share in (("valid", valid), ("test", test)) if name not in found}
+    dealt: dict[str, str] = {}
+    for label, ours in _grouped([row for row in rows if row.split in (None, "train")], lambda row: row.label).items():
+        dealt |= _deal_class(label, ours, shares, seed)
+    return [replace(row, split=dealt.get(row.id, row.split)) for row in rows]
+
+
+def check(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
+    """Counts per split and class; raises DataError where a class cannot be learned or a split is empty."""
+    counts = {split: Counter[str]() for split in SPLITS}
+    for row in rows:
+        assert row.split is not None, "rows are dealt before they are checked"
+        counts[row.split][row.label] += 1
+    for split in SPLITS:
+        if not counts[split]:
+            raise DataError(f"no example is left for {split}; give it a share in data.{split} or a folder of its own")
+        strangers = sorted(set(counts[split]) - set(counts["train"]))
+        if strangers:
+            names = ", ".join(strangers[:5])
+            raise DataError(f"{split} holds classes without a training example: {names}; add some or remove them")
+    return {split: dict(sorted(counter.items())) for split, counter in counts.items()}
+
+
+def _deal_class(label: str, rows: list[Row], shares: dict[str, float], seed: int) -> dict[str, str]:
+    if len(rows) < len(shares) + 1:
+        parts = " and ".join(["train", *shares])
+        raise DataError(
+            f"class {label!r} has {len(rows)} example{'s' * (len(rows) != 1)}; at least {len(shares) + 1} are needed "
+            f"to deal {parts}: add some, or remove the class"
+        )
+    order = _shuffled(rows, f"split/{seed}/{label}")
+    dealt: dict[str, str] = {}
+    start = 0
+    for name, share in shares.items():
+        count = min(max(1, round(share * len(rows))), len(rows) - start - 1)
+        dealt |= {row.id: name for row in order[start : start + count]}
+        start += count
+    return dealt | {row.id: "train" for row in order[start:]}
+
+
+def _grouped(rows: Iterable[Row], key: Callable[[Row], K]) -> dict[K, list[Row]]:
+    groups: dict[K, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[key(row)].append(row)
+    return groups
+
+
+def _shuffled(rows: list[Row], seed: str) -> list[Row]:
+    order = sorted(rows, key=lambda row: row.id)
+    random.Random(seed).shuffle(order)
+    return order

@@ -1,0 +1,162 @@
+"""What a task is, the tasks there are, and a pipeline read from params.yaml."""
+
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast
+
+from numpy.typing import NDArray
+
+from flowerml import image
+from flowerml.errors import ParamsError
+from flowerml.layout import Listing
+from flowerml.paths import Paths
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from torch import nn
+
+    from flowerml import params
+    from flowerml.encoded import Encoded
+    from flowerml.examples import Example, Raw
+    from flowerml.fit import Epoch
+
+
+class Encoder(Protocol):
+    """All that turns a raw input into arrays and does not learn by gradient."""
+
+    @classmethod
+    def fit(cls, examples: "Iterable[Example]", section: Any) -> Self:
+        """The encoder that the section describes, fitted to the training examples."""
+
+    @property
+    def columns(self) -> "Mapping[str, pa.DataType]":
+        """The Arrow type of each thing that `encode` gives."""
+
+    def encode(self, examples: "Iterable[Example]", section: Any) -> Iterator[dict[str, Any]]:
+        """The encodings to train on, one for each example, in order; memory is bounded."""
+
+    def prepare(self, raw: Any) -> Any:
+        """One raw input made ready for `collate`; raises InputError. May be called from many threads."""
+
+    def collate(self, prepared: list[Any]) -> dict[str, NDArray[Any]]:
+        """Prepared inputs as one batch of the graph's inputs."""
+
+    def graph(self, network: "nn.Module") -> "nn.Module":
+        """The way from the graph's inputs to logits [B, C], through a trained network."""
+
+    def random_inputs(self, count: int, *, seed: int) -> dict[str, NDArray[Any]]:
+        """Inputs of the graph to trace and check it with; another count may give other lengths."""
+
+    def show(self, prepared: Any) -> Any:
+        """A prepared input in a form that a person can read."""
+
+    def state(self) -> dict[str, Any]:
+        """All that predicting needs, as plain data."""
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """The encoder that `state()` described, for predicting."""
+
+    def save(self, folder: Path) -> None:
+        """Write all that training needs, atomically."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The encoder saved in a folder."""
+
+
+@dataclass(frozen=True)
+class SectionTypes:
+    """The types of a task's own sections in params.yaml."""
+
+    data: "type[params.Data]"
+    encode: "type[params.Section]"
+    train: "type[params.Train]"
+
+
+class Task(Protocol):
+    """The names a task module offers; everything else is shared, and no stage asks which task it has."""
+
+    INPUT: str
+    """The column of a served model, and the key of the graph's input."""
+    RAW: "type[Raw]"
+    """What an example is kept as: bytes or str."""
+    Encoder: type[Encoder]
+
+    def section_types(self) -> SectionTypes:
+        """The types of the sections of params.yaml."""
+
+    def write_sample(self, archive: Path, section: Any) -> None:
+        """Write the embedded data set as an archive."""
+
+    def listing(self, source: Path, section: Any) -> Listing:
+        """Which examples a source holds, before any is read; raises DataError."""
+
+    def contents(self, source: Path, section: Any, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
+        """The wanted examples' ids and contents, in the order of the source."""
+
+    def read(self, raw: bytes) -> "Raw":
+        """Contents as the example table keeps them; raises InputError where they cannot be read."""
+
+    def from_json(self, value: Any) -> "Raw":
+        """What an endpoint was sent as a raw input; raises InputError."""
+
+    def to_json(self, raw: Any) -> Any:
+        """A raw input as an endpoint takes it."""
+
+    def training_data(self, encoded: "Encoded", classes: tuple[str, ...]) -> Any:
+        """The encodings made ready for any number of trials."""
+
+    def start(self, data: Any, section: Any) -> "tuple[nn.Module, Generator[Epoch, None, None]]":
+        """A new network, and the iteration that trains it: see `flowerml.fit.fit` for what it promises."""
+
+
+TASKS: dict[str, Task] = {"image": cast(Task, image)}
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """One entry of `pipelines:` with its sections."""
+
+    name: str
+    kind: str
+    data: Any
+    encode: Any
+    train: Any
+    evaluate: "params.Evaluate"
+    export: "params.Export"
+
+    @property
+    def task(self) -> Task:
+        return TASKS[self.kind]
+
+    @property
+    def paths(self) -> Paths:
+        return Paths(self.name)
+
+    def parameters(self) -> dict[str, Any]:
+        """Every parameter by its dotted name, without the pipeline's: {"train.learning_rate": 0.001, …}."""
+        from flowerml.params import dotted
+
+        sections = ("data", "encode", "train", "evaluate", "export")
+        return dotted({name: getattr(self, name).model_dump() for name in sections})
+
+
+def pipeline(name: str, path: Path | None = None) -> Pipeline:
+    """The pipeline `name` of params.yaml, all of its sections checked; raises ParamsError."""
+    from flowerml import params
+
+    path = path or params.PARAMS_FILE
+    values = params.read(path)
+    kinds = values["pipelines"]
+    if name not in kinds:
+        raise ParamsError(f"{path}: no pipeline {name!r} under pipelines:; there are {', '.join(map(str, kinds))}")
+    kind = kinds[name]
+    if kind not in TASKS:
+        raise ParamsError(f"{path}: pipelines.{name}: expected one of {', '.join(TASKS)}, found {kind!r}")
+    own = TASKS[kind].section_types()
+    shared: dict[str, type[params.Section]] = {"evaluate": params.Evaluate, "export": params.Export}
+    types = {"data": own.data, "encode": own.encode, "train": own.train, **shared}
+    checked: dict[str, Any] = params.sections(types, values.get(name), name=name, path=path)
+    return Pipeline(name, kind, **checked)

@@ -1,0 +1,1 @@
+"""One short module for each DVC stage: read the parameters, call the package, write files."""
