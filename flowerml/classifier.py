@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 WARN_BYTES = 10**9
 BATCH_SIZE = 32
+TOP_K = 5
 
 Probabilities = NDArray[np.float64]
 
@@ -108,7 +109,7 @@ class Classifier:
         _warn_of_size(folder)
         return cls.load(folder)
 
-    def predict(self, inputs: Iterable[Any], *, top_k: int = 5) -> list[Prediction]:
+    def predict(self, inputs: Iterable[Any], *, top_k: int = TOP_K) -> list[Prediction]:
         """The `top_k` most probable classes of each input (all, where there are fewer); raises InputError.
 
         An input is what the task reads: of pictures a path, bytes or a Pillow image.
@@ -120,7 +121,7 @@ class Classifier:
         return [one for one in found if isinstance(one, Prediction)]
 
     def predict_each(
-        self, inputs: Iterable[Any], *, top_k: int = 5, batch_size: int = BATCH_SIZE
+        self, inputs: Iterable[Any], *, top_k: int = TOP_K, batch_size: int = BATCH_SIZE
     ) -> Iterator[Prediction | InputError]:
         """As `predict`, one at a time, with an InputError in the place of what cannot be read.
 

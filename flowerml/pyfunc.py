@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 import yaml
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from flowerml.classifier import Classifier
+from flowerml.classifier import TOP_K, Classifier
 from flowerml.errors import InputError
-
-TOP_K = 5
 
 
 class ClassifierModel(PythonModel):
@@ -23,8 +22,9 @@ class ClassifierModel(PythonModel):
         name = self.classifier.description["trained"]["pipeline"]
         self.model = _registered(Path(context.artifacts["classifier"])) or {"name": name, "version": None}
 
-    # Without type hints: MLflow reads them here, and would take them for a schema of its own.
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
         """One answer for each row. Never raises for an input: MLflow would answer all rows with a stack trace."""
         top_k = (params or {}).get("top_k", TOP_K)
         values = model_input[self.classifier.task.INPUT].tolist()

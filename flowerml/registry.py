@@ -2,21 +2,21 @@
 
 import json
 import logging
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowerml import files, pyfunc, tracking
-from flowerml.classifier import Classifier
+from flowerml import files, tracking
+from flowerml.classifier import TOP_K, Classifier
 from flowerml.gate import Contender, judge
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
+PACKAGE = Path(__file__).parent
 # What the served model imports; the rest of the pipeline, torch above all, stays behind.
 REQUIREMENTS = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow")
 
@@ -47,20 +47,18 @@ def log_model(run: tracking.Run, classifier: Classifier, *, example: Any, name: 
     column = classifier.task.INPUT
     signature = ModelSignature(
         inputs=Schema([ColSpec(DataType.string, column)]),
-        params=ParamSchema([ParamSpec("top_k", DataType.long, pyfunc.TOP_K)]),
+        params=ParamSchema([ParamSpec("top_k", DataType.long, TOP_K)]),
     )
-    with mlflow.start_run(run_id=run.id), warnings.catch_warnings():
-        # MLflow asks for type hints in `predict`, to make a schema of them; ours is given below.
-        warnings.simplefilter("ignore")
+    with mlflow.start_run(run_id=run.id):
         logged = mlflow.pyfunc.log_model(
             name=name,
-            python_model=pyfunc.__file__,
+            python_model=str(PACKAGE / "pyfunc.py"),
             artifacts={"classifier": str(classifier.folder)},
-            code_paths=[str(Path(__file__).parent)],
+            code_paths=[str(PACKAGE)],
             signature=signature,
             input_example=(
                 pd.DataFrame({column: [classifier.task.to_json(example)]}),
-                {"top_k": pyfunc.TOP_K},
+                {"top_k": TOP_K},
             ),
             pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
             registered_model_name=name,
