@@ -60,7 +60,7 @@ def _read(pipeline: Pipeline, rows: list[Row], kept: list[Row], skipped: list[di
             assert row.split is not None
             yield Example(row.id, row.split, row.label, raw)
     try:
-        split.check(kept)
+        split.check(kept, classes={row.label for row in rows})
     except DataError as error:
         unread = f" ({len(skipped)} files were left out, the first: {skipped[0]['id']})" if skipped else ""
         raise DataError(f"{error}{unread}") from None

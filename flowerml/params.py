@@ -106,6 +106,7 @@ class Train(Section):
     """What every network that learns by gradient is trained with."""
 
     seed: int
+    threads: Count | None
     learning_rate: Positive
     batch_size: Count
     epochs: Count
@@ -119,7 +120,8 @@ class Train(Section):
 
     def gradient(self) -> dict[str, Any]:
         """The arguments of `flowerml.fit.fit`."""
-        return {name: getattr(self, name) for name in Train.model_fields if name not in ("search", "seed")}
+        others = ("search", "seed", "threads")
+        return {name: getattr(self, name) for name in Train.model_fields if name not in others}
 
     def replaced(self, point: Mapping[str, Any]) -> Self:
         """This section with the values of a point of the search space in their places."""
@@ -127,7 +129,7 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _space_names_parameters(self) -> Self:
-        known = [name for name in type(self).model_fields if name not in ("search", "seed")]
+        known = [name for name in type(self).model_fields if name not in ("search", "seed", "threads")]
         for name, candidates in self.search.space.items():
             if name not in known:
                 raise ValueError(f"search.space: unknown parameter {name!r}{_nearest(name, known)}")

@@ -24,7 +24,7 @@ EPOCHS_BEFORE_PRUNING = 1 / 3
 class Trial:
     """One point of the search space on its way: told of every epoch, it says whether to go on."""
 
-    def __init__(self, number: int, section: "Train", asked: optuna.Trial) -> None:
+    def __init__(self, number: int, section: "Train", asked: optuna.Trial | None) -> None:
         self.number = number
         self.section = section
         self.epochs: list[Epoch] = []
@@ -43,6 +43,8 @@ class Trial:
         What is compared is the best accuracy so far: the same number that picks the winner.
         """
         self.epochs.append(epoch)
+        if self._asked is None:
+            return False
         assert self.best is not None
         self._asked.report(self.best.valid_accuracy, epoch.number)
         if self.section.search.prune and self._asked.should_prune():
@@ -93,17 +95,27 @@ class Search:
             sampler=optuna.samplers.TPESampler(seed=self.section.seed, n_startup_trials=RANDOM_TRIALS),
             pruner=optuna.pruners.MedianPruner(TRIALS_BEFORE_PRUNING, n_warmup_steps=warmup),
         )
-        self._study.enqueue_trial(self._own_point())
 
     def __iter__(self) -> Iterator[Trial]:
         """The next trial; the one before is closed with whatever it has seen."""
         for number in range(self.count):
-            asked = self._study.ask()
-            point = {name: _suggest(asked, name, one) for name, one in self.section.search.space.items()}
+            asked = self._ask(number)
+            point = {name: _suggest(asked, name, one) for name, one in self.section.search.space.items() if asked}
             trial = Trial(number, self.section.replaced(point), asked)
             self.trials.append(trial)
             yield trial
-            self._close(trial, asked)
+            if asked:
+                self._close(trial, asked)
+
+    def _ask(self, number: int) -> optuna.Trial | None:
+        """The study's next trial; None for the first, where the section's own values are not all in the space."""
+        if number > 0:
+            return self._study.ask()
+        own = self._own_point()
+        if own.keys() != self.section.search.space.keys():
+            return None
+        self._study.enqueue_trial(own)
+        return self._study.ask()
 
     @property
     def count(self) -> int:
@@ -120,7 +132,7 @@ class Search:
         return max(complete, key=lambda trial: _key(trial.best))
 
     def _own_point(self) -> dict[str, Any]:
-        """The section's own values, where they are in the space."""
+        """Those of the section's own values that are in the space."""
         point = {}
         for name, candidates in self.section.search.space.items():
             value = getattr(self.section, name)

@@ -23,10 +23,21 @@ def limited(rows: list[Row], *, limit: int | None, seed: int) -> list[Row]:
         return rows
     kept: set[str] = set()
     for label, ours in _grouped(rows, lambda row: row.label).items():
-        for split, part in _grouped(ours, lambda row: row.split).items():
-            count = max(1, round(limit * len(part) / max(limit, len(ours))))
+        parts = _grouped(ours, lambda row: row.split)
+        for (split, part), count in zip(
+            parts.items(), _shares([len(part) for part in parts.values()], limit), strict=True
+        ):
             kept.update(row.id for row in _shuffled(part, f"limit/{seed}/{label}/{split}")[:count])
     return [row for row in rows if row.id in kept]
+
+
+def _shares(sizes: list[int], limit: int) -> list[int]:
+    """`limit` dealt in proportion to the sizes, at least 1 and at most its size to each."""
+    counts = [1] * len(sizes)
+    while sum(counts) < min(limit, sum(sizes)):
+        wanting = [size * limit / sum(sizes) - count for size, count in zip(sizes, counts, strict=True)]
+        counts[wanting.index(max(wanting))] += 1
+    return counts
 
 
 def deal(rows: list[Row], *, valid: float, test: float, seed: int) -> list[Row]:
@@ -47,8 +58,11 @@ def deal(rows: list[Row], *, valid: float, test: float, seed: int) -> list[Row]:
     return [replace(row, split=dealt.get(row.id, row.split)) for row in rows]
 
 
-def check(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
-    """Counts per split and class; raises DataError where a class cannot be learned or a split is empty."""
+def check(rows: Iterable[Row], *, classes: Iterable[str] = ()) -> dict[str, dict[str, int]]:
+    """Counts per split and class.
+
+    Raises DataError where a split is empty, or a class (of the rows, or named in `classes`) cannot be learned.
+    """
     counts = {split: Counter[str]() for split in SPLITS}
     for row in rows:
         assert row.split is not None, "rows are dealt before they are checked"
@@ -56,10 +70,10 @@ def check(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
     for split in SPLITS:
         if not counts[split]:
             raise DataError(f"no example is left for {split}; give it a share in data.{split} or a folder of its own")
-        strangers = sorted(set(counts[split]) - set(counts["train"]))
-        if strangers:
-            names = ", ".join(strangers[:5])
-            raise DataError(f"{split} holds classes without a training example: {names}; add some or remove them")
+    untaught = sorted({*classes, *counts["valid"], *counts["test"]} - set(counts["train"]))
+    if untaught:
+        shown = ", ".join(untaught[:5]) + (", …" if len(untaught) > 5 else "")
+        raise DataError(f"no readable training example of {shown}; add some, or remove the class from every split")
     return {split: dict(sorted(counter.items())) for split, counter in counts.items()}
 
 
@@ -73,8 +87,9 @@ def _deal_class(label: str, rows: list[Row], shares: dict[str, float], seed: int
     order = _shuffled(rows, f"split/{seed}/{label}")
     dealt: dict[str, str] = {}
     start = 0
-    for name, share in shares.items():
-        count = min(max(1, round(share * len(rows))), len(rows) - start - 1)
+    for later, (name, share) in zip(range(len(shares) - 1, -1, -1), shares.items(), strict=True):
+        # One row at least is left for each split that is still to be dealt, and for train.
+        count = min(max(1, round(share * len(rows))), len(rows) - start - later - 1)
         dealt |= {row.id: name for row in order[start : start + count]}
         start += count
     return dealt | {row.id: "train" for row in order[start:]}

@@ -4,17 +4,22 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Metric
 
     from flowerml.fit import Epoch
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 LONGEST_PARAMETER = 6000
+METRICS_IN_ONE_CALL = 1000
+SECONDS_BETWEEN_SENDING = 2.0
+# What the UI sets when a person chooses the view of runs and curves instead of the one of traces and prompts.
+TRAINING_VIEW = {"mlflow.experimentKind": "custom_model_development"}
 
 
 def configure() -> None:
@@ -36,6 +41,8 @@ class Run:
     client: "MlflowClient"
     id: str
     experiment: str
+    _waiting: "list[Metric]" = field(default_factory=list, repr=False)
+    _sent: list[float] = field(default_factory=lambda: [time.monotonic()], repr=False)
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log parameters by their dotted names."""
@@ -45,11 +52,23 @@ class Run:
         self.client.log_batch(self.id, params=entries)
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Log numbers at a step."""
+        """Log numbers at a step. They are sent at least every SECONDS_BETWEEN_SENDING, and when the run ends.
+
+        A call to the store takes longer than an epoch of a small network.
+        """
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        self.client.log_batch(self.id, metrics=[Metric(name, value, now, step) for name, value in values.items()])
+        self._waiting.extend(Metric(name, value, now, step) for name, value in values.items())
+        if time.monotonic() - self._sent[0] > SECONDS_BETWEEN_SENDING:
+            self.send()
+
+    def send(self) -> None:
+        """Send the metrics that wait."""
+        for start in range(0, len(self._waiting), METRICS_IN_ONE_CALL):
+            self.client.log_batch(self.id, metrics=self._waiting[start : start + METRICS_IN_ONE_CALL])
+        self._waiting.clear()
+        self._sent[0] = time.monotonic()
 
     def epoch(self, epoch: "Epoch") -> None:
         """Log what an epoch gave, at its number."""
@@ -87,22 +106,27 @@ def run(experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[Run]:
 
     client = MlflowClient()
     known = client.get_experiment_by_name(experiment)
-    experiment_id = known.experiment_id if known else client.create_experiment(experiment)
+    experiment_id = known.experiment_id if known else client.create_experiment(experiment, tags=TRAINING_VIEW)
     with _opened(client, experiment_id, name, tags) as opened:
         yield opened
 
 
 @contextmanager
 def _opened(client: "MlflowClient", experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[Run]:
-    created = client.create_run(experiment, run_name=name, tags=dict(tags))
+    from mlflow.tracking.context.registry import resolve_tags
+
+    created = client.create_run(experiment, run_name=name, tags=resolve_tags(dict(tags)))
     opened = Run(client, created.info.run_id, experiment)
     try:
         yield opened
     except KeyboardInterrupt:
+        opened.send()
         client.set_terminated(opened.id, "KILLED")
         raise
     except BaseException as error:
+        opened.send()
         opened.tags({"reason": " ".join(str(error).split())[:500] or type(error).__name__})
         client.set_terminated(opened.id, "FAILED")
         raise
+    opened.send()
     client.set_terminated(opened.id, "FINISHED")

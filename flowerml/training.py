@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import torch
 from tqdm import tqdm
 
 from flowerml import files, lineage, tracking
@@ -34,6 +35,8 @@ def train(pipeline: Pipeline, encoded: Encoded, *, classes: tuple[str, ...], dat
     Every trial is an MLflow run under one parent, which ends with the winner's parameters and score. A trial whose
     loss is no number ends FAILED with the reason; the search goes on. Raises FlowermlError if no trial ends well.
     """
+    if pipeline.train.threads is not None:
+        torch.set_num_threads(pipeline.train.threads)
     search = Search(pipeline.train)
     data = pipeline.task.training_data(encoded, classes)
     tags = {"pipeline": pipeline.name, "data_digest": data_digest, **lineage.git()}
@@ -64,13 +67,14 @@ def write_tables(search: Search, folder: Path) -> None:
     """trials.csv (a row a trial), curves.csv (the best trial's epochs) and search.json (its score) for DVC."""
     best = search.best
     curves = [
-        {"epoch": epoch.number, "curve": curve, "value": round(getattr(epoch, curve), 6)}
-        for curve in ("train_loss", "valid_loss", "train_accuracy", "valid_accuracy")
+        {"epoch": epoch.number, "split": split, "measure": measure, "value": getattr(epoch, f"{split}_{measure}")}
+        for split in ("train", "valid")
+        for measure in ("loss", "accuracy")
         for epoch in best.epochs
     ]
     folder.mkdir(parents=True, exist_ok=True)
     pd.DataFrame([trial.row() for trial in search.trials]).to_csv(folder / "trials.csv", index=False)
-    pd.DataFrame(curves).to_csv(folder / "curves.csv", index=False)
+    pd.DataFrame(curves).round(6).to_csv(folder / "curves.csv", index=False)
     files.write_json(folder / "search.json", best.score())
 
 

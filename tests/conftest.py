@@ -1,0 +1,64 @@
+import os
+
+# Before anything else is imported: libraries read these on import. One thread, as the tests' tensors are so small
+# that on a busy machine two would mostly wait for each other.
+os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DVC_NO_ANALYTICS="true", GRADIO_ANALYTICS_ENABLED="False")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import io
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.project import REPOSITORY, Project, set_params
+
+
+@pytest.fixture(scope="session")
+def reproduced(tmp_path_factory) -> Project:
+    """A small copy of this project after its first `dvc repro`."""
+    project = Project(tmp_path_factory.mktemp("project"))
+    project.run("dvc", "repro")
+    return project
+
+
+@pytest.fixture
+def changed(tmp_path) -> Callable[[str, Any], Path]:
+    """Writes the project's params.yaml with the value at one dotted name set to another, and gives its path."""
+
+    def write(name: str, value: Any) -> Path:
+        path = tmp_path / "params.yaml"
+        shutil.copy(REPOSITORY / "params.yaml", path)
+        set_params(path, {name: value})
+        return path
+
+    return write
+
+
+@pytest.fixture
+def pack(tmp_path) -> Callable[..., Path]:
+    """Writes files (name -> content) as a `folder`, or as a `tar`, `tar.gz`, `tar.xz` or `zip`, in their order."""
+
+    def write(files: dict[str, bytes], kind: str = "tar") -> Path:
+        path = tmp_path / f"source.{kind}"
+        if kind == "folder":
+            for name, content in files.items():
+                (path / name).parent.mkdir(parents=True, exist_ok=True)
+                (path / name).write_bytes(content)
+        elif kind == "zip":
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name, content in files.items():
+                    archive.writestr(name, content)
+        else:
+            with tarfile.open(path, f"w:{kind.partition('.')[2]}") as archive:
+                for name, content in files.items():
+                    entry = tarfile.TarInfo(name)
+                    entry.size = len(content)
+                    archive.addfile(entry, io.BytesIO(content))
+        return path
+
+    return write

@@ -1,0 +1,166 @@
+"""The whole pipeline, run by DVC in a small copy of the project."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from mlflow import MlflowClient
+
+from flowerml import Classifier
+from flowerml.errors import InputError
+from flowerml.evaluation import evaluate
+from flowerml.examples import Examples
+from tests.project import Project
+
+
+@pytest.fixture(scope="module")
+def client(reproduced):
+    return MlflowClient(f"sqlite:///{reproduced.folder}/mlflow.db")
+
+
+@pytest.fixture(scope="module")
+def runs(client):
+    experiment = client.get_experiment_by_name("flowers")
+    return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+
+
+@pytest.fixture(scope="module")
+def classifier(reproduced):
+    return Classifier.load(reproduced.folder / "models/flowers/classifier")
+
+
+@pytest.fixture(scope="module")
+def test_examples(reproduced):
+    return list(Examples(reproduced.folder / "data/flowers/examples.parquet").of("test"))
+
+
+def status(project: Project) -> str:
+    return project.run("dvc", "status").stdout
+
+
+def test_a_second_repro_runs_nothing(reproduced):
+    assert "Running stage" not in reproduced.run("dvc", "repro").stdout
+
+
+def test_a_training_parameter_makes_only_what_follows_stale(reproduced):
+    before = (reproduced.folder / "params.yaml").read_text()
+    reproduced.set({"flowers.train.learning_rate": 0.01})
+    stale = status(reproduced)
+    (reproduced.folder / "params.yaml").write_text(before)
+    assert "train@flowers" in stale
+    assert not any(stage in stale for stage in ("download@flowers", "extract@flowers", "encode@flowers"))
+
+
+def test_every_stage_names_the_modules_it_is_made_of(reproduced):
+    module = reproduced.folder / "flowerml/image/networks.py"
+    before = module.read_text()
+    module.write_text(before + "\n# changed\n")
+    stale = status(reproduced)
+    module.write_text(before)
+    assert "train@flowers" in stale
+    assert "encode@flowers" not in stale
+
+
+def test_what_is_reported_is_what_the_classifier_answers(reproduced, classifier, test_examples):
+    reported = json.loads((reproduced.folder / "reports/flowers/metrics.json").read_text())
+    assert evaluate(classifier, test_examples, batch_size=7).metrics(top_k=5) == pytest.approx(reported, abs=1e-6)
+    assert reported["accuracy"] > 0.3  # ten species
+
+
+def test_the_classes_are_dealt_into_all_splits(reproduced):
+    table = pq.read_table(reproduced.folder / "data/flowers/examples.parquet", columns=["split", "label"])
+    counts = table.to_pandas().value_counts().unstack()
+    assert counts.loc["train"].tolist() == [10] * 10
+    assert counts.loc["valid"].tolist() == counts.loc["test"].tolist() == [2] * 10
+
+
+def test_a_path_bytes_and_a_picture_get_the_same_answer(classifier, test_examples, tmp_path):
+    from PIL import Image
+
+    path = tmp_path / "flower.jpg"
+    path.write_bytes(test_examples[0].raw)
+    answers = classifier.predict([path, str(path), path.read_bytes(), Image.open(path)], top_k=3)
+    assert len(answers[0].top) == 3
+    assert all(answer == answers[0] for answer in answers)
+
+
+def test_an_unreadable_input_leaves_the_others_their_answers(classifier, test_examples):
+    raws = [test_examples[0].raw, b"no picture", test_examples[1].raw]
+    first, broken, last = classifier.predict_each(raws)
+    assert isinstance(broken, InputError)
+    assert [first, last] == classifier.predict([raws[0], raws[2]])
+
+
+def test_top_k_stops_at_the_number_of_classes_and_starts_at_one(classifier, test_examples):
+    (answer,) = classifier.predict([test_examples[0].raw], top_k=99)
+    assert len(answer.top) == 10
+    assert sum(candidate.probability for candidate in answer.top) == pytest.approx(1)
+    with pytest.raises(InputError, match="from 1 to 10"):
+        classifier.predict([test_examples[0].raw], top_k=0)
+
+
+def test_every_trial_is_a_run_under_the_search(runs):
+    parent = runs["search"]
+    trials = [run for name, run in runs.items() if name.startswith("trial")]
+    assert len(trials) == 3
+    for run in trials:
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.info.status == "FINISHED"
+        assert {"train.learning_rate", "data.source", "encode.backbone"} <= set(run.data.params)
+        assert {"data_digest", "git_commit"} <= set(run.data.tags)
+
+
+def test_the_parent_carries_the_best_trial(runs):
+    parent = runs["search"]
+    best = runs[f"trial {parent.data.tags['best_trial']}"]
+    assert parent.data.tags["best_run_id"] == best.info.run_id
+    assert parent.data.params == best.data.params
+    scores = [run.data.metrics["best_valid_accuracy"] for name, run in runs.items() if name.startswith("trial")]
+    assert parent.data.metrics["best_valid_accuracy"] == max(scores)
+
+
+def test_each_epoch_is_logged(client, runs):
+    history = client.get_metric_history(runs["trial 0"].info.run_id, "valid_accuracy")
+    assert [metric.step for metric in history] == [1, 2, 3, 4]
+    assert max(metric.value for metric in history) == runs["trial 0"].data.metrics["best_valid_accuracy"]
+
+
+def test_the_first_version_is_the_champion(client, runs):
+    version = client.get_model_version_by_alias("flowers", "champion")
+    assert int(version.version) == 1
+    assert version.tags["reason"] == "the first champion"
+    assert float(version.tags["accuracy"]) == runs["export"].data.metrics["accuracy"]
+
+
+def test_an_experiment_with_another_parameter_is_judged_against_the_champion(reproduced, client):
+    reproduced.run("dvc", "exp", "run", "--temp", "-S", "flowers.train.search.trials=1")
+    shown = reproduced.run("dvc", "exp", "show", "--csv").stdout
+    assert "flowers.train.search.trials" in shown
+    assert len(client.search_model_versions("name='flowers'")) == 2
+
+
+def test_dvc_shows_metrics_and_plots(reproduced):
+    shown = json.loads(reproduced.run("dvc", "metrics", "show", "--json").stdout)
+    assert "reports/flowers/metrics.json" in shown[""]["data"]
+    page = Path(reproduced.run("dvc", "plots", "show").stdout.strip().removeprefix("file://")).read_text()
+    assert all(f'"{shown}"' in page for shown in ("predicted", "measure", "best_valid_accuracy", "f1"))
+
+
+def test_no_pickle_is_written(reproduced):
+    files = {path for folder in ("models", "mlruns", "data") for path in (reproduced.folder / folder).rglob("*")}
+    assert any(path.name == "network.onnx" for path in files)
+    assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".pt", ".pth")]
+
+
+def test_the_tables_have_a_row_for_each_class_and_trial(reproduced):
+    reports = reproduced.folder / "reports/flowers"
+    per_class = pd.read_csv(reports / "per_class.csv")
+    assert per_class["support"].sum() == len(pd.read_csv(reports / "predictions.csv")) == 20
+    assert len(pd.read_csv(reports / "trials.csv")) == 3
+
+
+def test_mlflow_run_reproduces_the_project(reproduced):
+    done = reproduced.run("mlflow", "run", ".", "--env-manager", "local")
+    assert "Data and pipelines are up to date" in done.stdout + done.stderr
