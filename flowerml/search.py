@@ -100,7 +100,7 @@ class Search:
         """The next trial; the one before is closed with whatever it has seen."""
         for number in range(self.count):
             asked = self._ask(number)
-            point = {name: _suggest(asked, name, one) for name, one in self.section.search.space.items() if asked}
+            point = self._suggest(asked) if asked else {}
             trial = Trial(number, self.section.replaced(point), asked)
             self.trials.append(trial)
             yield trial
@@ -138,10 +138,18 @@ class Search:
             value = getattr(self.section, name)
             if isinstance(candidates, list):
                 if value in candidates:
-                    point[name] = json.dumps(value)
+                    # As it is written among the choices: 0 and 0.0 are the same number, but not the same JSON.
+                    point[name] = json.dumps(candidates[candidates.index(value)])
             elif value is not None and candidates.low <= value <= candidates.high:
                 point[name] = value
         return point
+
+    def _suggest(self, asked: optuna.Trial) -> dict[str, Any]:
+        fields = type(self.section).model_fields
+        return {
+            name: _suggest(asked, name, candidates, whole=fields[name].annotation in (int, int | None))
+            for name, candidates in self.section.search.space.items()
+        }
 
     def _close(self, trial: Trial, asked: optuna.Trial) -> None:
         if trial.state == "failed" or trial.best is None:
@@ -152,11 +160,11 @@ class Search:
             self._study.tell(asked, trial.best.valid_accuracy)
 
 
-def _suggest(asked: optuna.Trial, name: str, candidates: "Candidates") -> Any:
+def _suggest(asked: optuna.Trial, name: str, candidates: "Candidates", *, whole: bool) -> Any:
     if isinstance(candidates, list):
         # As JSON, since Optuna's categories may not be lists.
         return json.loads(asked.suggest_categorical(name, [json.dumps(choice) for choice in candidates]))
-    if isinstance(candidates.low, int) and isinstance(candidates.high, int):
+    if whole:
         return asked.suggest_int(name, candidates.low, candidates.high, log=candidates.log)
     return asked.suggest_float(name, candidates.low, candidates.high, log=candidates.log)
 
