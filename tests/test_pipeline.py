@@ -54,7 +54,7 @@ def test_a_training_parameter_makes_only_what_follows_stale(reproduced):
 
 
 def test_every_stage_names_the_modules_it_is_made_of(reproduced):
-    module = reproduced.folder / "flowerml/image/networks.py"
+    module = reproduced.folder / "flowerml/image/networks/__init__.py"
     before = module.read_text()
     module.write_text(before + "\n# changed\n")
     stale = status(reproduced)

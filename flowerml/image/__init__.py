@@ -6,14 +6,13 @@ and `extract` start in a blink, and a served model has no torch.
 
 import base64
 import binascii
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowerml.errors import InputError
 from flowerml.image.encoder import Encoder
-from flowerml.image.encoder.pictures import decode
-from flowerml.layout import Listing, list_files, read_files
+from flowerml.image.reading import contents, listing, read
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,7 +40,6 @@ __all__ = [
 
 INPUT = "image"
 RAW = bytes
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 
 def section_types() -> "SectionTypes":
@@ -57,22 +55,6 @@ def write_sample(archive: Path, section: "Data") -> None:
     from flowerml.image import sample
 
     sample.write(archive, per_class=section.sample_per_class, seed=section.seed)
-
-
-def listing(source: Path, section: "Data") -> Listing:
-    """Which pictures a source holds."""
-    return list_files(source, suffixes=SUFFIXES)
-
-
-def contents(source: Path, section: "Data", wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """The bytes of the wanted pictures."""
-    return read_files(source, wanted=wanted)
-
-
-def read(raw: bytes) -> bytes:
-    """The picture's bytes as they are, once they are known to be readable whole; raises InputError."""
-    decode(raw)
-    return raw
 
 
 def from_json(value: Any) -> bytes:
@@ -100,13 +82,6 @@ def training_data(encoded: "Encoded", classes: tuple[str, ...]) -> "FeatureBatch
 
 def start(data: "FeatureBatches", section: "Train") -> "tuple[nn.Module, Generator[Epoch, None, None]]":
     """A new head, and the iteration that trains it."""
-    import torch
+    from flowerml.image import networks
 
-    from flowerml.fit import fit
-    from flowerml.image.networks import FeedForward
-
-    torch.manual_seed(section.seed)
-    network = FeedForward(
-        data.width, len(data.train_counts), hidden_units=section.hidden_units, dropout=section.dropout
-    )
-    return network, fit(network, data, **section.gradient())
+    return networks.start(data, section)

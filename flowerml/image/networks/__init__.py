@@ -1,13 +1,17 @@
 """The feed-forward head of the image task, trained on the features of a frozen backbone."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from flowerml.encoded import Encoded
-from flowerml.fit import Inputs
+from flowerml.fit import Epoch, Inputs, fit
+
+if TYPE_CHECKING:
+    from flowerml.image.sections import Train
 
 
 class FeedForward(nn.Sequential):
@@ -54,3 +58,11 @@ def _features(encoded: Encoded, split: str) -> tuple[Tensor, Tensor]:
     values = np.asarray(column.flatten().flatten()).reshape(-1, width)
     offsets = np.concatenate([[0], np.cumsum(column.value_lengths())])
     return torch.tensor(values), torch.tensor(offsets)
+
+
+def start(data: FeatureBatches, section: "Train") -> tuple[nn.Module, Generator[Epoch, None, None]]:
+    """A new head from the section's seed, and the iteration that trains it."""
+    torch.manual_seed(section.seed)
+    classes = len(data.train_counts)
+    network = FeedForward(data.width, classes, hidden_units=section.hidden_units, dropout=section.dropout)
+    return network, fit(network, data, **section.gradient())

@@ -1,0 +1,29 @@
+"""Which pictures a source holds, and whether they can be read."""
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowerml.image.encoder.pictures import decode
+from flowerml.layout import Listing, list_files, read_files
+
+if TYPE_CHECKING:
+    from flowerml.image.sections import Data
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+
+
+def listing(source: Path, section: "Data") -> Listing:
+    """The pictures of a folder or archive with one folder per class; raises DataError."""
+    return list_files(source, suffixes=SUFFIXES)
+
+
+def contents(source: Path, section: "Data", wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    """The bytes of the wanted pictures, in the order of the source."""
+    return read_files(source, wanted=wanted)
+
+
+def read(raw: bytes) -> bytes:
+    """The picture's bytes as they are, once they are known to be readable whole; raises InputError."""
+    decode(raw)
+    return raw

@@ -1,0 +1,136 @@
+import random
+from collections import Counter
+
+import pytest
+
+from flowerml.errors import DataError
+from flowerml.layout import Row
+from flowerml.split import check, deal, limited
+
+
+def rows(split: str | None = None, **classes: int) -> list[Row]:
+    """So many rows of each class."""
+    return [Row(f"{split}/{label}/{i}", label, split) for label, count in classes.items() for i in range(count)]
+
+
+def counted(dealt: list[Row]) -> dict[tuple[str, str | None], int]:
+    return dict(Counter((row.label, row.split) for row in dealt))
+
+
+def test_each_class_is_dealt_in_the_given_shares():
+    assert counted(deal(rows(lily=20, rose=40), valid=0.1, test=0.2, seed=0)) == {
+        ("lily", "train"): 14,
+        ("lily", "valid"): 2,
+        ("lily", "test"): 4,
+        ("rose", "train"): 28,
+        ("rose", "valid"): 4,
+        ("rose", "test"): 8,
+    }
+
+
+def test_a_seed_deals_always_the_same_and_another_one_otherwise():
+    first, again, other = (deal(rows(lily=20, rose=20), valid=0.2, test=0.2, seed=seed) for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_the_order_of_the_source_does_not_matter():
+    shuffled = rows(lily=20, rose=20)
+    random.Random(0).shuffle(shuffled)
+    assert set(deal(shuffled, valid=0.2, test=0.2, seed=0)) == set(
+        deal(rows(lily=20, rose=20), valid=0.2, test=0.2, seed=0)
+    )
+
+
+def test_other_classes_do_not_matter():
+    few = deal(rows(lily=20, rose=20), valid=0.2, test=0.2, seed=0)
+    many = deal(rows(aster=9, lily=20, rose=20, tulip=30), valid=0.2, test=0.2, seed=0)
+    assert set(few) < set(many)
+
+
+def test_dealing_changes_neither_order_nor_labels():
+    dealt = deal(rows(lily=9, rose=9), valid=0.2, test=0.2, seed=0)
+    assert [(row.id, row.label) for row in dealt] == [(row.id, row.label) for row in rows(lily=9, rose=9)]
+
+
+def test_splits_of_the_source_are_kept_and_the_missing_one_is_dealt_out_of_train():
+    source = rows("train", lily=10, rose=10) + rows("test", lily=3, rose=2)
+    dealt = deal(source, valid=0.2, test=0.5, seed=0)
+    assert dealt[20:] == source[20:]
+    assert counted(dealt[:20]) == {(a, b): n for a in ("lily", "rose") for b, n in (("train", 8), ("valid", 2))}
+
+
+def test_nothing_is_dealt_where_the_source_has_every_split():
+    source = rows("train", lily=1, rose=1) + rows("valid", lily=1, rose=1) + rows("test", rose=1)
+    assert deal(source, valid=0.3, test=0.3, seed=0) == source
+
+
+@pytest.mark.parametrize(("valid", "test"), [(0.01, 0.01), (0.15, 0.15), (0.7, 0.2), (0.2, 0.7)])
+def test_every_split_gets_a_row_of_each_class_however_small(valid, test):
+    for size in (3, 4, 5):
+        dealt = deal(rows(lily=size, rose=size), valid=valid, test=test, seed=0)
+        assert len(counted(dealt)) == 6, f"{size} rows"
+
+
+def test_one_class_is_refused():
+    with pytest.raises(DataError, match=r"one class only \(rose\); expected at least two folders"):
+        deal(rows(rose=20), valid=0.2, test=0.2, seed=0)
+
+
+@pytest.mark.parametrize(("size", "found"), [(1, "1 example;"), (2, "2 examples;")])
+def test_a_class_too_small_to_be_dealt_is_refused(size, found):
+    with pytest.raises(
+        DataError, match=f"class 'lily' has {found} at least 3 are needed to deal train and valid and test"
+    ):
+        deal(rows(lily=size, rose=20), valid=0.2, test=0.2, seed=0)
+
+
+def test_a_limit_draws_the_same_rows_for_a_seed_and_keeps_their_order():
+    first, again, other = (limited(rows(lily=20, rose=3), limit=5, seed=seed) for seed in (0, 0, 1))
+    assert first == again != other
+    assert counted(first) == {("lily", None): 5, ("rose", None): 3}
+    assert [row.id for row in first] == [row.id for row in rows(lily=20, rose=3) if row in first]
+
+
+def test_a_limit_keeps_the_shares_of_the_splits():
+    source = rows("train", rose=60) + rows("valid", rose=30) + rows("test", rose=10)
+    assert counted(limited(source, limit=10, seed=0)) == {
+        ("rose", "train"): 6,
+        ("rose", "valid"): 3,
+        ("rose", "test"): 1,
+    }
+    assert counted(limited(source, limit=3, seed=0)).keys() == {("rose", "train"), ("rose", "valid"), ("rose", "test")}
+
+
+@pytest.mark.parametrize("sizes", [(5, 5, 0), (40, 5, 5), (9, 9, 9), (100, 1, 1)])
+def test_no_class_has_more_rows_than_the_limit(sizes):
+    splits = zip(("train", "valid", "test"), sizes, strict=True)
+    source = [row for split, size in splits for row in rows(split, rose=size)]
+    kept = {limit: len(limited(source, limit=limit, seed=0)) for limit in range(3, 12)}
+    assert all(count <= limit for limit, count in kept.items()), kept
+
+
+def test_without_a_limit_every_row_stays():
+    assert limited(rows(lily=20), limit=None, seed=0) == rows(lily=20)
+
+
+def test_rows_are_counted_by_split_and_class():
+    source = rows("train", rose=3, lily=2) + rows("valid", lily=1) + rows("test", rose=2)
+    assert check(source) == {"train": {"lily": 2, "rose": 3}, "valid": {"lily": 1}, "test": {"rose": 2}}
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_a_class_that_cannot_be_learned_is_refused(split):
+    source = [row for name in ("train", "valid", "test") for row in rows(name, lily=2)]
+    with pytest.raises(DataError, match="no readable training example of rose, tulip; add some"):
+        check(source + rows(split, tulip=1, rose=1))
+
+
+def test_a_class_of_which_nothing_is_left_is_refused():
+    source = [row for name in ("train", "valid", "test") for row in rows(name, lily=2)]
+    with pytest.raises(DataError, match="no readable training example of rose; add some"):
+        check(source, classes=("lily", "rose"))
+
+
+def test_an_empty_split_is_refused():
+    with pytest.raises(DataError, match=r"no example is left for test; give it a share in data\.test or a folder"):
+        check(rows("train", lily=2) + rows("valid", lily=1))
