@@ -13,7 +13,11 @@ from pathlib import Path, PurePosixPath
 from flowerml.errors import DataError
 
 MAX_MEMBER_BYTES = 256 * 2**20
-DAMAGED = (tarfile.ReadError, zipfile.BadZipFile, zlib.error, LZMAError, EOFError, OSError)
+# What the readers raise: NotImplementedError for a zip's rarer compressions, UnicodeDecodeError for a damaged name.
+DAMAGED = (
+    *(tarfile.ReadError, zipfile.BadZipFile, zlib.error, LZMAError, EOFError, OSError),
+    *(NotImplementedError, UnicodeDecodeError),
+)
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,11 @@ def members(path: Path) -> Iterator[Member]:
         yield from _folder(path)
         return
     try:
-        if zipfile.is_zipfile(path):
-            yield from _zip(path)
-        elif tarfile.is_tarfile(path):
+        # A zip is known by its end: a tar with a zip inside would pass for one.
+        if tarfile.is_tarfile(path):
             yield from _tar(path)
+        elif zipfile.is_zipfile(path):
+            yield from _zip(path)
         else:
             raise DataError(f"{_shown(path)}: neither a folder nor a tar or zip archive; expected one of these")
     except DAMAGED as error:
@@ -58,7 +63,8 @@ def members(path: Path) -> Iterator[Member]:
 def _folder(root: Path) -> Iterator[Member]:
     for folder, inner, names in os.walk(root):
         inner.sort()
-        for name in sorted(names):
+        links = [name for name in inner if Path(folder, name).is_symlink()]
+        for name in sorted([*names, *links]):
             path = Path(folder, name)
             problem = None if path.is_file() else "not a regular file"
             yield Member(path.relative_to(root).as_posix(), path.read_bytes, root, problem)
@@ -93,7 +99,8 @@ def _unsafe(name: str, size: int) -> str | None:
 
 
 def _normal(name: str) -> str:
-    return PurePosixPath(name).as_posix()
+    # Zips made by older Windows tools separate folders by backslashes.
+    return PurePosixPath(name.replace("\\", "/")).as_posix()
 
 
 def _read_entry(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:

@@ -19,8 +19,8 @@ def replacing(target: Path) -> Iterator[Path]:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        if target.is_dir() and not target.is_symlink():
-            shutil.rmtree(target)
+        if temporary.is_dir() or (target.is_dir() and not target.is_symlink()):
+            remove(target)  # the system replaces only a file by a file
         temporary.replace(target)
     finally:
         remove(temporary)

@@ -73,7 +73,7 @@ def fit(
     steps = math.ceil(int(data.train_counts.sum()) / batch_size) * epochs
     optimiser = _optimiser(network, optimizer, learning_rate, weight_decay)
     scheduler = _scheduler(optimiser, schedule, learning_rate, steps)
-    best = _Best(network)
+    best = Best(network)
     try:
         for number in range(1, epochs + 1):
             started = time.perf_counter()
@@ -138,8 +138,8 @@ class _Mean:
         return self.loss.item() / self.count, self.hits.item() / self.count
 
 
-class _Best:
-    """The weights of the best epoch so far."""
+class Best:
+    """Keeps a network's weights of the best epoch so far: highest validation accuracy, of equals the lowest loss."""
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network

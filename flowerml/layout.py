@@ -39,7 +39,7 @@ def list_files(path: Path, *, suffixes: Collection[str]) -> Listing:
     listing = Listing()
     names = list(_candidates(path, suffixes, listing))
     depth = _common_depth(names)
-    has_splits = any(_part(name, depth) == "train" and len(name.parts) > depth + 2 for name in names)
+    has_splits = any(_part(name, depth).lower() == "train" and len(name.parts) > depth + 2 for name in names)
     for name in names:
         _place(name, depth, has_splits, listing)
     if not listing.rows:
@@ -61,7 +61,7 @@ def _candidates(path: Path, suffixes: Collection[str], listing: Listing) -> Iter
     seen = set()
     for member in members(path):
         name = PurePosixPath(member.name)
-        if any(part.startswith(".") or part == "__MACOSX" for part in name.parts):
+        if any(part == "__MACOSX" or (part.startswith(".") and part != "..") for part in name.parts):
             continue
         if member.problem:
             listing.skip(member.name, member.problem)
@@ -88,7 +88,7 @@ def _part(name: PurePosixPath, depth: int) -> str:
 
 def _place(name: PurePosixPath, depth: int, has_splits: bool, listing: Listing) -> None:
     parts = name.parts[depth:]
-    split = SPLITS.get(parts[0]) if has_splits else None
+    split = SPLITS.get(parts[0].lower()) if has_splits else None
     if has_splits and split is None:
         listing.skip(str(name), f"beside train, but {parts[0]!r} is not one of {', '.join(SPLITS)}")
     elif len(parts) < (3 if has_splits else 2):

@@ -69,7 +69,9 @@ def check(rows: Iterable[Row], *, classes: Iterable[str] = ()) -> dict[str, dict
         counts[row.split][row.label] += 1
     for split in SPLITS:
         if not counts[split]:
-            raise DataError(f"no example is left for {split}; give it a share in data.{split} or a folder of its own")
+            raise DataError(
+                f"no example is left for {split}; give it a share of train (data.valid, data.test) or a folder"
+            )
     untaught = sorted({*classes, *counts["valid"], *counts["test"]} - set(counts["train"]))
     if untaught:
         shown = ", ".join(untaught[:5]) + (", …" if len(untaught) > 5 else "")

@@ -153,7 +153,7 @@ def pipeline(name: str, path: Path | None = None) -> Pipeline:
     if name not in kinds:
         raise ParamsError(f"{path}: no pipeline {name!r} under pipelines:; there are {', '.join(map(str, kinds))}")
     kind = kinds[name]
-    if kind not in TASKS:
+    if not isinstance(kind, str) or kind not in TASKS:
         raise ParamsError(f"{path}: pipelines.{name}: expected one of {', '.join(TASKS)}, found {kind!r}")
     own = TASKS[kind].section_types()
     shared: dict[str, type[params.Section]] = {"evaluate": params.Evaluate, "export": params.Export}

@@ -93,7 +93,7 @@ def test_what_is_no_picture_is_listed_and_left_out(extract, pictures):
 def test_a_class_of_unreadable_pictures_leaves_no_table(extract, pictures, tmp_path):
     for path in (pictures / "tulip").iterdir():
         path.write_text("nothing to see")
-    with pytest.raises(FlowermlError, match="no readable training example of tulip.*6 files were left out"):
+    with pytest.raises(FlowermlError, match=r"no readable training example of tulip.*6 files were left out"):
         extract(pictures)
     assert left(tmp_path) == ["archive", "category_names.json", "flowers"]
 

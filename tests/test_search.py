@@ -130,7 +130,7 @@ def run(search: Search, accuracies: list[float], epochs: int) -> list[tuple[str,
 
 
 def test_a_trial_below_the_median_of_three_others_is_given_up_after_a_third_of_its_epochs(search):
-    one = search({"dropout": [0.1, 0.2]}, trials=5, prune=True, epochs=9)
+    one = search({"dropout": [0.1, 0.2]}, trials=5, prune=True, epochs=9, dropout=0.1)
     ended = run(one, [0.5, 0.6, 0.7, 0.2, 0.8], 9)
     assert ended == [("complete", 9)] * 3 + [("pruned", 3)] + [("complete", 9)]
     assert one.trials[3].reason == "below the median of the other trials after epoch 3"

@@ -14,7 +14,8 @@ def augmented(
     """A random view of an RGB picture, size x size pixels.
 
     Rotated by up to `rotation` degrees either way, then a part of at least `smallest_crop` of its area with sides
-    of 3:4 to 4:3, then mirrored half of the time; the laws of torchvision's RandomRotation and RandomResizedCrop.
+    of 3:4 to 4:3, then mirrored half of the time; drawn as torchvision's RandomRotation and RandomResizedCrop do,
+    but for the middle square where ten tries find no part that fits.
     """
     turned = picture.rotate(rng.uniform(-rotation, rotation), Image.Resampling.BILINEAR) if rotation else picture
     box = _random_box(turned.size, smallest_crop, rng)

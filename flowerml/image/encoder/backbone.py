@@ -105,15 +105,16 @@ def _torchvision(name: str, weights: str) -> tuple[Frozen, Transform]:
         close = difflib.get_close_matches(name, names(), n=3, cutoff=0.4) or names()[:5]
         raise ModelError(f"encode.backbone: no network {name!r}; the nearest names are {', '.join(close)}")
     published = models.get_model_weights(name)
-    if weights == "none":
-        network = models.get_model(name, weights=None)
-    elif weights == "imagenet" or weights in published.__members__:
+    if weights == "imagenet" or weights in published.__members__:
         chosen = _published(published, weights)
         return Frozen(without_head(_download(name, chosen))), _transform(chosen)
-    else:
-        network = models.get_model(name, weights=None)
+    transform = _transform(_published(published, "imagenet"))
+    # Vision transformers are built for one size of picture, and not always for the one of their published weights.
+    size = {"image_size": transform.crop} if name.startswith("vit_") else {}
+    network = models.get_model(name, weights=None, **size)
+    if weights != "none":
         _load_file(network, weights)
-    return Frozen(without_head(network)), _transform(_published(published, "imagenet"))
+    return Frozen(without_head(network)), transform
 
 
 def _published(enum: Any, weights: str) -> Any:

@@ -60,11 +60,12 @@ def decode(raw: "bytes | str | Path | Image.Image") -> Image.Image:
     Transparent parts become white, 16-bit grey is scaled to 8. Raises InputError: `unreadable_image` for what
     Pillow cannot read whole, `image_too_large` above MAX_PIXELS, `unknown_input` for another type.
     """
-    if isinstance(raw, Image.Image):
-        return upright_rgb(raw)
-    if not isinstance(raw, bytes | str | Path):
+    if not isinstance(raw, bytes | str | Path | Image.Image):
         raise InputError("unknown_input", f"expected bytes, a path or a Pillow image, found {type(raw).__name__}")
     try:
+        if isinstance(raw, Image.Image):  # perhaps opened, but not yet read
+            _check_size(raw)
+            return upright_rgb(raw)
         with Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw, formats=FORMATS) as picture:
             _check_size(picture)
             return upright_rgb(picture)
@@ -72,6 +73,8 @@ def decode(raw: "bytes | str | Path | Image.Image") -> Image.Image:
         raise InputError("no_such_file", f"{raw!s}: no such file") from None
     except UnidentifiedImageError:
         raise InputError("unreadable_image", f"not a picture of a known kind ({', '.join(FORMATS)})") from None
+    except Image.DecompressionBombError as error:
+        raise InputError("image_too_large", f"at most {MAX_PIXELS:,} pixels are read: {_short(error)}") from None
     except InputError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them into
