@@ -23,7 +23,8 @@ help: ## this list
 install: $(DONE) ## .venv with the exact versions of constraints.txt (the others call it where it is missing)
 
 $(DONE): constraints.txt pyproject.toml
-	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed; say which: make PYTHON=python3.11"'
+	@$(PYTHON) -c 'import sys; sys.exit("error: Python 3.11 or newer is needed, found %d.%d; say which: make PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	@echo 'installing the exact versions of constraints.txt into $(VENV): some minutes, 7 GB'
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[train,dev]'
 	touch $@

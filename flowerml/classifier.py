@@ -60,7 +60,7 @@ class Classifier:
         self.names: dict[str, str] = description["names"]
         self.task: Task = TASKS[self.kind]
         self.encoder: Encoder = self.task.Encoder.from_state(description["encoder"])
-        self._session = onnx.session(folder / "network.onnx", threads=threads)
+        self._run_graph = onnx.runner(folder / "network.onnx", threads=threads)
 
     @classmethod
     def load(cls, folder: str | Path, *, threads: int = 0) -> Self:
@@ -157,7 +157,7 @@ class Classifier:
     def _run(self, prepared: list[Any]) -> Probabilities:
         if not prepared:
             return np.zeros((0, len(self.classes)))
-        logits = self._session.run(None, self.encoder.collate(prepared))[0].astype(np.float64)
+        logits = self._run_graph(self.encoder.collate(prepared)).astype(np.float64)
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)
 

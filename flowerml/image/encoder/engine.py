@@ -36,5 +36,5 @@ def _on_cpu(frozen: nn.Module, crop: int) -> Callable[[Pixels], Pixels]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "frozen.onnx")
         onnx.export(frozen, path, trace=trace, check=check, output="features")
-        session = onnx.session(path)
-    return lambda pictures: session.run(None, {"image": pictures})[0]
+        run = onnx.runner(path)
+    return lambda pictures: run({"image": pictures})
