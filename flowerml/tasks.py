@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
 from numpy.typing import NDArray
 
-from flowerml import image
+from flowerml import image, text
 from flowerml.errors import ParamsError
 from flowerml.layout import Listing
 from flowerml.paths import Paths
@@ -112,7 +112,7 @@ class Task(Protocol):
         """A new network, and the iteration that trains it: see `flowerml.fit.fit` for what it promises."""
 
 
-TASKS: dict[str, Task] = {"image": cast(Task, image)}
+TASKS: dict[str, Task] = {"image": cast(Task, image), "text": cast(Task, text)}
 
 
 @dataclass(frozen=True)

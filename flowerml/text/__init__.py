@@ -1,0 +1,81 @@
+"""The text task: files in folders or rows of a table, the course's cleaning, and networks on words.
+
+The names offered here are those of `flowerml.tasks.Task`. Nothing heavy is imported before it is used: `download`
+and `extract` start in a blink, and a served model has no torch and no nltk.
+"""
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowerml.errors import InputError
+from flowerml.text.encoder import Encoder
+from flowerml.text.reading import contents, listing, read
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from flowerml.encoded import Encoded
+    from flowerml.fit import Epoch
+    from flowerml.tasks import SectionTypes
+    from flowerml.text.networks import Texts
+    from flowerml.text.sections import Data, Train
+
+__all__ = [
+    "INPUT",
+    "RAW",
+    "Encoder",
+    "contents",
+    "from_json",
+    "listing",
+    "read",
+    "section_types",
+    "start",
+    "to_json",
+    "training_data",
+    "write_sample",
+]
+
+INPUT = "text"
+RAW = str
+
+
+def section_types() -> "SectionTypes":
+    """The types of the sections of params.yaml."""
+    from flowerml.tasks import SectionTypes
+    from flowerml.text import sections
+
+    return SectionTypes(data=sections.Data, encode=sections.Encode, train=sections.Train)
+
+
+def write_sample(archive: Path, section: "Data") -> None:
+    """Compose the embedded data set."""
+    from flowerml.text import sample
+
+    sample.write(archive, per_class=section.sample_per_class, seed=section.seed)
+
+
+def from_json(value: Any) -> str:
+    """What an endpoint was sent as a text; raises InputError."""
+    if not isinstance(value, str):
+        raise InputError("not_a_text", f"expected a text, found {type(value).__name__}")
+    return value
+
+
+def to_json(raw: str) -> str:
+    """A text as an endpoint takes it."""
+    return raw
+
+
+def training_data(encoded: "Encoded", classes: tuple[str, ...]) -> "Texts":
+    """The encodings made ready for any number of trials."""
+    from flowerml.text.networks import Texts
+
+    return Texts(encoded, classes)
+
+
+def start(data: "Texts", section: "Train") -> "tuple[nn.Module, Generator[Epoch, None, None]]":
+    """A new network, and the iteration that trains it."""
+    from flowerml.text import networks
+
+    return networks.start(data, section)

@@ -1,0 +1,90 @@
+"""The networks of the text task, and the encoded texts they are trained on."""
+
+from collections.abc import Generator
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from flowerml.encoded import Encoded
+from flowerml.fit import Epoch, device, fit
+from flowerml.text.networks.batches import Sequences, StemBatches
+from flowerml.text.networks.blend import Blend, fit_blend
+from flowerml.text.networks.lstm import Lstm
+from flowerml.text.networks.ngrams import NGrams, fit_ngrams
+
+if TYPE_CHECKING:
+    from flowerml.text.sections import Train
+
+
+class Texts:
+    """The encodings of both splits: stems for the recurrent network, words for n-grams."""
+
+    def __init__(self, encoded: Encoded, classes: tuple[str, ...]) -> None:
+        self.classes = len(classes)
+        self.targets = {split: encoded.targets(split, classes) for split in ("train", "valid")}
+        self.stems = {split: Sequences.of(encoded, split, "stems") for split in ("train", "valid")}
+        self.words = {split: Sequences.of(encoded, split, "words") for split in ("train", "valid")}
+
+    @property
+    def codes(self) -> int:
+        """How many codes stems may have, with those of no word and of infrequent ones."""
+        return max(2, int(self.stems["train"].values.max()) + 1)
+
+
+def start(data: Texts, section: "Train") -> tuple[nn.Module, Generator[Epoch, None, None]]:
+    """The network that the section names, from its seed, and the iteration that trains it."""
+    torch.manual_seed(section.seed)
+    return {"lstm": _start_lstm, "ngrams": _start_ngrams, "blend": _start_blend}[section.network](data, section)
+
+
+def _start_lstm(data: Texts, section: "Train") -> tuple[Lstm, Generator[Epoch, None, None]]:
+    network = Lstm(
+        data.codes,
+        data.classes,
+        embedding_dim=section.embedding_dim,
+        hidden_dim=section.hidden_dim,
+        layers=section.layers,
+        bidirectional=section.bidirectional,
+        pooling=section.pooling,
+        dropout=section.dropout,
+    )
+    batches = StemBatches(data.stems, data.targets, classes=data.classes)
+    return network, fit(network, batches, **section.gradient())
+
+
+def _start_ngrams(data: Texts, section: "Train") -> tuple[NGrams, Generator[Epoch, None, None]]:
+    network = NGrams(data.classes, order=section.order, buckets=section.buckets)
+    training = fit_ngrams(
+        *(network, data.words["train"], data.targets["train"], data.words["valid"], data.targets["valid"]),
+        smoothing=section.smoothing,
+        penalty=section.penalty,
+        minimum_count=section.minimum_count,
+        seed=section.seed,
+    )
+    return network, training
+
+
+def _start_blend(data: Texts, section: "Train") -> tuple[Blend, Generator[Epoch, None, None]]:
+    lstm, lstm_epochs = _start_lstm(data, section)
+    ngrams, ngrams_epochs = _start_ngrams(data, section)
+    network = Blend(lstm, ngrams)
+    targets = torch.from_numpy(data.targets["valid"])
+    return network, fit_blend(
+        network, ngrams_epochs, lstm_epochs, valid_logits=partial(_valid_logits, data), valid_targets=targets
+    )
+
+
+@torch.inference_mode()
+def _valid_logits(data: Texts, network: nn.Module, batch_size: int = 256) -> Tensor:
+    """The logits [N, C] of one part on the validation texts, in their order."""
+    sequences = (data.stems if network.reads == Lstm.reads else data.words)["valid"]
+    network.eval()
+    order = np.argsort(sequences.lengths, kind="stable")
+    logits = torch.empty(len(order), data.classes)
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        logits[rows] = network(*(tensor.to(device()) for tensor in sequences.padded(rows))).cpu()
+    return logits

@@ -1,0 +1,73 @@
+"""The recurrent network of the text task: embedding, LSTM, one linear layer."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Lstm(nn.Module):
+    """Codes of stems [B, T], right-padded, and their numbers [B] -> logits [B, C].
+
+    `pooling` is `last` (the state at the last word, as in the course) or `mean_max` (mean and maximum over the words'
+    states, side by side). What stands behind the last word is never part of an answer: outputs are taken from the
+    words only, and the backward direction reads each text reversed in place, not from the padding on. For one
+    direction that is what packed sequences compute, several times faster on a CPU.
+    """
+
+    reads = ("stems", "stem_lengths")
+
+    def __init__(
+        self,
+        codes: int,
+        classes: int,
+        *,
+        embedding_dim: int,
+        hidden_dim: int,
+        layers: int,
+        bidirectional: bool,
+        pooling: str,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        directions = 2 if bidirectional else 1
+        widths = [embedding_dim] + [hidden_dim * directions] * layers
+        self.pooling = pooling
+        self.embedding = nn.Embedding(codes, embedding_dim, padding_idx=0)
+        self.forwards = nn.ModuleList(nn.LSTM(width, hidden_dim, batch_first=True) for width in widths[:-1])
+        self.backwards = nn.ModuleList(
+            nn.LSTM(width, hidden_dim, batch_first=True) for width in widths[:-1] if bidirectional
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(widths[-1] * (2 if pooling == "mean_max" else 1), classes)
+
+    def forward(self, stems: Tensor, lengths: Tensor) -> Tensor:
+        states = self.dropout(self.embedding(stems))
+        for number, layer in enumerate(self.forwards):
+            outputs = layer(states)[0]
+            if len(self.backwards):
+                turned = reversed_words(states, lengths)
+                outputs = torch.cat([outputs, reversed_words(self.backwards[number](turned)[0], lengths)], dim=2)
+            states = self.dropout(outputs)
+        return self.output(self._pooled(states, lengths))
+
+    def _pooled(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """[B, T, D] -> what the linear layer reads."""
+        if self.pooling == "last":
+            return self._last(states, lengths)
+        inside = (torch.arange(states.shape[1], device=states.device) < lengths[:, None])[:, :, None]
+        mean = (states * inside).sum(dim=1) / lengths[:, None]
+        return torch.cat([mean, states.masked_fill(~inside, float("-inf")).amax(dim=1)], dim=1)
+
+    def _last(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """The state at the last word; of the backward direction at the first, where it has read all."""
+        at_last = states.gather(1, (lengths - 1)[:, None, None].expand(-1, 1, states.shape[2]))[:, 0]
+        if not len(self.backwards):
+            return at_last
+        half = states.shape[2] // 2
+        return torch.cat([at_last[:, :half], states[:, 0, half:]], dim=1)
+
+
+def reversed_words(states: Tensor, lengths: Tensor) -> Tensor:
+    """Each row of [B, T, D] with its first `lengths` steps in reverse order; the steps behind them stay."""
+    steps = torch.arange(states.shape[1], device=states.device)[None, :]
+    source = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
+    return states.gather(1, source[:, :, None].expand(-1, -1, states.shape[2]))

@@ -1,0 +1,46 @@
+"""The sections of params.yaml that a pipeline of texts has."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from flowerml import params
+from flowerml.params import Count, Fraction, Positive, Section
+
+
+class Data(params.Data):
+    """Texts may also come as a table, with columns for text, label and (if there is one) split."""
+
+    text_column: str
+    label_column: str
+    split_column: str | None
+
+
+class Encode(Section):
+    """The course's steps, each by its name; what stems are known; where the sequences end."""
+
+    strip_html: bool
+    lower_case: bool
+    letters_and_digits: bool
+    stop_words: Literal["drop", "keep", "keep_negations"]
+    stem: bool
+    vocab_size: Annotated[int, Field(ge=3)]
+    max_length: Count
+    max_words: Count
+
+
+class Train(params.Train):
+    """Which network, and the numbers of each."""
+
+    network: Literal["lstm", "ngrams", "blend"]
+    embedding_dim: Count
+    hidden_dim: Count
+    layers: Count
+    bidirectional: bool
+    pooling: Literal["last", "mean_max"]
+    dropout: Fraction
+    order: Count
+    buckets: Count
+    smoothing: Positive
+    penalty: Positive
+    minimum_count: Count
