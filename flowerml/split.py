@@ -49,7 +49,7 @@ def deal(rows: list[Row], *, valid: float, test: float, seed: int) -> list[Row]:
     """
     labels = sorted({row.label for row in rows})
     if len(labels) < 2:
-        raise DataError(f"one class only ({', '.join(labels)}); expected at least two folders with examples")
+        raise DataError(f"one class only ({', '.join(labels)}); expected examples of at least two")
     found = {row.split for row in rows if row.split is not None}
     shares = {name: share for name, share in (("valid", valid), ("test", test)) if name not in found}
     dealt: dict[str, str] = {}
@@ -81,7 +81,7 @@ def check(rows: Iterable[Row], *, classes: Iterable[str] = ()) -> dict[str, dict
 
 def _deal_class(label: str, rows: list[Row], shares: dict[str, float], seed: int) -> dict[str, str]:
     if len(rows) < len(shares) + 1:
-        parts = " and ".join(["train", *shares])
+        parts = " and ".join([", ".join(["train", *shares][:-1]), *list(shares)[-1:]])
         raise DataError(
             f"class {label!r} has {len(rows)} example{'s' * (len(rows) != 1)}; at least {len(shares) + 1} are needed "
             f"to deal {parts}: add some, or remove the class"

@@ -16,6 +16,11 @@ SMALL: dict[str, Any] = {
     "flowers.data.sample_per_class": 14,
     "flowers.train.epochs": 4,
     "flowers.train.search.trials": 3,
+    "reviews.data.sample_per_class": 60,
+    "reviews.train.epochs": 2,
+    "reviews.train.hidden_dim": 8,
+    "reviews.train.buckets": 32768,
+    "reviews.train.search.trials": 2,
 }
 
 

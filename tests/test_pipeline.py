@@ -63,6 +63,47 @@ def test_every_stage_names_the_modules_it_is_made_of(reproduced):
     assert "encode@flowers" not in stale
 
 
+@pytest.mark.parametrize(
+    ("changed", "stale_ones"),
+    [("flowerml/text/networks/lstm.py", "train@reviews"), ("flowerml/text/reading.py", "extract@reviews")],
+)
+def test_a_change_of_the_text_task_leaves_flowers_alone(reproduced, changed, stale_ones):
+    module = reproduced.folder / changed
+    before = module.read_text()
+    module.write_text(before + "\n# changed\n")
+    stale = status(reproduced)
+    module.write_text(before)
+    assert stale_ones in stale
+    assert "flowers" not in stale
+
+
+def test_a_change_of_the_reviews_parameters_leaves_flowers_alone(reproduced):
+    before = (reproduced.folder / "params.yaml").read_text()
+    reproduced.set({"reviews.encode.vocab_size": 100, "reviews.data.seed": 1})
+    stale = status(reproduced)
+    (reproduced.folder / "params.yaml").write_text(before)
+    assert "download@reviews" in stale
+    assert "flowers" not in stale
+
+
+def test_reviews_are_scored_by_the_same_stage(reproduced):
+    folder = reproduced.folder
+    reported = json.loads((folder / "reports/reviews/metrics.json").read_text())
+    assert set(reported) == {"accuracy", "loss", "macro_f1", "roc_auc"}
+    examples = list(Examples(folder / "data/reviews/examples.parquet").of("test"))
+    found = evaluate(Classifier.load(folder / "models/reviews/classifier"), examples, batch_size=5)
+    assert found.metrics(top_k=1) == pytest.approx(reported, abs=1e-6)
+    assert reported["accuracy"] > 0.6
+
+
+def test_a_text_with_no_known_word_gets_an_answer_and_an_empty_one_an_error(reproduced):
+    classifier = Classifier.load(reproduced.folder / "models/reviews/classifier")
+    strange, empty, plain = classifier.predict_each(["xyzzy", " ", "It was wonderful."])
+    assert sum(candidate.probability for candidate in strange.top) == pytest.approx(1)
+    assert isinstance(empty, InputError) and empty.code == "empty_text"
+    assert {candidate.name for candidate in plain.top} == {"positive", "negative"}
+
+
 def test_what_is_reported_is_what_the_classifier_answers(reproduced, classifier, test_examples):
     reported = json.loads((reproduced.folder / "reports/flowers/metrics.json").read_text())
     assert evaluate(classifier, test_examples, batch_size=7).metrics(top_k=5) == pytest.approx(reported, abs=1e-6)
@@ -135,7 +176,7 @@ def test_the_first_version_is_the_champion(client, runs):
 
 
 def test_an_experiment_with_another_parameter_is_judged_against_the_champion(reproduced, client):
-    reproduced.run("dvc", "exp", "run", "--temp", "-S", "flowers.train.search.trials=1")
+    reproduced.run("dvc", "exp", "run", "--temp", "export@flowers", "-S", "flowers.train.search.trials=1")
     shown = reproduced.run("dvc", "exp", "show", "--csv").stdout
     assert "flowers.train.search.trials" in shown
     assert len(client.search_model_versions("name='flowers'")) == 2

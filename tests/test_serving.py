@@ -36,33 +36,43 @@ def expected(reproduced, picture):
     return [pytest.approx(candidate, abs=1e-5) for candidate in prediction.to_json()["top"]]
 
 
-@pytest.fixture(scope="module")
-def endpoint(reproduced, tmp_path_factory):
-    """The address of a real `mlflow models serve` of the champion."""
+@contextlib.contextmanager
+def served(project, name, folder):
+    """The address of a real `mlflow models serve` of a champion."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = (tmp_path_factory.mktemp("serve") / "log.txt").open("w+")
     programs = Path(sys.executable).parent
     environment = {
         **os.environ,
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-        "MLFLOW_TRACKING_URI": f"sqlite:///{reproduced.folder}/mlflow.db",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{project.folder}/mlflow.db",
     }
-    command = ["mlflow", "models", "serve", "-m", "models:/flowers@champion", "--env-manager", "local"]
-    server = subprocess.Popen(
-        [programs / command[0], *command[1:], "--port", str(port)],
-        **{"cwd": log.name.rpartition("/")[0], "env": environment, "stdout": log, "stderr": log},
-        start_new_session=True,
-    )
-    try:
-        wait_until_it_answers(f"http://127.0.0.1:{port}/ping", server, log)
-        yield f"http://127.0.0.1:{port}/invocations"
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=20)
-        log.close()
+    command = [programs / "mlflow", "models", "serve", "-m", f"models:/{name}@champion", "--env-manager", "local"]
+    with (folder / "log.txt").open("w+") as log:
+        server = subprocess.Popen(
+            [*command, "--port", str(port)],
+            **{"cwd": folder, "env": environment, "stdout": log, "stderr": log, "start_new_session": True},
+        )
+        try:
+            wait_until_it_answers(f"http://127.0.0.1:{port}/ping", server, log)
+            yield f"http://127.0.0.1:{port}/invocations"
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
+            server.wait(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def endpoint(reproduced, tmp_path_factory):
+    with served(reproduced, "flowers", tmp_path_factory.mktemp("serve")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def text_endpoint(reproduced, tmp_path_factory):
+    with served(reproduced, "reviews", tmp_path_factory.mktemp("serve")) as address:
+        yield address
 
 
 def wait_until_it_answers(url, server, log, seconds=90):
@@ -110,6 +120,32 @@ def test_a_row_that_cannot_be_read_gets_an_error_in_its_place(endpoint, encoded,
 def test_a_top_k_below_one_is_answered_with_the_range(endpoint, encoded):
     (answer,) = ask(endpoint, {"inputs": [encoded], "params": {"top_k": 0}})
     assert answer["error"] == {"code": "bad_top_k", "message": "top_k must be a whole number from 1 to 10, not 0"}
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda text: {"dataframe_split": {"columns": ["text"], "data": [[text]]}},
+        lambda text: {"dataframe_records": [{"text": text}]},
+        lambda text: {"instances": [{"text": text}]},
+        lambda text: {"inputs": [text]},
+    ],
+    ids=["dataframe_split", "dataframe_records", "instances", "inputs"],
+)
+def test_raw_text_is_answered_under_each_key(text_endpoint, reproduced, wrap):
+    classifier = Classifier.load(reproduced.folder / "models/reviews/classifier")
+    (prediction,) = classifier.predict(["Terrific film!"])
+    (answer,) = ask(text_endpoint, wrap("Terrific film!"))
+    assert answer["top"] == [pytest.approx(candidate, abs=1e-5) for candidate in prediction.to_json()["top"]]
+    assert answer["model"] == {"name": "reviews", "version": "1"}
+
+
+def test_a_text_that_cannot_be_read_gets_an_error_in_its_place(text_endpoint):
+    rows = [["A film."], [""], [7], [None], [{"a": 1}], ["word " * 300_000]]
+    answers = ask(text_endpoint, {"dataframe_split": {"columns": ["text"], "data": rows}})
+    assert "top" in answers[0]
+    codes = [answer["error"]["code"] for answer in answers[1:]]
+    assert codes == ["empty_text", "not_a_text", "not_a_text", "not_a_text", "text_too_long"]
 
 
 def test_the_exported_folder_loads_alone_and_without_torch(reproduced, encoded, expected, tmp_path):

@@ -72,14 +72,14 @@ def test_every_split_gets_a_row_of_each_class_however_small(valid, test):
 
 
 def test_one_class_is_refused():
-    with pytest.raises(DataError, match=r"one class only \(rose\); expected at least two folders"):
+    with pytest.raises(DataError, match=r"one class only \(rose\); expected examples of at least two"):
         deal(rows(rose=20), valid=0.2, test=0.2, seed=0)
 
 
 @pytest.mark.parametrize(("size", "found"), [(1, "1 example;"), (2, "2 examples;")])
 def test_a_class_too_small_to_be_dealt_is_refused(size, found):
     with pytest.raises(
-        DataError, match=f"class 'lily' has {found} at least 3 are needed to deal train and valid and test"
+        DataError, match=f"class 'lily' has {found} at least 3 are needed to deal train, valid and test"
     ):
         deal(rows(lily=size, rose=20), valid=0.2, test=0.2, seed=0)
 
