@@ -57,7 +57,7 @@ def fit_blend(
                 network.weights.copy_(mixed(recurrent, counted, valid_targets))
                 blended = network.weights[0] * recurrent + network.weights[1] * counted
                 loss = nn.functional.cross_entropy(blended, valid_targets).item()
-                accuracy = (blended.argmax(1) == valid_targets).float().mean().item()
+                accuracy = (blended.argmax(1) == valid_targets).double().mean().item()
                 epoch = replace(epoch, valid_loss=loss, valid_accuracy=accuracy)
                 best.see(epoch)
                 yield epoch
