@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 PORT   ?= 5000
+SERVE_PORT ?= 5001
 MODEL  ?= models:/flowers@champion
 
 VENV := .venv
@@ -11,7 +12,8 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := true
 export MLFLOW_DISABLE_TELEMETRY := true
 export GRADIO_ANALYTICS_ENABLED := False
-export MLFLOW_TRACKING_URI ?= sqlite:///mlflow.db
+# Absolute, so that an experiment in a copy of the project (dvc exp run --temp) is recorded here too.
+export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
 .PHONY: help install repro test check ui serve clean
@@ -30,21 +32,21 @@ $(DONE): constraints.txt pyproject.toml
 	touch $@
 
 repro: $(DONE) ## run what has changed of every pipeline in params.yaml (dvc repro)
-	dvc repro
+	$(VENV)/bin/dvc repro
 
 test: $(DONE) ## every test
-	python -m pytest
+	$(VENV)/bin/python -m pytest
 
 check: $(DONE) ## ruff and mypy
-	ruff check .
-	ruff format --check .
-	mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 ui: $(DONE) ## the MLflow UI, on http://127.0.0.1:5000 (PORT=…)
-	mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI) --host 127.0.0.1 --port $(PORT)
+	$(VENV)/bin/mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI) --host 127.0.0.1 --port $(PORT)
 
-serve: $(DONE) ## the champion as an endpoint, on http://127.0.0.1:5000/invocations (MODEL=…, PORT=…)
-	mlflow models serve -m $(MODEL) --env-manager local --host 127.0.0.1 --port $(PORT)
+serve: $(DONE) ## the champion as an endpoint, on http://127.0.0.1:5001/invocations (MODEL=…, SERVE_PORT=…)
+	$(VENV)/bin/mlflow models serve -m $(MODEL) --env-manager local --host 127.0.0.1 --port $(SERVE_PORT)
 
-clean: ## remove what the pipelines made: data, models, runs (not .venv, not reports in git)
+clean: ## remove data, models, runs, and DVC's cache of every experiment (not .venv, not reports)
 	rm -rf data models mlruns mlflow.db .dvc/cache .dvc/tmp

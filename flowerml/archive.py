@@ -61,7 +61,7 @@ def members(path: Path) -> Iterator[Member]:
 
 
 def _folder(root: Path) -> Iterator[Member]:
-    for folder, inner, names in os.walk(root):
+    for folder, inner, names in os.walk(root, onerror=_unreadable):
         inner.sort()
         links = [name for name in inner if Path(folder, name).is_symlink()]
         for name in sorted([*names, *links]):
@@ -101,6 +101,10 @@ def _unsafe(name: str, size: int) -> str | None:
 def _normal(name: str) -> str:
     # Zips made by older Windows tools separate folders by backslashes.
     return PurePosixPath(name.replace("\\", "/")).as_posix()
+
+
+def _unreadable(error: OSError) -> None:
+    raise DataError(f"{error.filename}: this folder cannot be read ({error.strerror}); give yourself access to it")
 
 
 def _read_entry(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:

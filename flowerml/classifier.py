@@ -64,14 +64,17 @@ class Classifier:
 
     @classmethod
     def load(cls, folder: str | Path, *, threads: int = 0) -> Self:
-        """The classifier saved in a folder; `threads` 0 takes all cores. Raises ModelError for anything else."""
+        """The classifier saved in a folder; `threads` 0 takes all cores. Raises ModelError where there is none."""
         folder = Path(folder)
         try:
             description = files.read_json(folder / "classifier.json")
         except (OSError, ValueError):
             raise ModelError(f"{folder}: not a saved classifier; expected a folder with classifier.json") from None
-        if description.get("format") != FORMAT:
-            raise ModelError(f"{folder}: saved in format {description.get('format')}; this version reads {FORMAT}")
+        found = description.get("format") if isinstance(description, dict) else None
+        if found != FORMAT:
+            raise ModelError(f"{folder}: saved in format {found}; this version reads {FORMAT}")
+        if not (folder / "network.onnx").is_file():
+            raise ModelError(f"{folder}: not a whole classifier; network.onnx is missing")
         return cls(folder, description, threads=threads)
 
     @classmethod
@@ -127,6 +130,8 @@ class Classifier:
 
         Memory does not grow with the number of inputs. Raises InputError `bad_top_k` for a top_k below 1.
         """
+        if isinstance(inputs, str | bytes | Path):
+            raise TypeError("expected a list of inputs, found a single one; write predict([…])")
         if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
             raise InputError("bad_top_k", f"top_k must be a whole number from 1 to {len(self.classes)}, not {top_k!r}")
         for row in self.probabilities_each(inputs, batch_size=batch_size):

@@ -45,16 +45,17 @@ class Encoded:
     @property
     def classes(self) -> tuple[str, ...]:
         """The labels of the training split, sorted: the order of a classifier's outputs."""
-        return tuple(sorted(set(self.of("train").column("label").to_pylist())))
+        return tuple(sorted(set(self.of("train", "label").to_pylist())))
 
-    def of(self, split: str) -> pa.Table:
-        """The rows of a split."""
-        return self.table.filter(pa.compute.equal(self.table.column("split"), split))
+    def of(self, split: str, column: str) -> pa.Array:
+        """One column of the rows of a split."""
+        rows = pa.compute.equal(self.table.column("split"), split)
+        return self.table.column(column).filter(rows).combine_chunks()
 
     def targets(self, split: str, classes: tuple[str, ...]) -> NDArray[np.int64]:
         """The class index of each row of a split, [N]."""
         index = {label: number for number, label in enumerate(classes)}
-        return np.array([index[label] for label in self.of(split).column("label").to_pylist()], dtype=np.int64)
+        return np.array([index[label] for label in self.of(split, "label").to_pylist()], dtype=np.int64)
 
 
 def _array(values: list[NDArray[Any]], kind: pa.DataType) -> pa.Array:

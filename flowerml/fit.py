@@ -18,7 +18,10 @@ Inputs = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one pass over the training split gave; losses are cross-entropies in nats, means over examples."""
+    """What one pass over the training split gave; losses are cross-entropies in nats, means over examples.
+
+    train_loss is what was minimised: with label smoothing, class weights and dropout, where they are on.
+    """
 
     number: int
     train_loss: float

@@ -27,7 +27,7 @@ def judge(new: Contender, champion: Contender | None) -> Verdict:
     With other classes or another test set the two cannot be compared, and the newer takes it.
     """
     if champion is None:
-        return Verdict(True, "the first champion")
+        return Verdict(True, "there was no champion to compare with")
     if new.classes != champion.classes:
         return Verdict(True, f"other classes than version {champion.version}: not comparable")
     if new.test_digest != champion.test_digest:

@@ -7,7 +7,10 @@ from pathlib import Path, PurePosixPath
 from flowerml.archive import members
 from flowerml.errors import DataError
 
-SPLITS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
+SPLITS = {
+    **{"train": "train", "training": "train", "test": "test", "testing": "test"},
+    **{"valid": "valid", "val": "valid", "validation": "valid", "dev": "valid"},
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ def list_files(path: Path, *, suffixes: Collection[str]) -> Listing:
     listing = Listing()
     names = list(_candidates(path, suffixes, listing))
     depth = _common_depth(names)
-    has_splits = any(_part(name, depth).lower() == "train" and len(name.parts) > depth + 2 for name in names)
+    has_splits = any(SPLITS.get(name.parts[depth].lower()) == "train" and len(name.parts) > depth + 2 for name in names)
     for name in names:
         _place(name, depth, has_splits, listing)
     if not listing.rows:
@@ -63,7 +66,9 @@ def _candidates(path: Path, suffixes: Collection[str], listing: Listing) -> Iter
         name = PurePosixPath(member.name)
         if any(part == "__MACOSX" or (part.startswith(".") and part != "..") for part in name.parts):
             continue
-        if member.problem:
+        if not _is_utf8(member.name):
+            listing.skip(ascii(member.name), "its name is not UTF-8")
+        elif member.problem:
             listing.skip(member.name, member.problem)
         elif name.suffix.lower() not in suffixes:
             listing.skip(member.name, f"{name.suffix or 'no suffix'}: not one of {', '.join(sorted(suffixes))}")
@@ -74,16 +79,19 @@ def _candidates(path: Path, suffixes: Collection[str], listing: Listing) -> Iter
             yield name
 
 
+def _is_utf8(name: str) -> bool:
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
+
+
 def _common_depth(names: list[PurePosixPath]) -> int:
     """How many leading folders all names share, while a class folder still remains below."""
     depth = 0
-    while names and all(len(name.parts) > depth + 2 and _part(name, depth) == _part(names[0], depth) for name in names):
+    while names and all(len(name.parts) > depth + 2 and name.parts[depth] == names[0].parts[depth] for name in names):
         depth += 1
     return depth
-
-
-def _part(name: PurePosixPath, depth: int) -> str:
-    return name.parts[depth]
 
 
 def _place(name: PurePosixPath, depth: int, has_splits: bool, listing: Listing) -> None:

@@ -157,8 +157,15 @@ class Evaluate(Section):
 class Export(Section):
     """Where the finished classifier is registered."""
 
-    registered_model: str
-    alias: str
+    registered_model: Annotated[str, Field(pattern=r"^[^/:]+$")]
+    alias: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+
+    @field_validator("alias")
+    @classmethod
+    def _not_reserved(cls, alias: str) -> str:
+        if re.fullmatch(r"latest|v\d+", alias, re.IGNORECASE):
+            raise ValueError(f"MLflow keeps {alias!r} for itself; choose another alias, such as champion")
+        return alias
 
 
 class Loader(yaml.SafeLoader):
@@ -183,8 +190,8 @@ def read(path: Path = PARAMS_FILE) -> dict[str, Any]:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except FileNotFoundError:
         raise ParamsError(f"{path}: not found; run this in the project's folder") from None
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: not valid YAML in UTF-8: {' '.join(str(error).split())}") from None
     pipelines = values.get("pipelines") if isinstance(values, dict) else None
     if not isinstance(pipelines, dict) or not pipelines:
         raise ParamsError(f"{path}: expected `pipelines:` with a name and its kind, such as `flowers: image`")

@@ -147,7 +147,7 @@ class Search:
     def _suggest(self, asked: optuna.Trial) -> dict[str, Any]:
         fields = type(self.section).model_fields
         return {
-            name: _suggest(asked, name, candidates, whole=fields[name].annotation in (int, int | None))
+            name: _suggest(asked, name, candidates, whole=fields[name].annotation is not float)
             for name, candidates in self.section.search.space.items()
         }
 

@@ -28,7 +28,7 @@ def category_names(path: Path) -> dict[str, str]:
     """The names of classes in a JSON object of class -> name; raises DataError."""
     try:
         names = files.read_json(path)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise DataError(f"{path.resolve()}: not valid JSON ({error})") from None
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise DataError(f'{path.resolve()}: expected a JSON object of class -> name, such as {{"21": "fire lily"}}')

@@ -33,8 +33,8 @@ def limited(rows: list[Row], *, limit: int | None, seed: int) -> list[Row]:
 
 def _shares(sizes: list[int], limit: int) -> list[int]:
     """`limit` dealt in proportion to the sizes, at least 1 and at most its size to each."""
-    counts = [1] * len(sizes)
-    while sum(counts) < min(limit, sum(sizes)):
+    counts, limit = [1] * len(sizes), min(limit, sum(sizes))
+    while sum(counts) < limit:
         wanting = [size * limit / sum(sizes) - count for size, count in zip(sizes, counts, strict=True)]
         counts[wanting.index(max(wanting))] += 1
     return counts

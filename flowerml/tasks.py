@@ -105,7 +105,7 @@ class Task(Protocol):
     def to_json(self, raw: Any) -> Any:
         """A raw input as an endpoint takes it."""
 
-    def training_data(self, encoded: "Encoded", classes: tuple[str, ...]) -> Any:
+    def training_data(self, encoded: "Encoded", classes: tuple[str, ...], encoder: Any) -> Any:
         """The encodings made ready for any number of trials."""
 
     def start(self, data: Any, section: Any) -> "tuple[nn.Module, Generator[Epoch, None, None]]":

@@ -107,6 +107,8 @@ def run(experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[Run]:
     client = MlflowClient()
     known = client.get_experiment_by_name(experiment)
     experiment_id = known.experiment_id if known else client.create_experiment(experiment, tags=TRAINING_VIEW)
+    if known and known.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment_id)
     with _opened(client, experiment_id, name, tags) as opened:
         yield opened
 

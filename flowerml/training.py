@@ -14,7 +14,7 @@ from flowerml.encoded import Encoded
 from flowerml.errors import DivergedError
 from flowerml.params import dotted
 from flowerml.search import Search, Trial
-from flowerml.tasks import Pipeline
+from flowerml.tasks import Encoder, Pipeline
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,7 +29,9 @@ class Winner:
     run_id: str
 
 
-def train(pipeline: Pipeline, encoded: Encoded, *, classes: tuple[str, ...], data_digest: str) -> tuple[Search, Winner]:
+def train(
+    pipeline: Pipeline, encoded: Encoded, encoder: Encoder, *, classes: tuple[str, ...], data_digest: str
+) -> tuple[Search, Winner]:
     """Search train.search.space on the train and valid splits.
 
     Every trial is an MLflow run under one parent, which ends with the winner's parameters and score. A trial whose
@@ -38,7 +40,7 @@ def train(pipeline: Pipeline, encoded: Encoded, *, classes: tuple[str, ...], dat
     if pipeline.train.threads is not None:
         torch.set_num_threads(pipeline.train.threads)
     search = Search(pipeline.train)
-    data = pipeline.task.training_data(encoded, classes)
+    data = pipeline.task.training_data(encoded, classes, encoder)
     tags = {"pipeline": pipeline.name, "data_digest": data_digest, **lineage.git()}
     with (
         tracking.run(pipeline.name, "search", {**tags, **lineage.environment()}) as parent,

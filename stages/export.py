@@ -18,7 +18,9 @@ def main(name: str) -> None:
     registered = pipeline.export.registered_model
     tags = {"pipeline": name, "data_digest": examples.digest(), **lineage.git()}
     with tracking.run(name, "export", {**tags, **lineage.environment()}) as run:
-        run.params(classifier.description["parameters"])
+        # Those of the stages after training may have changed since.
+        later = {key: value for key, value in pipeline.parameters().items() if key.startswith(("evaluate.", "export."))}
+        run.params({**classifier.description["parameters"], **later})
         run.metrics(metrics)
         run.artifact(paths.reports, "reports")
         example = next(examples.of("test")).raw

@@ -13,11 +13,12 @@ def main(name: str) -> None:
     encoded = Encoded.read(paths.encoded)
     classes = encoded.classes
     digest = Examples(paths.examples).digest()
-    search, winner = training.train(pipeline, encoded, classes=classes, data_digest=digest)
+    encoder = pipeline.task.Encoder.load(paths.encoder)
+    search, winner = training.train(pipeline, encoded, encoder, classes=classes, data_digest=digest)
     Classifier.save(
         paths.classifier,
         kind=pipeline.kind,
-        encoder=pipeline.task.Encoder.load(paths.encoder),
+        encoder=encoder,
         network=winner.network,
         classes=classes,
         names=sources.category_names(paths.category_names),

@@ -38,7 +38,19 @@ class Project:
         shutil.copytree(REPOSITORY / ".dvc/plots", folder / ".dvc/plots")
         self.set(SMALL)
         self.run("git", "add", "-A")
-        self.run("git", "-c", "user.name=test", "-c", "user.email=test@example.com", "commit", "-q", "-m", "start")
+        self.run(
+            "git",
+            "-c",
+            "user.name=test",
+            "-c",
+            "user.email=test@example.com",
+            "-c",
+            "commit.gpgsign=false",
+            "commit",
+            "-q",
+            "-m",
+            "start",
+        )
 
     def set(self, values: dict[str, Any]) -> None:
         """Change params.yaml by dotted names."""
@@ -48,7 +60,7 @@ class Project:
         """Run a command in the project's folder with this interpreter's programs first on PATH."""
         programs = str(Path(sys.executable).parent)
         environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
             "PATH": programs + os.pathsep + os.environ["PATH"],
             "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db",
         }

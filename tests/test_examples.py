@@ -129,9 +129,9 @@ def test_encodings_of_any_length_come_back_as_they_were(tmp_path):
     columns = {"stems": pa.list_(pa.int32()), "words": pa.list_(pa.int32())}
     rows = zip(KEYS, ({"stems": value, "words": value + 1} for value in values), strict=True)
     encoded.write(tmp_path / "a.arrow", rows, columns=columns)
-    found = Encoded.read(tmp_path / "a.arrow").of("valid")
-    assert found.column("stems").to_pylist() == [value.tolist() for value in values[::3]]
-    assert found.column("words").to_pylist() == [(value + 1).tolist() for value in values[::3]]
+    found = Encoded.read(tmp_path / "a.arrow")
+    assert found.of("valid", "stems").to_pylist() == [value.tolist() for value in values[::3]]
+    assert found.of("valid", "words").to_pylist() == [(value + 1).tolist() for value in values[::3]]
 
 
 def test_classes_are_those_of_train_sorted_as_text(tmp_path):

@@ -1,3 +1,5 @@
+import tarfile
+
 import pytest
 
 from flowerml.errors import DataError
@@ -69,7 +71,7 @@ def test_all_else_that_is_no_example_is_told_with_the_reason(listed):
     assert {one["id"]: one["reason"] for one in listing.skipped} == {
         "train/rose/a.txt": ".txt: not one of .jpg",
         "README": "no suffix: not one of .jpg",
-        "extra/rose/1.jpg": "beside train, but 'extra' is not one of train, valid, val, validation, test",
+        "extra/rose/1.jpg": "beside train, but 'extra' is not one of train, training, test, testing, valid, val, validation, dev",
         "train/1.jpg": "not in a class folder",
     }
 
@@ -90,3 +92,23 @@ def test_a_second_file_of_the_same_name_is_told(listed):
 def test_a_source_without_examples_is_told_what_is_expected(listed, names):
     with pytest.raises(DataError, match=r"source\.tar: no examples found; expected one folder per class holding \.jpg"):
         listed(*names)
+
+
+def test_the_longer_names_of_splits_are_known(pack):
+    names = ("training/rose/1.jpg", "testing/rose/2.jpg", "dev/tulip/3.jpg", "training/tulip/4.jpg")
+    found = list_files(pack(dict.fromkeys(names, b"")), suffixes={".jpg"}).rows
+    assert [(row.split, row.label) for row in found] == [
+        ("train", "rose"),
+        ("test", "rose"),
+        ("valid", "tulip"),
+        ("train", "tulip"),
+    ]
+
+
+def test_a_name_that_is_not_utf8_is_listed(tmp_path):
+    with tarfile.open(tmp_path / "old.tar", "w", encoding="latin-1", format=tarfile.GNU_FORMAT) as archive:
+        for name in ("caf\xe9/1.jpg", "rose/1.jpg"):
+            archive.addfile(tarfile.TarInfo(name))
+    found = list_files(tmp_path / "old.tar", suffixes={".jpg"})
+    assert [row.label for row in found.rows] == ["rose"]
+    assert [one["reason"] for one in found.skipped] == ["its name is not UTF-8"]

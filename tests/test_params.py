@@ -108,7 +108,7 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
     path = tmp_path / "params.yaml"
     refused(path, "not found; run this in the project's folder")
     path.write_text("pipelines: {flowers: image")
-    with pytest.raises(ParamsError, match=r"params\.yaml: not valid YAML: .*line 1"):
+    with pytest.raises(ParamsError, match=r"params\.yaml: not valid YAML in UTF-8: .*line 1"):
         params.read(path)
 
 
@@ -179,3 +179,15 @@ def test_a_point_of_the_search_space_is_checked_like_the_section(train, point):
 def test_a_section_does_not_change(train):
     with pytest.raises(ValidationError, match="frozen"):
         train.epochs = 3
+
+
+@pytest.mark.parametrize("alias", ["latest", "v3", "a/b", ""])
+def test_an_alias_that_mlflow_would_refuse_is_refused_at_once(changed, alias):
+    with pytest.raises(ParamsError, match=r"flowers\.export\.alias"):
+        tasks.pipeline("flowers", changed("flowers.export.alias", alias))
+
+
+def test_params_in_another_encoding_are_told(tmp_path):
+    (tmp_path / "params.yaml").write_bytes("pipelines: {café: image}".encode("latin-1"))
+    with pytest.raises(ParamsError, match="not valid YAML in UTF-8"):
+        tasks.pipeline("flowers", tmp_path / "params.yaml")

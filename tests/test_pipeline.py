@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from flowerml import Classifier
-from flowerml.errors import InputError
+from flowerml.errors import InputError, ModelError
 from flowerml.evaluation import evaluate
 from flowerml.examples import Examples
 from tests.project import Project
@@ -127,6 +127,24 @@ def test_a_path_bytes_and_a_picture_get_the_same_answer(classifier, test_example
     assert all(answer == answers[0] for answer in answers)
 
 
+def test_a_single_input_is_not_taken_for_a_list(classifier):
+    with pytest.raises(TypeError, match="expected a list of inputs"):
+        classifier.predict("flower.jpg")
+
+
+def test_a_folder_that_is_no_classifier_is_refused(tmp_path, reproduced):
+    for text in (None, "[]", "{", '{"format": 0}'):
+        if text is not None:
+            (tmp_path / "classifier.json").write_text(text)
+        with pytest.raises(ModelError, match=r"not a saved classifier|this version reads 1"):
+            Classifier.load(tmp_path)
+    (tmp_path / "classifier.json").write_text(
+        (reproduced.folder / "models/flowers/classifier/classifier.json").read_text()
+    )
+    with pytest.raises(ModelError, match=r"network\.onnx is missing"):
+        Classifier.load(tmp_path)
+
+
 def test_an_unreadable_input_leaves_the_others_their_answers(classifier, test_examples):
     raws = [test_examples[0].raw, b"no picture", test_examples[1].raw]
     first, broken, last = classifier.predict_each(raws)
@@ -168,18 +186,23 @@ def test_each_epoch_is_logged(client, runs):
     assert max(metric.value for metric in history) == runs["trial 0"].data.metrics["best_valid_accuracy"]
 
 
-def test_the_first_version_is_the_champion(client, runs):
-    version = client.get_model_version_by_alias("flowers", "champion")
-    assert int(version.version) == 1
-    assert version.tags["reason"] == "the first champion"
+def test_the_first_version_is_promoted(client, runs):
+    version = client.get_model_version("flowers", "1")
+    assert version.tags["verdict"] == "promoted"
+    assert version.tags["reason"] == "there was no champion to compare with"
     assert float(version.tags["accuracy"]) == runs["export"].data.metrics["accuracy"]
 
 
 def test_an_experiment_with_another_parameter_is_judged_against_the_champion(reproduced, client):
     reproduced.run("dvc", "exp", "run", "--temp", "export@flowers", "-S", "flowers.train.search.trials=1")
-    shown = reproduced.run("dvc", "exp", "show", "--csv").stdout
-    assert "flowers.train.search.trials" in shown
-    assert len(client.search_model_versions("name='flowers'")) == 2
+    assert "flowers.train.search.trials" in reproduced.run("dvc", "exp", "show", "--csv").stdout
+    newest = max(client.search_model_versions("name='flowers'"), key=lambda version: int(version.version))
+    assert int(newest.version) == 2
+    first = float(client.get_model_version("flowers", "1").tags["accuracy"])
+    promoted = float(newest.tags["accuracy"]) >= first
+    assert newest.tags["reason"].startswith("not worse: " if promoted else "worse: ")
+    champion = client.get_model_version_by_alias("flowers", "champion")
+    assert int(champion.version) == (2 if promoted else 1)
 
 
 def test_dvc_shows_metrics_and_plots(reproduced):

@@ -74,6 +74,11 @@ def test_a_range_of_a_whole_number_gives_whole_numbers_and_both_ends(search):
     assert set(found) == {2, 3, 4} and all(type(value) is int for value in found)
 
 
+def test_a_range_of_a_whole_number_that_may_be_missing_gives_whole_numbers(search):
+    found = drawn(search({"patience": {"low": 2, "high": 5}}), "patience")
+    assert all(value is None or isinstance(value, int) for value in found)
+
+
 def test_a_range_of_a_number_with_a_fraction_may_be_written_without(search):
     found = drawn(search({"weight_decay": {"low": 0, "high": 1}}, weight_decay=0.0), "weight_decay")
     assert any(value not in (0, 1) for value in found)
@@ -197,4 +202,4 @@ def test_a_version_takes_the_alias_unless_it_is_worse_on_the_same_test_set(new, 
 
 def test_the_first_version_takes_the_alias():
     verdict = judge(CHAMPION, None)
-    assert (verdict.promoted, verdict.reason) == (True, "the first champion")
+    assert (verdict.promoted, verdict.reason) == (True, "there was no champion to compare with")

@@ -38,7 +38,7 @@ def expected(reproduced, picture):
 
 @contextlib.contextmanager
 def served(project, name, folder):
-    """The address of a real `mlflow models serve` of a champion."""
+    """The address of a real `mlflow models serve` of the first version."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -48,7 +48,7 @@ def served(project, name, folder):
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         "MLFLOW_TRACKING_URI": f"sqlite:///{project.folder}/mlflow.db",
     }
-    command = [programs / "mlflow", "models", "serve", "-m", f"models:/{name}@champion", "--env-manager", "local"]
+    command = [programs / "mlflow", "models", "serve", "-m", f"models:/{name}/1", "--env-manager", "local"]
     with (folder / "log.txt").open("w+") as log:
         server = subprocess.Popen(
             [*command, "--port", str(port)],

@@ -134,3 +134,8 @@ def test_a_class_of_which_nothing_is_left_is_refused():
 def test_an_empty_split_is_refused():
     with pytest.raises(DataError, match="no example is left for test; give it a share of train"):
         check(rows("train", lily=2) + rows("valid", lily=1))
+
+
+def test_a_limit_above_what_there_is_keeps_everything():
+    source = rows("train", rose=60) + rows("valid", rose=30) + rows("test", rose=10)
+    assert limited(source, limit=1000, seed=0) == source

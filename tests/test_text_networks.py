@@ -13,7 +13,9 @@ from flowerml.text.encoder.vocabulary import Vocabulary
 from flowerml.text.networks import Texts, start
 from flowerml.text.networks.blend import mixed
 from flowerml.text.networks.lstm import Lstm, reversed_words
+from flowerml.text.networks.ngrams import NGrams, fit_ngrams
 
+FIT: dict = {"smoothing": 1.0, "penalty": 1.0, "minimum_count": 1, "seed": 0}
 SIZES = {"embedding_dim": 8, "hidden_dim": 6, "layers": 1, "bidirectional": False, "pooling": "last", "dropout": 0.0}
 VARIANTS = [
     {},
@@ -90,7 +92,7 @@ def encoded_texts(tmp_path, count=200):
         values = {"stems": words.astype(np.int32), "words": words.astype(np.int32)}
         rows.append((Key(str(number), split, ("neg", "pos")[label]), values))
     write(tmp_path / "encoded.arrow", rows, columns=encoder().columns)
-    return Texts(Encoded.read(tmp_path / "encoded.arrow"), ("neg", "pos"))
+    return Texts(Encoded.read(tmp_path / "encoded.arrow"), ("neg", "pos"), codes=encoder().codes)
 
 
 def encoder():
@@ -151,3 +153,21 @@ def test_a_part_that_knows_nothing_gets_little_weight():
     noise = torch.randn(400, 2, generator=torch.manual_seed(1))
     weights = mixed(knowing, noise, targets)
     assert weights[0] > 5 * weights[1] > 0
+
+
+def test_a_code_beyond_the_cut_of_every_training_text_has_a_place(tmp_path):
+    data = encoded_texts(tmp_path)
+    network, training = start(data, section("lstm", max_length=2))
+    list(training)
+    last = torch.tensor([[encoder().codes - 1]])
+    assert network(last, torch.tensor([1])).shape == (1, 2)
+
+
+def test_what_graphs_are_checked_with_finds_n_grams(tmp_path):
+    texts = [f"stem{number} stem{number + 1}" for number in range(9)]
+    words = [encoder().prepare(text)["words"] for text in texts]
+    network = NGrams(2, order=1, buckets=4096)
+    list(fit_ngrams(network, words, np.arange(9) % 2, words, np.arange(9) % 2, **FIT))
+    inputs = encoder().random_inputs(3, seed=0)
+    logits = network(torch.from_numpy(inputs["words"]), torch.from_numpy(inputs["word_lengths"]))
+    assert not torch.allclose(logits, network.bias.expand(3, -1))

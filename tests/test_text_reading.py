@@ -52,7 +52,7 @@ def test_a_table_may_say_the_split(tmp_path):
     found = listing(path, section)
     assert [(row.label, row.split) for row in found.rows] == [("pos", "train"), ("neg", "valid")]
     assert [one["reason"] for one in found.skipped] == [
-        "split 'holdout' is not one of train, valid, val, validation, test",
+        "split 'holdout' is not one of train, training, test, testing, valid, val, validation, dev",
         "no label",
     ]
 

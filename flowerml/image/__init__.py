@@ -73,7 +73,7 @@ def to_json(raw: bytes) -> str:
     return base64.b64encode(raw).decode()
 
 
-def training_data(encoded: "Encoded", classes: tuple[str, ...]) -> "FeatureBatches":
+def training_data(encoded: "Encoded", classes: tuple[str, ...], encoder: Encoder) -> "FeatureBatches":
     """The encodings made ready for any number of trials."""
     from flowerml.image.networks import FeatureBatches
 

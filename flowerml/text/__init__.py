@@ -67,11 +67,11 @@ def to_json(raw: str) -> str:
     return raw
 
 
-def training_data(encoded: "Encoded", classes: tuple[str, ...]) -> "Texts":
+def training_data(encoded: "Encoded", classes: tuple[str, ...], encoder: Encoder) -> "Texts":
     """The encodings made ready for any number of trials."""
     from flowerml.text.networks import Texts
 
-    return Texts(encoded, classes)
+    return Texts(encoded, classes, codes=encoder.codes)
 
 
 def start(data: "Texts", section: "Train") -> "tuple[nn.Module, Generator[Epoch, None, None]]":

@@ -39,7 +39,7 @@ def contents(source: Path, section: "Data", wanted: Collection[str]) -> Iterator
         return
     for number, text in enumerate(_read_table(source, section)[section.text_column]):
         if _row_id(number) in wanted:
-            yield _row_id(number), text.encode()
+            yield _row_id(number), text.encode(errors="replace")
 
 
 def read(raw: bytes) -> str:
@@ -96,7 +96,9 @@ def _read_table(source: Path, section: "Data") -> "pd.DataFrame":
         if column is not None and column not in table.columns:
             found = ", ".join(map(str, table.columns[:8]))
             raise DataError(f"{path}: no column {column!r}; it has {found}: set data.{name} to one of these")
-    return table.fillna("").astype(str)
+    columns = [name for name in (*named.values(), section.split_column) if name is not None]
+    table = table[columns]
+    return table.astype(object).where(table.notna(), "").astype(str)
 
 
 def _csv(path: Path, separator: str = ",") -> "pd.DataFrame":

@@ -129,7 +129,7 @@ class Encoder:
         from flowerml.image.encoder.backbone import architecture
 
         encoder = cls.from_state(files.read_json(folder / "encoder.json"))
-        frozen = architecture(encoder.backbone)
+        frozen = architecture(encoder.backbone, crop=encoder.transform.crop)
         frozen.load_state_dict(load_file(folder / "frozen.safetensors"), strict=True)
         return replace(encoder, frozen=frozen)
 

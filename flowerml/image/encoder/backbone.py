@@ -44,9 +44,11 @@ def build(name: str, *, weights: str, seed: int) -> tuple[Frozen, Transform]:
     return _torchvision(name, weights)
 
 
-def architecture(name: str) -> Frozen:
-    """The backbone `name` with random weights: the place to load saved ones into."""
-    return build(name, weights="none", seed=0)[0]
+def architecture(name: str, *, crop: int) -> Frozen:
+    """The backbone `name` for pictures of crop x crop, with random weights: the place to load saved ones into."""
+    if name == EMBEDDED:
+        return _embedded("none")[0]
+    return Frozen(without_head(_bare(name, crop)))
 
 
 def names() -> list[str]:
@@ -105,16 +107,30 @@ def _torchvision(name: str, weights: str) -> tuple[Frozen, Transform]:
         close = difflib.get_close_matches(name, names(), n=3, cutoff=0.4) or names()[:5]
         raise ModelError(f"encode.backbone: no network {name!r}; the nearest names are {', '.join(close)}")
     published = models.get_model_weights(name)
-    if weights == "imagenet" or weights in published.__members__:
-        chosen = _published(published, weights)
-        return Frozen(without_head(_download(name, chosen))), _transform(chosen)
-    transform = _transform(_published(published, "imagenet"))
-    # Vision transformers are built for one size of picture, and not always for the one of their published weights.
-    size = {"image_size": transform.crop} if name.startswith("vit_") else {}
-    network = models.get_model(name, weights=None, **size)
-    if weights != "none":
+    own = weights in published.__members__
+    chosen = _published(published, weights if own else "imagenet")
+    transform = _transform(chosen)
+    network = _bare(name, transform.crop)
+    if own or weights == "imagenet":
+        network.load_state_dict(_downloaded(chosen))
+    elif weights != "none":
         _load_file(network, weights)
     return Frozen(without_head(network)), transform
+
+
+def _bare(name: str, crop: int) -> nn.Module:
+    """The network of torchvision with random weights, built as for its published ones.
+
+    What torchvision sets besides the weights is not in a state dict: the input size of a vision transformer, and of
+    the Inceptions the input's scale and the heads that are used in training only.
+    """
+    from torchvision import models
+
+    if name.startswith("vit_"):
+        return models.get_model(name, weights=None, image_size=crop)
+    if name in ("googlenet", "inception_v3"):
+        return models.get_model(name, weights=None, transform_input=True, aux_logits=True, init_weights=False)
+    return models.get_model(name, weights=None)
 
 
 def _published(enum: Any, weights: str) -> Any:
@@ -122,11 +138,9 @@ def _published(enum: Any, weights: str) -> Any:
     return next(iter(enum)) if weights == "imagenet" else enum[weights]
 
 
-def _download(name: str, weights: Any) -> nn.Module:
-    from torchvision import models
-
+def _downloaded(weights: Any) -> dict[str, Tensor]:
     try:
-        return models.get_model(name, weights=weights)
+        return weights.get_state_dict(progress=True, check_hash=True)
     except (URLError, OSError, RuntimeError) as error:
         raise ModelError(
             f"encode.weights: cannot download {weights.url} ({error}); fetch that file by hand and give its path as "

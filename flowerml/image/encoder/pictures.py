@@ -1,6 +1,6 @@
 """From the bytes of any picture to the array a backbone reads, with Pillow and NumPy alone.
 
-One function for every door: encoding, evaluation, the command line and the endpoint all see the same pixels.
+One function for every door: encoding, evaluation and the endpoint all see the same pixels.
 """
 
 import io

@@ -53,11 +53,12 @@ class FeatureBatches:
 
 def _features(encoded: Encoded, split: str) -> tuple[Tensor, Tensor]:
     """All views of a split's rows as [sum of views, D], and where each row's begin and end, [N + 1]."""
-    column = encoded.of(split).column("features").combine_chunks()
+    column = encoded.of(split, "features")
     width = column.type.value_type.list_size
     values = np.asarray(column.flatten().flatten()).reshape(-1, width)
     offsets = np.concatenate([[0], np.cumsum(column.value_lengths())])
-    return torch.tensor(values), torch.tensor(offsets)
+    # Arrow's memory is read-only, and so is what is done with the features.
+    return torch.from_numpy(values.copy()), torch.from_numpy(offsets)
 
 
 def start(data: FeatureBatches, section: "Train") -> tuple[nn.Module, Generator[Epoch, None, None]]:

@@ -63,6 +63,11 @@ class Encoder:
         return cls(cleaning, vocabulary, section.max_length, section.max_words)
 
     @property
+    def codes(self) -> int:
+        """How many codes stems may have, with those of no word and of infrequent ones."""
+        return len(self.vocabulary.stems) + FIRST
+
+    @property
     def columns(self) -> "dict[str, pa.DataType]":
         """The Arrow type of each thing that `encode` gives."""
         import pyarrow as pa
@@ -119,8 +124,9 @@ class Encoder:
     def random_inputs(self, count: int, *, seed: int) -> Sequences:
         """Inputs of the graph to trace and check it with; another count gives other lengths."""
         rng = np.random.default_rng(seed)
-        codes, hashes = len(self.vocabulary.stems) + FIRST, 2**31
-        rows = ((rng.integers(1, codes, 5 + 2 * row), rng.integers(1, hashes, 7 + 3 * row)) for row in range(count))
+        # Words that are their own stems occur in real texts too, so that the n-grams of the graph are found.
+        words = [_hash(stem) for stem in self.vocabulary.stems] or [1]
+        rows = ((rng.integers(1, self.codes, 5 + 2 * row), rng.choice(words, 7 + 3 * row)) for row in range(count))
         return self.collate([{"stems": stems, "words": words} for stems, words in rows])
 
     def show(self, prepared: Sequences) -> str:

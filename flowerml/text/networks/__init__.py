@@ -20,18 +20,14 @@ if TYPE_CHECKING:
 
 
 class Texts:
-    """The encodings of both splits: stems for the recurrent network, words for n-grams."""
+    """The encodings of both splits: stems (of `codes` different codes) for the LSTM, words for n-grams."""
 
-    def __init__(self, encoded: Encoded, classes: tuple[str, ...]) -> None:
+    def __init__(self, encoded: Encoded, classes: tuple[str, ...], *, codes: int) -> None:
         self.classes = len(classes)
+        self.codes = codes
         self.targets = {split: encoded.targets(split, classes) for split in ("train", "valid")}
         self.stems = {split: Sequences.of(encoded, split, "stems") for split in ("train", "valid")}
         self.words = {split: Sequences.of(encoded, split, "words") for split in ("train", "valid")}
-
-    @property
-    def codes(self) -> int:
-        """How many codes stems may have, with those of no word and of infrequent ones."""
-        return max(2, int(self.stems["train"].values.max()) + 1)
 
 
 def start(data: Texts, section: "Train") -> tuple[nn.Module, Generator[Epoch, None, None]]:
@@ -81,7 +77,7 @@ def _start_blend(data: Texts, section: "Train") -> tuple[Blend, Generator[Epoch,
 def _valid_logits(data: Texts, network: nn.Module, batch_size: int = 256) -> Tensor:
     """The logits [N, C] of one part on the validation texts, in their order."""
     sequences = (data.stems if network.reads == Lstm.reads else data.words)["valid"]
-    network.eval()
+    network.eval().to(device())
     order = np.argsort(sequences.lengths, kind="stable")
     logits = torch.empty(len(order), data.classes)
     for start in range(0, len(order), batch_size):

@@ -25,7 +25,7 @@ class Sequences:
     @classmethod
     def of(cls, encoded: Encoded, split: str, column: str) -> "Sequences":
         """A column of a split of the encoded texts."""
-        lists = encoded.of(split).column(column).combine_chunks()
+        lists = encoded.of(split, column)
         offsets = np.concatenate([[0], np.cumsum(np.asarray(lists.value_lengths(), dtype=np.int64))])
         return cls(np.asarray(lists.flatten()), offsets)
 
