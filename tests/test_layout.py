@@ -71,7 +71,8 @@ def test_all_else_that_is_no_example_is_told_with_the_reason(listed):
     assert {one["id"]: one["reason"] for one in listing.skipped} == {
         "train/rose/a.txt": ".txt: not one of .jpg",
         "README": "no suffix: not one of .jpg",
-        "extra/rose/1.jpg": "beside train, but 'extra' is not one of train, training, test, testing, valid, val, validation, dev",
+        "extra/rose/1.jpg": "beside train, but 'extra' is not one of "
+        "train, training, test, testing, valid, val, validation, dev",
         "train/1.jpg": "not in a class folder",
     }
 
