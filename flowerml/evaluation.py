@@ -33,7 +33,7 @@ class Evaluation:
     def metrics(self, *, top_k: int) -> dict[str, float]:
         """accuracy, loss (cross-entropy in nats) and macro_f1 (over classes with examples).
 
-        For a `top_k` above 1 top_<k>_accuracy; for two classes roc_auc, of the second.
+        For a `top_k` between 1 and the number of classes top_<k>_accuracy; for two classes roc_auc, of the second.
         """
         true = self.probabilities[np.arange(len(self.targets)), self.targets]
         numbers = {
@@ -41,7 +41,7 @@ class Evaluation:
             "loss": float(-np.log(np.maximum(true, np.finfo(np.float64).tiny)).mean()),
             "macro_f1": float(self.per_class().query("support > 0")["f1"].mean()),
         }
-        if top_k > 1:
+        if 1 < top_k < len(self.classes):
             numbers[f"top_{top_k}_accuracy"] = top_k_accuracy(self.probabilities, self.targets, top_k)
         if len(self.classes) == 2 and len(set(self.targets)) == 2:
             numbers["roc_auc"] = float(metrics.roc_auc_score(self.targets, self.probabilities[:, 1]))
