@@ -93,7 +93,7 @@ def test_reviews_are_scored_by_the_same_stage(reproduced):
     examples = list(Examples(folder / "data/reviews/examples.parquet").of("test"))
     found = evaluate(Classifier.load(folder / "models/reviews/classifier"), examples, batch_size=5)
     assert found.metrics(top_k=1) == pytest.approx(reported, abs=1e-6)
-    assert reported["accuracy"] > 0.6
+    assert reported["accuracy"] > 0.55  # of two classes, after two epochs on a hundred texts
 
 
 def test_a_text_with_no_known_word_gets_an_answer_and_an_empty_one_an_error(reproduced):
