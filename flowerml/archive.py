@@ -1,15 +1,17 @@
 """Reading folders, tar and zip archives member by member, in order and without ever unpacking to disk."""
 
+import io
 import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 
+from flowerml import files
 from flowerml.errors import DataError
 
 MAX_MEMBER_BYTES = 256 * 2**20
@@ -58,6 +60,15 @@ def members(path: Path) -> Iterator[Member]:
             raise DataError(f"{_shown(path)}: neither a folder nor a tar or zip archive; expected one of these")
     except DAMAGED as error:
         raise _damaged(path, error) from error
+
+
+def write_tar(path: Path, contents: Iterable[tuple[str, bytes]]) -> None:
+    """Write a tar of (name, content), whole or not at all; its bytes depend on them alone."""
+    with files.replacing(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, content in contents:
+            entry = tarfile.TarInfo(name)  # its owner is 0 and its time 1970
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
 
 
 def _folder(root: Path) -> Iterator[Member]:

@@ -74,9 +74,9 @@ class Evaluation:
         """metrics.json, per_class.csv, confusion.csv and predictions.csv into `folder`; gives the metrics."""
         folder.mkdir(parents=True, exist_ok=True)
         numbers = self.metrics(top_k=top_k)
-        _write_csv(folder / "per_class.csv", self.per_class().round(6))
-        _write_csv(folder / "confusion.csv", self.confusion())
-        _write_csv(folder / "predictions.csv", self.predictions())
+        files.write_csv(folder / "per_class.csv", self.per_class().round(6))
+        files.write_csv(folder / "confusion.csv", self.confusion())
+        files.write_csv(folder / "predictions.csv", self.predictions())
         files.write_json(folder / "metrics.json", numbers)
         return numbers
 
@@ -103,8 +103,3 @@ def top_k_accuracy(probabilities: Probabilities, targets: NDArray[np.int64], k: 
     """Share of rows whose target is among their k most probable classes. probabilities [N, C], targets [N]."""
     top = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
     return float((top == targets[:, None]).any(axis=1).mean())
-
-
-def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    with files.replacing(path) as temporary:
-        table.to_csv(temporary, index=False)

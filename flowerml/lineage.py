@@ -19,15 +19,11 @@ def git() -> dict[str, str]:
 
 def environment() -> dict[str, str]:
     """What a number may depend on beside code, data and parameters."""
-    import torch
-
     packages = ("torch", "torchvision", "timm", "onnxruntime", "numpy", "pillow", "mlflow", "dvc", "flowerml")
     versions = {f"version.{name}": found for name in packages if (found := _version(name))}
-    threads = str(torch.get_num_threads())
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "threads": threads,
         **versions,
     }
 

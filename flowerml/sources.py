@@ -17,8 +17,7 @@ def fetch(pipeline: Pipeline) -> None:
     """
     source = pipeline.data.source
     if source == SAMPLE:
-        with files.replacing(pipeline.paths.archive) as temporary:
-            pipeline.task.write_sample(temporary, pipeline.data)
+        pipeline.task.write_sample(pipeline.paths.archive, pipeline.data)
     else:
         _link(_existing(source, f"{pipeline.name}.data.source", f"{SAMPLE} or a path"), pipeline.paths.archive)
     _fetch_names(pipeline)

@@ -88,7 +88,7 @@ class Task(Protocol):
         """The types of the sections of params.yaml."""
 
     def write_sample(self, archive: Path, section: Any) -> None:
-        """Write the embedded data set as an archive."""
+        """Write the embedded data set as an archive, atomically; a link in its place is not followed."""
 
     def listing(self, source: Path, section: Any) -> Listing:
         """Which examples a source holds, before any is read; raises DataError."""

@@ -41,9 +41,10 @@ def train(
         torch.set_num_threads(pipeline.train.threads)
     search = Search(pipeline.train)
     data = pipeline.task.training_data(encoded, classes, encoder)
+    threads = str(torch.get_num_threads())
     tags = {"pipeline": pipeline.name, "data_digest": data_digest, **lineage.git()}
     with (
-        tracking.run(pipeline.name, "search", {**tags, **lineage.environment()}) as parent,
+        tracking.run(pipeline.name, "search", {**tags, **lineage.environment(), "threads": threads}) as parent,
         _bar(search) as bar,
     ):
         winner = None
@@ -75,8 +76,8 @@ def write_tables(search: Search, folder: Path) -> None:
         for epoch in best.epochs
     ]
     folder.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame([trial.row() for trial in search.trials]).to_csv(folder / "trials.csv", index=False)
-    pd.DataFrame(curves).round(6).to_csv(folder / "curves.csv", index=False)
+    files.write_csv(folder / "trials.csv", pd.DataFrame([trial.row() for trial in search.trials]))
+    files.write_csv(folder / "curves.csv", pd.DataFrame(curves).round(6))
     files.write_json(folder / "search.json", best.score())
 
 

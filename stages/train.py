@@ -1,5 +1,7 @@
 """Stage `train`: encoded.arrow -> the classifier, the table of trials and the winner's curves; one run a trial."""
 
+import torch
+
 from flowerml import lineage, sources, stage, tasks, training
 from flowerml.classifier import Classifier
 from flowerml.encoded import Encoded
@@ -23,7 +25,11 @@ def main(name: str) -> None:
         classes=classes,
         names=sources.category_names(paths.category_names),
         parameters=training.parameters(pipeline, winner.trial),
-        trained={"pipeline": name, "data_digest": digest, **winner.trial.score(), **lineage.environment()},
+        trained={
+            **{"pipeline": name, "data_digest": digest, "threads": torch.get_num_threads()},
+            **winner.trial.score(),
+            **lineage.environment(),
+        },
     )
     training.write_tables(search, paths.reports)
 

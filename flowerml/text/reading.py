@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowerml.errors import DataError, InputError
 from flowerml.layout import SPLITS, Listing, Row, list_files, read_files
+from flowerml.text.encoder import MAX_CHARACTERS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 SUFFIXES = frozenset({".txt"})
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 UNLABELLED = "unsup"  # the folder of aclImdb with reviews of unknown sentiment
-MAX_CHARACTERS = 1_000_000
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 

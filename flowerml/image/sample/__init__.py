@@ -7,8 +7,6 @@ and splatted on a canvas twice as large as the picture, the farthest blade first
 
 import io
 import math
-import os
-import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -17,6 +15,7 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageFilter
 
+from flowerml.archive import write_tar
 from flowerml.image.sample.canvas import SIDE, Canvas, to_image, vector
 from flowerml.image.sample.garden import GARDEN
 from flowerml.image.sample.grounds import GROUNDS
@@ -83,13 +82,4 @@ def write(archive: Path, *, per_class: int, seed: int) -> None:
 
     Its bytes depend on `per_class` and `seed` alone. It appears when it is whole, or not at all.
     """
-    partial = archive.with_name(f".{archive.name}.{os.getpid()}")
-    try:
-        with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for name, data in pictures(per_class, seed):
-                member = tarfile.TarInfo(name)  # its owner is 0 and its time 1970
-                member.size = len(data)
-                tar.addfile(member, io.BytesIO(data))
-        partial.replace(archive)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_tar(archive, pictures(per_class, seed))

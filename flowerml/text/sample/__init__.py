@@ -4,14 +4,13 @@ Most sentiment words occur in both classes; negation ("never boring"), contrast 
 concessions decide what they are worth, so that a model that reads words in order beats one that counts them.
 """
 
-import io
-import os
 import random
 import re
-import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flowerml.archive import write_tar
 from flowerml.text.sample.grammar import GRAMMAR
 
 _SIGNS = {"pos": "+", "neg": "-"}
@@ -80,21 +79,12 @@ def write(archive: Path, *, per_class: int, seed: int) -> None:
     The bytes depend on `per_class` and `seed` alone, and review i on `seed` alone.
     The file appears whole or not at all.
     """
-    partial = archive.with_name(f".{archive.name}.{os.getpid()}")
-    try:
-        with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for label in _SIGNS:
-                for index in range(1, per_class + 1):
-                    text = compose(label, rng=random.Random(f"{seed}/{label}/{index}"))
-                    _add(tar, f"reviews/{label}/{label}_{index:04}.txt", text)
-        partial.replace(archive)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_tar(archive, reviews(per_class, seed))
 
 
-def _add(tar: tarfile.TarFile, name: str, text: str) -> None:
-    # A TarInfo of our own has mtime 0 and uid 0: nothing of the machine or the moment gets in.
-    content = text.encode()
-    entry = tarfile.TarInfo(name)
-    entry.size = len(content)
-    tar.addfile(entry, io.BytesIO(content))
+def reviews(per_class: int, seed: int) -> Iterator[tuple[str, bytes]]:
+    """Every review's path in the archive and its bytes, in order."""
+    for label in _SIGNS:
+        for index in range(1, per_class + 1):
+            text = compose(label, rng=random.Random(f"{seed}/{label}/{index}"))
+            yield f"reviews/{label}/{label}_{index:04}.txt", text.encode()
