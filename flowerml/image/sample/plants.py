@@ -24,8 +24,8 @@ class Blade:
 
     def paint(self, canvas: Canvas, *, turn: Array, shift: Array, glow: float) -> None:
         """Splat the blade, turned [3, 3] and shifted [3] into view (x right, y up, z to the eye)."""
-        x, y = turn[:2] @ self.points + shift[:2, None]
-        facing, lit = np.stack([turn[2], canvas.sun @ turn]) @ self.normals
+        x, y = times(turn[:2], self.points) + shift[:2, None]
+        facing, lit = times(np.stack([turn[2], times(canvas.sun[None], turn)[0]]), self.normals)
         lit *= np.sign(facing) / math.hypot(*turn[0])
         shine = lit * lit * lit
         canvas.splat(x, -y, self.colours * (glow * (0.66 + 0.42 * lit)) + 38 * shine * shine, reach=9)
@@ -82,6 +82,18 @@ def turns(axis: int, angles: ArrayLike) -> Array:
     return matrices
 
 
+def times(matrices: Array, others: Array) -> Array:
+    """The product of matrices [..., n, 3] with matrices [..., 3, m] or one vector [3].
+
+    Written out, since the kernels behind `@` round differently from one processor or setting to the next, and a
+    picture should depend on its seed alone.
+    """
+    if others.ndim == 1:
+        return times(matrices, others[:, None])[..., 0]
+    first, second, third = (matrices[..., :, k, None] * others[..., None, k, :] for k in range(3))
+    return first + second + third
+
+
 def arrange(whorl: Whorl, *, rng: Random) -> Iterator[tuple[Array, Array]]:
     """Where the blades of a whorl stand on their bloom: each one's turn [3, 3] and foot [3]."""
     count = rng.randint(*whorl.count)
@@ -92,8 +104,8 @@ def arrange(whorl: Whorl, *, rng: Random) -> Iterator[tuple[Array, Array]]:
     )
     azimuth = np.arange(count) * (GOLDEN_ANGLE if whorl.spiral else 2 * math.pi / count)
     azimuth += noise.normal(0, 0.25 / count, count)
-    lift = turns(1, -np.radians(rise + noise.normal(0, 5, count))) @ turns(0, noise.normal(0, 0.13, count))
-    turn = turns(2, azimuth) @ lift * (size * noise.normal(1, 0.05, count))[:, None, None]
+    lift = times(turns(1, -np.radians(rise + noise.normal(0, 5, count))), turns(0, noise.normal(0, 0.13, count)))
+    turn = times(turns(2, azimuth), lift) * (size * noise.normal(1, 0.05, count))[:, None, None]
     feet = np.stack([ring * np.cos(azimuth), ring * np.sin(azimuth), height], axis=1)
     return zip(turn.astype(np.float32), feet.astype(np.float32), strict=True)
 
@@ -136,7 +148,7 @@ class Plant:
     def paint(self, canvas: Canvas, *, at: Array, rng: Random) -> None:
         """Paint stem, leaves and blooms; `at` is the middle of the blooms, in canvas pixels with y up."""
         lean = rng.gauss(0, 0.3)
-        places = [at + turns(2, lean) @ place for place in self.places(rng)]
+        places = [at + times(turns(2, lean), place) for place in self.places(rng)]
         top = max(places, key=lambda place: float(place[1]))
         root = at + vector(SIDE * rng.uniform(-0.5, 0.5), -2.6 * SIDE, 0)
         self.stem(canvas, top, (at + top) / 2 - vector(0, 0.3 * SIDE, 0), root)
@@ -145,7 +157,7 @@ class Plant:
             if len(places) > 1:
                 self.stem(canvas, place, (place + at) / 2, at - vector(0, self.radius, 0))
             tilt = turns(0, -math.radians(rng.uniform(*self.species.tilt)))
-            frame = turns(2, lean + rng.gauss(0, 0.25)) @ tilt @ turns(2, rng.uniform(0, 2 * math.pi))
+            frame = times(times(turns(2, lean + rng.gauss(0, 0.25)), tilt), turns(2, rng.uniform(0, 2 * math.pi)))
             self.bloom(canvas, centre=place, frame=frame, rng=rng)
 
     def places(self, rng: Random) -> list[Array]:
@@ -162,9 +174,9 @@ class Plant:
         for whorl, petal in self.whorls:
             middle = petal.points.mean(axis=1)
             for turn, foot in arrange(whorl, rng=rng):
-                shift = frame @ foot * self.radius
-                depth = float((frame @ turn @ middle + shift)[2])
-                waiting.append((depth, petal, frame @ turn, centre + shift))
+                shift = times(frame, foot) * self.radius
+                depth = float((times(times(frame, turn), middle) + shift)[2])
+                waiting.append((depth, petal, times(frame, turn), centre + shift))
         for _, petal, turn, shift in sorted(waiting, key=lambda item: item[0]):
             petal.paint(canvas, turn=turn, shift=shift, glow=rng.uniform(0.93, 1.07))
 
@@ -173,14 +185,14 @@ class Plant:
         for _ in range(rng.randint(*self.species.leaf.count)):
             whorl = vary(self.species.leaf, heart=1.0, rng=rng)
             leaf = blade(whorl, scale=SIDE * rng.uniform(0.6, 1.0), colour=self.green, rng=rng)
-            roll = turns(1, rng.gauss(0, 0.4)) @ turns(0, rng.gauss(0, 0.6))
-            turn = turns(2, math.pi / 2 + rng.gauss(0, 0.7)) @ roll
+            roll = times(turns(1, rng.gauss(0, 0.4)), turns(0, rng.gauss(0, 0.6)))
+            turn = times(turns(2, math.pi / 2 + rng.gauss(0, 0.7)), roll)
             foot = top + (root - top) * rng.uniform(0.35, 0.75)
             leaf.paint(canvas, turn=turn, shift=foot, glow=rng.uniform(0.8, 1.05))
 
     def stem(self, canvas: Canvas, start: Array, control: Array, end: Array) -> None:
         """A round stalk along a quadratic curve."""
-        t = np.linspace(0, 1, int(np.linalg.norm(end - start)) + 2, dtype=np.float32)[:, None, None]
+        t = np.linspace(0, 1, int(math.dist(end, start)) + 2, dtype=np.float32)[:, None, None]
         v = np.linspace(-1, 1, 12, dtype=np.float32)[None, :, None]
         curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * end
         tangent = (1 - t) * (control - start) + t * (end - control)
