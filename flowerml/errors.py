@@ -13,6 +13,10 @@ class DataError(FlowermlError):
     """The data cannot be used as it is."""
 
 
+class DownloadError(DataError):
+    """A file could not be fetched."""
+
+
 class ModelError(FlowermlError):
     """A saved classifier or a backbone cannot be used."""
 
