@@ -2,64 +2,70 @@
 
 import io
 import os
+import stat
 import tarfile
 import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from functools import partial
-from lzma import LZMAError
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from flowerml import files
+from flowerml.archive import tars, zips
+from flowerml.archive.entries import (
+    DEFAULT_LIMITS,
+    Limits,
+    Member,
+    Tally,
+    damage_told,
+    name_problem,
+    place,
+    shown,
+    size_problem,
+)
+from flowerml.archive.unpacking import is_packed
 from flowerml.errors import DataError
 
-MAX_MEMBER_BYTES = 256 * 2**20
-# What the readers raise: NotImplementedError for a zip's rarer compressions, UnicodeDecodeError for a damaged name.
-DAMAGED = (
-    *(tarfile.ReadError, zipfile.BadZipFile, zlib.error, LZMAError, EOFError, OSError),
-    *(NotImplementedError, UnicodeDecodeError),
-)
+__all__ = ["Limits", "Member", "members", "shown", "write_tar"]
+
+START = 1024  # bytes that tell kinds apart
+NOT_READ = {
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"Rar!\x1a\x07": "a rar archive",
+    b"\x28\xb5\x2f\xfd": "a zstd archive",
+    b"\x1f\x9d": "a compress archive (.Z)",
+    b"\x04\x22\x4d\x18": "an lz4 archive",
+    b"LZIP": "an lzip archive",
+}
+PAGES = (b"<!doctype html", b"<html")
 
 
-@dataclass(frozen=True)
-class Member:
-    """One entry of a folder or archive; `problem` says why it must not be read."""
-
-    name: str
-    contents: Callable[[], bytes]
-    source: Path
-    problem: str | None = None
-
-    def read(self) -> bytes:
-        """The bytes of this entry; raises DataError where the archive is damaged."""
-        try:
-            return self.contents()
-        except DAMAGED as error:
-            raise _damaged(self.source, error) from error
-
-
-def members(path: Path) -> Iterator[Member]:
+def members(path: Path, limits: Limits = DEFAULT_LIMITS) -> Iterator[Member]:
     """The entries of a folder or of a tar (plain, gz, bz2, xz) or zip, told apart by content.
 
-    A folder's come sorted by name, an archive's in its own order; directories are left out. A member's `read`
-    works until the next one is asked for. Raises DataError for what is missing, damaged or of another kind.
+    A folder's come sorted by name, an archive's in its own order; directories are left out. A member can be read
+    once, before the next one is asked for. Raises DataError for what is missing, damaged, above the limits or of
+    another kind.
     """
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
-    if path.is_dir():
-        yield from _folder(path)
-        return
     try:
-        # A zip is known by its end: a tar with a zip inside would pass for one.
-        if tarfile.is_tarfile(path):
-            yield from _tar(path)
-        elif zipfile.is_zipfile(path):
-            yield from _zip(path)
+        kind = stat.S_IFMT(path.stat().st_mode)
+        start = _start(path) if kind == stat.S_IFREG else b""  # opening a pipe would wait for its other end
+    except FileNotFoundError:
+        raise DataError(f"{place(path)}: no such file or folder") from None
+    except OSError as error:
+        raise DataError(f"{shown(str(path))}: cannot be read ({error.strerror}); give yourself access to it") from None
+    with damage_told(path):
+        if kind == stat.S_IFDIR:
+            yield from _folder(path, limits)
+        elif kind != stat.S_IFREG:
+            raise DataError(f"{place(path)}: neither a folder nor a file that could be read; expected one of these")
+        elif start.startswith(zips.STARTS):
+            yield from zips.read(path, start, limits)
+        elif is_packed(start) or tars.is_tar(start):
+            yield from tars.read(path, limits)
+        elif _ends_like_a_zip(path, start):
+            yield from zips.read(path, start, limits)
         else:
-            raise DataError(f"{_shown(path)}: neither a folder nor a tar or zip archive; expected one of these")
-    except DAMAGED as error:
-        raise _damaged(path, error) from error
+            raise _of_another_kind(path, start)
 
 
 def write_tar(path: Path, contents: Iterable[tuple[str, bytes]]) -> None:
@@ -71,63 +77,80 @@ def write_tar(path: Path, contents: Iterable[tuple[str, bytes]]) -> None:
             archive.addfile(entry, io.BytesIO(content))
 
 
-def _folder(root: Path) -> Iterator[Member]:
-    for folder, inner, names in os.walk(root, onerror=_unreadable):
-        inner.sort()
-        links = [name for name in inner if Path(folder, name).is_symlink()]
-        for name in sorted([*names, *links]):
-            path = Path(folder, name)
-            problem = None if path.is_file() else "not a regular file"
-            yield Member(path.relative_to(root).as_posix(), path.read_bytes, root, problem)
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(START)
 
 
-def _tar(path: Path) -> Iterator[Member]:
-    with tarfile.open(path) as archive:
-        for entry in archive:
-            if entry.isdir():
-                continue
-            problem = _unsafe(entry.name, entry.size) or (None if entry.isreg() else "a link or device")
-            yield Member(_normal(entry.name), partial(_read_entry, archive, entry), path, problem)
+def _ends_like_a_zip(path: Path, start: bytes) -> bool:
+    # Behind a program that unpacks it. An archive of another kind may end with a zip it holds.
+    return not start.startswith(tuple(NOT_READ)) and zipfile.is_zipfile(path)
 
 
-def _zip(path: Path) -> Iterator[Member]:
-    with zipfile.ZipFile(path) as archive:
-        for entry in archive.infolist():
-            if entry.is_dir():
-                continue
-            encrypted = "encrypted" if entry.flag_bits & 1 else None
-            problem = _unsafe(entry.filename, entry.file_size) or encrypted
-            yield Member(_normal(entry.filename), partial(archive.read, entry), path, problem)
+def _of_another_kind(path: Path, start: bytes) -> DataError:
+    if not start:
+        return DataError(f"{place(path)}: is empty (0 bytes); get a fresh copy")
+    if start.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(PAGES):
+        return DataError(f"{place(path)}: a web page, not an archive: open its link in a browser to see what it asks")
+    for magic, kind in NOT_READ.items():
+        if start.startswith(magic):
+            return DataError(f"{place(path)}: {kind} is not read: unpack it, or pack it as .tar.gz or .zip")
+    return DataError(f"{place(path)}: neither a folder nor a tar or zip archive; expected one of these")
 
 
-def _unsafe(name: str, size: int) -> str | None:
-    pure = PurePosixPath(name.replace("\\", "/"))
-    if pure.is_absolute() or ".." in pure.parts:
-        return "its name leads out of the archive"
-    if size > MAX_MEMBER_BYTES:
-        return f"larger than {MAX_MEMBER_BYTES // 2**20} MiB"
-    return None
+def _folder(root: Path, limits: Limits) -> Iterator[Member]:
+    tally = Tally(root, limits)
+    waiting = [str(root)]
+    while waiting:
+        # What links to a folder is among the files, so that it is told of and not followed.
+        names, inner = _listed(waiting.pop(), tally)
+        for name in names:
+            yield _file(root, Path(name), tally)
+        waiting += reversed(inner)
 
 
-def _normal(name: str) -> str:
-    # Zips made by older Windows tools separate folders by backslashes.
-    return PurePosixPath(name.replace("\\", "/")).as_posix()
+def _listed(folder: str, tally: Tally) -> tuple[list[str], list[str]]:
+    """The paths of files and of folders in this one, each sorted."""
+    names: list[str] = []
+    inner: list[str] = []
+    try:
+        with os.scandir(folder) as found:
+            for entry in found:
+                tally.add(members=1)
+                (inner if entry.is_dir(follow_symlinks=False) else names).append(entry.path)
+    except OSError as error:
+        raise DataError(
+            f"{shown(folder)}: this folder cannot be read ({error.strerror}); give yourself access to it"
+        ) from None
+    return sorted(names), sorted(inner)
 
 
-def _unreadable(error: OSError) -> None:
-    raise DataError(f"{error.filename}: this folder cannot be read ({error.strerror}); give yourself access to it")
+def _file(root: Path, path: Path, tally: Tally) -> Member:
+    name = path.relative_to(root).as_posix()
+    size, problem = 0, name_problem(name)
+    try:
+        status = path.stat()
+    except OSError as error:
+        problem = problem or f"a link that leads nowhere, or gone ({error.strerror})"
+    else:
+        size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+        problem = problem or _kind_problem(status.st_mode) or size_problem(size, tally.limits)
+    tally.add(size=size)
+    return Member(name, partial(_contents, path, size), root, problem)
 
 
-def _read_entry(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
-    opened = archive.extractfile(entry)
-    assert opened is not None, "only regular files are read"
-    return opened.read()
+def _kind_problem(mode: int) -> str | None:
+    if stat.S_ISDIR(mode):
+        return "a link to a folder is not followed: put the folder itself there"
+    return None if stat.S_ISREG(mode) else "not a regular file"
 
 
-def _shown(path: Path) -> Path:
-    # The pipeline reads through a link; people know the place it leads to.
-    return path.resolve()
-
-
-def _damaged(path: Path, error: Exception) -> DataError:
-    return DataError(f"{_shown(path)}: damaged or cut short ({error}); get a fresh copy")
+def _contents(path: Path, size: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(size + 1)
+    except OSError as error:
+        raise DataError(f"{shown(str(path))}: cannot be read ({error.strerror}); see to it, and run again") from None
+    if len(content) != size:
+        raise DataError(f"{shown(str(path))}: has changed while it was read; run again when it is at rest")
+    return content
