@@ -6,12 +6,15 @@ from typing import Any
 from tqdm import tqdm
 
 from flowerml import examples, split
+from flowerml.archive import shown
 from flowerml.errors import DataError, InputError
 from flowerml.examples import Example
 from flowerml.layout import Row
 from flowerml.parallel import ordered_map
-from flowerml.sources import category_names, check_names
+from flowerml.sources import category_names, check_names, split_table
 from flowerml.tasks import Pipeline
+
+MOST_SKIPPED = 10_000  # in the report: a folder of a million other things should not make it unreadable
 
 
 def extract(pipeline: Pipeline) -> dict[str, Any]:
@@ -21,9 +24,12 @@ def extract(pipeline: Pipeline) -> dict[str, Any]:
     nothing is written.
     """
     source, data = pipeline.paths.archive, pipeline.data
-    listing = pipeline.task.listing(source, data)
+    table = split_table(pipeline.paths.split_table)
+    listing = pipeline.task.listing(source, data, labelled=table is None or not table.has_labels)
+    if table:
+        listing = table.applied(listing)
     rows = split.limited(listing.rows, limit=data.limit, seed=data.seed)
-    rows = split.deal(rows, valid=data.valid, test=data.test, seed=data.seed)
+    rows = split.deal(rows, valid=data.split.valid, test=data.split.test, seed=data.seed)
     names = category_names(pipeline.paths.category_names)
     check_names(names, sorted({row.label for row in rows}), pipeline.paths.category_names)
     skipped = list(listing.skipped)
@@ -33,7 +39,9 @@ def extract(pipeline: Pipeline) -> dict[str, Any]:
     return {
         "counts": {name: sum(part.values()) for name, part in counts.items()},
         "classes": counts,
-        "skipped": skipped,
+        "warnings": listing.warnings,
+        "left_out": len(skipped),
+        "skipped": skipped[:MOST_SKIPPED],
     }
 
 
@@ -48,7 +56,7 @@ def _read(pipeline: Pipeline, rows: list[Row], kept: list[Row], skipped: list[di
     def read(item: tuple[str, bytes]) -> tuple[Row, Any]:
         row, content = by_id[item[0]], item[1]
         try:
-            return row, pipeline.task.read(content)
+            return row, pipeline.task.read(content, pipeline.data)
         except InputError as error:
             return row, error
 
@@ -62,7 +70,7 @@ def _read(pipeline: Pipeline, rows: list[Row], kept: list[Row], skipped: list[di
     try:
         split.check(kept, classes={row.label for row in rows})
     except DataError as error:
-        unread = f" ({len(skipped)} files were left out, the first: {skipped[0]['id']})" if skipped else ""
+        unread = f" ({len(skipped)} files were left out, the first: {shown(skipped[0]['id'])})" if skipped else ""
         raise DataError(f"{error}{unread}") from None
 
 
@@ -70,10 +78,10 @@ def summary(report: dict[str, Any]) -> str:
     """The report in a few lines for the terminal."""
     counts = ", ".join(f"{name} {count:,}" for name, count in report["counts"].items())
     lines = [f"{len(report['classes']['train'])} classes; {counts}"]
-    skipped = report["skipped"]
-    if skipped:
-        lines.append(f"left out {len(skipped):,}:")
-        lines += [f"  {one['id']}: {one['reason']}" for one in skipped[:5]]
-        if len(skipped) > 5:
+    lines += [f"warning: {warning}" for warning in report["warnings"]]
+    if report["left_out"]:
+        lines.append(f"left out {report['left_out']:,}:")
+        lines += [f"  {shown(one['id'])}: {one['reason']}" for one in report["skipped"][:5]]
+        if report["left_out"] > 5:
             lines.append("  …")
     return "\n".join(lines)

@@ -71,7 +71,7 @@ def fit(
     Raises DivergedError when a loss is not a finite number.
     """
     network.to(device())
-    weights = _balanced(data.train_counts).to(device()) if class_weights == "balanced" else None
+    weights = balanced(data.train_counts).to(device()) if class_weights == "balanced" else None
     loss = nn.CrossEntropyLoss(weight=weights, label_smoothing=label_smoothing)
     steps = math.ceil(int(data.train_counts.sum()) / batch_size) * epochs
     optimiser = _optimiser(network, optimizer, learning_rate, weight_decay)
@@ -171,7 +171,7 @@ def _moved(batches: Iterator[tuple[Inputs, Tensor]]) -> Iterator[tuple[Inputs, T
         )
 
 
-def _balanced(counts: Tensor) -> Tensor:
+def balanced(counts: Tensor) -> Tensor:
     """A weight for each class inverse to its frequency; their mean over examples is 1."""
     return counts.sum() / (len(counts) * counts.clamp(min=1))
 

@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from flowerml import archive
 from flowerml.errors import ParamsError
 
 PARAMS_FILE = Path("params.yaml")
@@ -36,22 +37,41 @@ class Section(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Data(Section):
-    """What `download` and `extract` read."""
+class Split(Section):
+    """How examples are dealt into train, valid and test, or where it is written how they are."""
 
-    source: str
-    sample_per_class: Count
-    seed: int
     valid: Fraction
     test: Fraction
-    limit: Annotated[int, Field(ge=3)] | None
-    category_names: str | None
+    table: str | None
 
     @model_validator(mode="after")
     def _train_keeps_something(self) -> Self:
         if self.valid + self.test >= 1:
             raise ValueError("valid and test together must leave a share for train (below 1)")
         return self
+
+
+class Limits(Section):
+    """What a source may hold at most: a bomb, or a mistake, ends in a sentence and not in a full memory."""
+
+    members: Count
+    member_bytes: Count
+    unpacked_bytes: Count
+
+    def of_archives(self) -> archive.Limits:
+        """Those that hold for every kind of data."""
+        return archive.Limits(self.members, self.member_bytes, self.unpacked_bytes)
+
+
+class Data(Section):
+    """What `download` and `extract` read."""
+
+    source: Annotated[str, Field(min_length=1)]
+    sample_per_class: Count
+    seed: int
+    split: Split
+    limit: Annotated[int, Field(ge=3)] | None
+    category_names: str | None
 
 
 class Range(Section):

@@ -3,49 +3,56 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+DOWNLOADS = Path("data", "downloads")  # HOST/PATH of every file that was fetched, or put there by hand
+
 
 @dataclass(frozen=True)
 class Paths:
-    """The files of one pipeline, relative to the project's folder."""
+    """The files of one pipeline, below `root`: the project's folder, where none is given."""
 
     pipeline: str
+    root: Path = Path()
 
     @property
     def archive(self) -> Path:
-        return Path("data", self.pipeline, "archive")
+        return Path(self.root, "data", self.pipeline, "archive")
 
     @property
     def category_names(self) -> Path:
-        return Path("data", self.pipeline, "category_names.json")
+        return Path(self.root, "data", self.pipeline, "category_names.json")
+
+    @property
+    def split_table(self) -> Path:
+        return Path(self.root, "data", self.pipeline, "split_table.csv")
 
     @property
     def examples(self) -> Path:
-        return Path("data", self.pipeline, "examples.parquet")
+        return Path(self.root, "data", self.pipeline, "examples.parquet")
 
     @property
     def checks(self) -> Path:
-        return Path("data", self.pipeline, "checks.json")
+        return Path(self.root, "data", self.pipeline, "checks.json")
 
     @property
     def encoded(self) -> Path:
-        return Path("data", self.pipeline, "encoded.arrow")
+        return Path(self.root, "data", self.pipeline, "encoded.arrow")
 
     @property
     def encoder(self) -> Path:
-        return Path("data", self.pipeline, "encoder")
+        return Path(self.root, "data", self.pipeline, "encoder")
 
     @property
     def classifier(self) -> Path:
-        return Path("models", self.pipeline, "classifier")
+        return Path(self.root, "models", self.pipeline, "classifier")
 
     @property
     def mlflow_model(self) -> Path:
-        return Path("models", self.pipeline, "mlflow")
+        return Path(self.root, "models", self.pipeline, "mlflow")
 
     @property
     def registration(self) -> Path:
-        return Path("models", self.pipeline, "registration.json")
+        return Path(self.root, "models", self.pipeline, "registration.json")
 
     @property
     def reports(self) -> Path:
-        return Path("reports", self.pipeline)
+        return Path(self.root, "reports", self.pipeline)

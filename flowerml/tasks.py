@@ -26,8 +26,11 @@ class Encoder(Protocol):
     """All that turns a raw input into arrays and does not learn by gradient."""
 
     @classmethod
-    def fit(cls, examples: "Iterable[Example]", section: Any) -> Self:
-        """The encoder that the section describes, fitted to the training examples."""
+    def fit(cls, examples: "Iterable[Example]", section: Any, limits: Any) -> Self:
+        """The encoder that the section describes, fitted to the training examples.
+
+        `limits` are those of the data: of inputs beyond them it makes InputErrors.
+        """
 
     @property
     def columns(self) -> "Mapping[str, pa.DataType]":
@@ -35,6 +38,12 @@ class Encoder(Protocol):
 
     def encode(self, examples: "Iterable[Example]", section: Any) -> Iterator[dict[str, Any]]:
         """The encodings to train on, one for each example, in order; memory is bounded."""
+
+    def fingerprint(self, section: Any, split: str) -> str:
+        """Names all that the encodings of a split depend on beside the raw inputs.
+
+        Under one fingerprint equal raw inputs have equal encodings, bit for bit, whatever else is encoded.
+        """
 
     def prepare(self, raw: Any) -> Any:
         """One raw input made ready for `collate`; raises InputError. May be called from many threads."""
@@ -82,6 +91,10 @@ class Task(Protocol):
     """The column of a served model, and the key of the graph's input."""
     RAW: "type[Raw]"
     """What an example is kept as: bytes or str."""
+    SUFFIXES: Collection[str]
+    """How the names of files with one input end, in lower case."""
+    TABLES: Collection[str]
+    """How the names of files with many inputs and their labels end."""
     Encoder: type[Encoder]
 
     def section_types(self) -> SectionTypes:
@@ -90,14 +103,20 @@ class Task(Protocol):
     def write_sample(self, archive: Path, section: Any) -> None:
         """Write the embedded data set as an archive, atomically; a link in its place is not followed."""
 
-    def listing(self, source: Path, section: Any) -> Listing:
-        """Which examples a source holds, before any is read; raises DataError."""
+    def listing(self, source: Path, section: Any, *, labelled: bool) -> Listing:
+        """Which examples a source holds, before any is read; raises DataError.
+
+        Not `labelled`: the classes stand elsewhere, and the files may be in any folders.
+        """
 
     def contents(self, source: Path, section: Any, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
         """The wanted examples' ids and contents, in the order of the source."""
 
-    def read(self, raw: bytes) -> "Raw":
-        """Contents as the example table keeps them; raises InputError where they cannot be read."""
+    def read(self, raw: bytes, section: Any) -> "Raw":
+        """Contents as the example table keeps them; raises InputError where they cannot be read, or are too large."""
+
+    def from_bytes(self, content: bytes) -> "Raw":
+        """The content of a file as a raw input; raises InputError."""
 
     def from_json(self, value: Any) -> "Raw":
         """What an endpoint was sent as a raw input; raises InputError."""
@@ -126,6 +145,8 @@ class Pipeline:
     train: Any
     evaluate: "params.Evaluate"
     export: "params.Export"
+    root: Path = Path()
+    """The folder that its files are below."""
 
     @property
     def task(self) -> Task:
@@ -133,7 +154,7 @@ class Pipeline:
 
     @property
     def paths(self) -> Paths:
-        return Paths(self.name)
+        return Paths(self.name, self.root)
 
     def parameters(self) -> dict[str, Any]:
         """Every parameter by its dotted name, without the pipeline's: {"train.learning_rate": 0.001, …}."""
@@ -155,8 +176,15 @@ def pipeline(name: str, path: Path | None = None) -> Pipeline:
     kind = kinds[name]
     if not isinstance(kind, str) or kind not in TASKS:
         raise ParamsError(f"{path}: pipelines.{name}: expected one of {', '.join(TASKS)}, found {kind!r}")
+    return checked(name, kind, values.get(name), path=path)
+
+
+def checked(name: str, kind: str, values: Any, *, path: Path, root: Path = Path()) -> Pipeline:
+    """The pipeline with these sections, once they are checked; raises ParamsError, which names them as of `path`."""
+    from flowerml import params
+
     own = TASKS[kind].section_types()
     shared: dict[str, type[params.Section]] = {"evaluate": params.Evaluate, "export": params.Export}
     types = {"data": own.data, "encode": own.encode, "train": own.train, **shared}
-    checked: dict[str, Any] = params.sections(types, values.get(name), name=name, path=path)
-    return Pipeline(name, kind, **checked)
+    sections: dict[str, Any] = params.sections(types, values, name=name, path=path)
+    return Pipeline(name, kind, **sections, root=root)

@@ -56,7 +56,7 @@ def test_a_good_folder_is_read(extract, pictures):
 
 
 def test_no_such_source(extract, tmp_path):
-    with pytest.raises(FlowermlError, match=r"flowers.data.source: expected sample or a path; there is nothing at"):
+    with pytest.raises(FlowermlError, match=r"flowers.data.source: expected sample, flowers102, flowers102-notebook, a URL or a path; there is nothing at"):
         extract("nowhere")
     assert left(tmp_path) == []
 
@@ -65,7 +65,7 @@ def test_an_empty_folder(extract, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FlowermlError, match="no examples found; expected one folder per class holding"):
         extract(tmp_path / "empty")
-    assert left(tmp_path) == ["archive", "category_names.json", "flowers"]
+    assert left(tmp_path) == ["archive", "category_names.json", "flowers", "split_table.csv"]
 
 
 def test_one_class(extract, pictures):
@@ -95,7 +95,7 @@ def test_a_class_of_unreadable_pictures_leaves_no_table(extract, pictures, tmp_p
         path.write_text("nothing to see")
     with pytest.raises(FlowermlError, match=r"no readable training example of tulip.*6 files were left out"):
         extract(pictures)
-    assert left(tmp_path) == ["archive", "category_names.json", "flowers"]
+    assert left(tmp_path) == ["archive", "category_names.json", "flowers", "split_table.csv"]
 
 
 def test_names_that_do_not_fit_the_classes(extract, pictures, tmp_path):

@@ -31,7 +31,7 @@ def refused(path, message: str):
         ("train.dropout", True, "expected a valid number, found true"),
         ("train.optimizer", "lion", "expected 'adamw', 'adam' or 'sgd', found \"lion\""),
         ("encode.augment.flip", "yes", 'expected a valid boolean, found "yes"'),
-        ("data.test", 1.0, "expected less than 1, found 1.0"),
+        ("data.split.test", 1.0, "expected less than 1, found 1.0"),
         ("export.alias", None, "expected a valid string, found null"),
     ],
 )
@@ -69,8 +69,8 @@ def test_every_problem_gets_a_line(changed):
 
 
 def test_shares_that_leave_nothing_for_train_are_refused(changed):
-    message = "flowers.data: valid and test together must leave a share for train (below 1)"
-    refused(changed("flowers.data.valid", 0.99), message)
+    message = "flowers.data.split: valid and test together must leave a share for train (below 1)"
+    refused(changed("flowers.data.split.valid", 0.99), message)
 
 
 def test_a_section_without_a_pipeline_is_refused_with_the_nearest_pipeline(changed):

@@ -139,3 +139,48 @@ def test_an_empty_split_is_refused():
 def test_a_limit_above_what_there_is_keeps_everything():
     source = rows("train", rose=60) + rows("valid", rose=30) + rows("test", rose=10)
     assert limited(source, limit=1000, seed=0) == source
+
+
+def grouped(groups: dict[str, dict[str, int]]) -> list[Row]:
+    """Rows of groups: {group: {class: count}}."""
+    return [
+        Row(f"{group}/{label}/{i}", label, None, group)
+        for group, held in groups.items()
+        for label, count in held.items()
+        for i in range(count)
+    ]
+
+
+def test_a_group_never_parts_and_the_shares_are_about_kept():
+    rng = random.Random(0)
+    people = grouped({f"p{n}": {"lily": rng.randint(1, 6), "rose": rng.randint(0, 9)} for n in range(60)})
+    dealt = deal(people, valid=0.2, test=0.2, seed=0)
+    assert all(len({row.split for row in dealt if row.group == group}) == 1 for group in {row.group for row in dealt})
+    for label in ("lily", "rose"):
+        counts = Counter(row.split for row in dealt if row.label == label)
+        assert all(abs(counts[name] / counts.total() - share) < 0.05 for name, share in (("valid", 0.2), ("test", 0.2)))
+
+
+def test_rows_without_a_group_are_groups_of_their_own():
+    mixed = grouped({"p1": {"lily": 10, "rose": 10}}) + rows(lily=30, rose=30)
+    dealt = deal(mixed, valid=0.2, test=0.2, seed=0)
+    assert len({row.split for row in dealt[:20]}) == 1
+    assert Counter(row.split for row in dealt) == {"train": 48, "valid": 16, "test": 16}
+
+
+def test_a_row_without_a_split_goes_where_its_group_is():
+    source = [*rows("train", lily=4, rose=4), *rows("valid", lily=1, rose=1), *rows("test", lily=1, rose=1)]
+    source += [Row("a", "lily", "test", "ann"), Row("b", "rose", None, "ann")]
+    assert deal(source, valid=0.2, test=0.2, seed=0)[-1].split == "test"
+
+
+def test_a_group_in_two_splits_is_refused():
+    source = [*rows(lily=9, rose=9), Row("a", "lily", "train", "ann"), Row("b", "rose", "test", "ann")]
+    with pytest.raises(DataError, match=r"group 'ann' is in two splits \(train and test, such as b\)"):
+        deal(source, valid=0.2, test=0.2, seed=0)
+
+
+def test_a_row_more_leaves_nearly_all_others_in_their_splits():
+    before = {row.id: row.split for row in deal(rows(lily=200, rose=200), valid=0.15, test=0.15, seed=0)}
+    after = {row.id: row.split for row in deal(rows(lily=201, rose=200), valid=0.15, test=0.15, seed=0)}
+    assert sum(before[name] != after[name] for name in before) <= 2

@@ -28,8 +28,11 @@ def section(**changes: object) -> SimpleNamespace:
     return SimpleNamespace(**{**STEPS, "vocab_size": 5000, "max_length": 500, "max_words": 1500, **changes})
 
 
+LIMITS = SimpleNamespace(characters=MAX_CHARACTERS)
+
+
 def fitted(*texts: str, **changes: object) -> Encoder:
-    return Encoder.fit([Example(str(n), "train", "pos", text) for n, text in enumerate(texts)], section(**changes))
+    return Encoder.fit([Example(str(n), "train", "pos", text) for n, text in enumerate(texts)], section(**changes), LIMITS)
 
 
 def stems(text: str, **changes: object) -> list[str]:
@@ -128,7 +131,7 @@ def test_raw_words_and_punctuation_are_hashed_the_same_everywhere():
 
 def test_encode_and_prepare_agree(texts):
     examples = [Example(str(n), "train", "pos", text) for n, text in enumerate([*texts, ""])]
-    encoder = Encoder.fit(examples, section())
+    encoder = Encoder.fit(examples, section(), LIMITS)
     encoded = list(encoder.encode(iter(examples), section()))
     assert encoded[-1]["stems"].tolist() == encoded[-1]["words"].tolist() == [1]
     for text, row in zip(texts, encoded, strict=False):

@@ -127,3 +127,17 @@ def test_calibration_turns_margins_into_probabilities():
     scale, bias = calibrated(margins, (generator.random(20_000) < chance).astype(int))
     assert scale == pytest.approx(3, rel=0.05)
     assert bias[1] - bias[0] == pytest.approx(1, rel=0.1)
+
+
+def test_class_weights_move_the_answer_of_an_open_question_to_the_rare_class():
+    rng = np.random.default_rng(0)
+    # Each word says only how likely a class is; without weights the frequent class wins nearly everywhere.
+    texts = {0: [rng.integers(1, 60, 8) for _ in range(380)], 1: [rng.integers(20, 80, 8) for _ in range(20)]}
+    words_, targets = [*texts[0], *texts[1]], np.repeat([0, 1], [380, 20])
+    recalls = {}
+    for name, weights in {"none": None, "balanced": torch.tensor([400 / 760, 10.0])}.items():
+        network = NGrams(2, order=1, buckets=2**12)
+        list(fit_ngrams(network, words_, targets, words_, targets, **SECTION, class_weights=weights))
+        fresh = torch.from_numpy(np.stack([rng.integers(20, 80, 8) for _ in range(200)]))
+        recalls[name] = network(fresh, torch.full((200,), 8)).argmax(1).double().mean().item()
+    assert recalls["none"] < 0.75 < recalls["balanced"]

@@ -6,8 +6,11 @@ import pytest
 
 from flowerml.errors import DataError, InputError
 from flowerml.text.reading import contents, listing, read
+from flowerml.text.sections import Limits
 
-SECTION = SimpleNamespace(text_column="review", label_column="sentiment", split_column=None)
+LIMITS = Limits(members=100, member_bytes=10**7, unpacked_bytes=10**9, characters=1_000_000)
+COLUMNS = {"text_column": "review", "label_column": "sentiment", "split_column": None, "group_column": None}
+SECTION = SimpleNamespace(**COLUMNS, limits=LIMITS)
 ROWS = [{"review": "Fine, really", "sentiment": "pos"}, {"review": "Dull.\nVery.", "sentiment": "neg"}]
 
 
@@ -28,7 +31,7 @@ def test_every_kind_of_table_gives_the_same_texts(tmp_path, suffix):
     path = write_table(tmp_path / f"reviews{suffix}")
     rows = listing(path, SECTION).rows
     assert [(row.id, row.label, row.split) for row in rows] == [("row 1", "pos", None), ("row 2", "neg", None)]
-    texts = {name: read(raw) for name, raw in contents(path, SECTION, {"row 1", "row 2"})}
+    texts = {name: read(raw, SECTION) for name, raw in contents(path, SECTION, {"row 1", "row 2"})}
     assert texts == {"row 1": "Fine, really", "row 2": "Dull.\nVery."}
 
 
@@ -39,7 +42,7 @@ def test_a_table_is_known_through_a_link(tmp_path):
 
 def test_a_missing_column_is_told_with_those_there_are(tmp_path):
     path = write_table(tmp_path / "reviews.csv")
-    section = SimpleNamespace(text_column="text", label_column="sentiment", split_column=None)
+    section = SimpleNamespace(**COLUMNS | {"text_column": "text"})
     with pytest.raises(DataError, match=r"no column 'text'; it has review, sentiment: set data\.text_column"):
         listing(path, section)
 
@@ -48,7 +51,7 @@ def test_a_table_may_say_the_split(tmp_path):
     path = tmp_path / "reviews.csv"
     rows = [("a", "pos", "train"), ("b", "neg", "val"), ("c", "pos", "holdout"), ("d", "", "test")]
     pd.DataFrame(rows, columns=["review", "sentiment", "part"]).to_csv(path, index=False)
-    section = SimpleNamespace(text_column="review", label_column="sentiment", split_column="part")
+    section = SimpleNamespace(**COLUMNS | {"split_column": "part"})
     found = listing(path, section)
     assert [(row.label, row.split) for row in found.rows] == [("pos", "train"), ("neg", "valid")]
     assert [one["reason"] for one in found.skipped] == [
@@ -73,7 +76,7 @@ def test_the_unlabelled_reviews_of_imdb_are_left_out(pack):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 def test_encodings_are_told_apart(encoding):
     text = "Un café près de l'opéra, où l'on dîne à toute heure : déjà vu, mais très agréable et drôle."
-    assert read(text.encode(encoding)) == text
+    assert read(text.encode(encoding), SECTION) == text
 
 
 @pytest.mark.parametrize(
@@ -88,10 +91,25 @@ def test_encodings_are_told_apart(encoding):
 )
 def test_what_is_no_text_is_told(raw, code):
     with pytest.raises(InputError) as caught:
-        read(raw)
+        read(raw, SECTION)
     assert caught.value.code == code
 
 
 def test_russian_in_an_old_encoding_is_read():
     text = "Очень хороший фильм, который стоит посмотреть всей семьей. Актеры играют прекрасно, музыка чудесная. " * 3
-    assert read(text.encode("cp1251")) == text
+    assert read(text.encode("cp1251"), SECTION) == text
+
+
+def test_a_table_may_say_the_group(tmp_path):
+    path = tmp_path / "reviews.csv"
+    pd.DataFrame([("a", "pos", "ann"), ("b", "neg", "")], columns=["review", "sentiment", "who"]).to_csv(
+        path, index=False
+    )
+    found = listing(path, SimpleNamespace(**COLUMNS | {"group_column": "who"}))
+    assert [row.group for row in found.rows] == ["ann", None]
+
+
+def test_a_text_above_the_limit_of_its_section_is_told():
+    section = SimpleNamespace(limits=LIMITS.model_copy(update={"characters": 5}))
+    with pytest.raises(InputError, match="6 characters; at most 5 are read"):
+        read(b"a film", section)

@@ -8,8 +8,16 @@ from flowerml import params
 from flowerml.params import Count, Fraction, Section
 
 
+class Limits(params.Limits):
+    """Pillow itself refuses pictures of more than 178,956,970 pixels."""
+
+    pixels: Annotated[int, Field(ge=1, le=178_956_970)]
+
+
 class Data(params.Data):
-    """Pictures need nothing beyond what every pipeline's data has."""
+    """Pictures: one folder per class, or any folders and a table with their labels."""
+
+    limits: Limits
 
 
 class Augment(Section):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowerml.errors import InputError
 from flowerml.text.encoder import Encoder
-from flowerml.text.reading import contents, listing, read
+from flowerml.text.reading import SUFFIXES, TABLES, contents, decoded, listing, read
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 __all__ = [
     "INPUT",
     "RAW",
+    "SUFFIXES",
+    "TABLES",
     "Encoder",
     "contents",
+    "from_bytes",
     "from_json",
     "listing",
     "read",
@@ -53,6 +56,11 @@ def write_sample(archive: Path, section: "Data") -> None:
     from flowerml.text import sample
 
     sample.write(archive, per_class=section.sample_per_class, seed=section.seed)
+
+
+def from_bytes(content: bytes) -> str:
+    """The content of a file as a raw input; raises InputError."""
+    return decoded(content)
 
 
 def from_json(value: Any) -> str:

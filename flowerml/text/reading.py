@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowerml.errors import DataError, InputError
-from flowerml.layout import SPLITS, Listing, Row, list_files, read_files
-from flowerml.text.encoder import MAX_CHARACTERS
+from flowerml.layout import SPLITS, Listing, Row, composed, list_files, read_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,42 +20,47 @@ UNLABELLED = "unsup"  # the folder of aclImdb with reviews of unknown sentiment
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
-def listing(source: Path, section: "Data") -> Listing:
-    """The texts of a table, or of a folder or archive with one folder per class; raises DataError."""
+def listing(source: Path, section: "Data", *, labelled: bool = True) -> Listing:
+    """The texts of a table, or of a folder or archive with one folder per class; raises DataError.
+
+    Not `labelled`: the classes stand elsewhere, and the files may be in any folders.
+    """
     if _is_table(source):
         return _list_table(_read_table(source, section), section)
-    found = list_files(source, suffixes=SUFFIXES)
+    found = list_files(source, suffixes=SUFFIXES, labelled=labelled, limits=section.limits.of_archives())
     unlabelled = Counter(row.label for row in found.rows)[UNLABELLED]
     if unlabelled:
         found.skip(UNLABELLED, f"{unlabelled:,} texts without a label")
-    return Listing([row for row in found.rows if row.label != UNLABELLED], found.skipped)
+    return Listing([row for row in found.rows if row.label != UNLABELLED], found.skipped, found.warnings)
 
 
 def contents(source: Path, section: "Data", wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
     """The bytes of the wanted texts, in the order of the source."""
     if not _is_table(source):
-        yield from read_files(source, wanted=wanted)
+        yield from read_files(source, wanted=wanted, limits=section.limits.of_archives())
         return
     for number, text in enumerate(_read_table(source, section)[section.text_column]):
         if _row_id(number) in wanted:
             yield _row_id(number), text.encode(errors="replace")
 
 
-def read(raw: bytes) -> str:
+def read(raw: bytes, section: "Data") -> str:
     """Bytes as text: UTF-8, UTF-16 with its mark, Windows-1252, or what charset-normalizer makes of it.
 
     Raises InputError: `not_a_text` for binary data or an encoding that cannot be told, `empty_text`, and
-    `text_too_long` above MAX_CHARACTERS.
+    `text_too_long` above the section's limit.
     """
-    text = _decoded(raw)
+    limit = section.limits.characters
+    text = decoded(raw)
     if not text.strip():
         raise InputError("empty_text", "an empty text")
-    if len(text) > MAX_CHARACTERS:
-        raise InputError("text_too_long", f"{len(text):,} characters; at most {MAX_CHARACTERS:,} are read")
+    if len(text) > limit:
+        raise InputError("text_too_long", f"{len(text):,} characters; at most {limit:,} are read")
     return text
 
 
-def _decoded(raw: bytes) -> str:
+def decoded(raw: bytes) -> str:
+    """The text these bytes spell, of any length; raises InputError `not_a_text`."""
     marked = next((name for mark, name in BYTE_ORDER_MARKS.items() if raw.startswith(mark)), None)
     try:
         text = raw.decode(marked or "utf-8")
@@ -92,11 +96,12 @@ def _read_table(source: Path, section: "Data") -> "pd.DataFrame":
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path}: cannot be read as {path.suffix[1:]} in UTF-8 ({reason})") from None
     named = {"text_column": section.text_column, "label_column": section.label_column}
-    for name, column in {**named, "split_column": section.split_column}.items():
+    optional = {"split_column": section.split_column, "group_column": section.group_column}
+    for name, column in {**named, **optional}.items():
         if column is not None and column not in table.columns:
             found = ", ".join(map(str, table.columns[:8]))
             raise DataError(f"{path}: no column {column!r}; it has {found}: set data.{name} to one of these")
-    columns = [name for name in (*named.values(), section.split_column) if name is not None]
+    columns = [name for name in dict.fromkeys([*named.values(), *optional.values()]) if name is not None]
     table = table[columns]
     return table.astype(object).where(table.notna(), "").astype(str)
 
@@ -129,14 +134,18 @@ _READERS: dict[str, Any] = {
 
 def _list_table(table: "pd.DataFrame", section: "Data") -> Listing:
     found = Listing()
-    splits = table[section.split_column] if section.split_column else [None] * len(table)
-    for number, (label, split) in enumerate(zip(table[section.label_column], splits, strict=True)):
+    nothing = [None] * len(table)
+    splits = table[section.split_column] if section.split_column else nothing
+    groups = table[section.group_column] if section.group_column else nothing
+    for number, (label, split, group) in enumerate(zip(table[section.label_column], splits, groups, strict=True)):
         if not label:
             found.skip(_row_id(number), "no label")
-        elif split is not None and split not in SPLITS:
+        elif split and split.lower() not in SPLITS:
             found.skip(_row_id(number), f"split {split!r} is not one of {', '.join(SPLITS)}")
         else:
-            found.rows.append(Row(_row_id(number), label, SPLITS[split] if split is not None else None))
+            found.rows.append(
+                Row(_row_id(number), composed(label), SPLITS[split.lower()] if split else None, group or None)
+            )
     if not found.rows:
         raise DataError(f"no row has a label in column {section.label_column!r}")
     return found

@@ -8,12 +8,20 @@ from flowerml import params
 from flowerml.params import Count, Fraction, Positive, Section
 
 
+class Limits(params.Limits):
+    """The length of a text is counted in characters."""
+
+    characters: Count
+
+
 class Data(params.Data):
-    """Texts may also come as a table, with columns for text, label and (if there is one) split."""
+    """Texts may also come as a table, with columns for text, label and (if there are any) split and group."""
 
     text_column: str
     label_column: str
     split_column: str | None
+    group_column: str | None
+    limits: Limits
 
 
 class Encode(Section):

@@ -3,6 +3,7 @@
 Predicting uses the standard library and NumPy only.
 """
 
+import platform
 import re
 import zlib
 from collections import Counter
@@ -43,10 +44,13 @@ class Encoder:
     vocabulary: Vocabulary
     max_length: int
     max_words: int
+    max_characters: int = MAX_CHARACTERS
 
     @classmethod
-    def fit(cls, examples: "Iterable[Example]", section: Any) -> Self:
+    def fit(cls, examples: "Iterable[Example]", section: Any, limits: Any) -> Self:
         """The encoder that `section` describes, with the most frequent stems of the examples as its dictionary.
+
+        It reads texts of at most `limits.characters`.
 
         Of `vocab_size` codes two are taken by no word and infrequent; of stems that are equally frequent, the first
         to appear comes first.
@@ -60,7 +64,7 @@ class Encoder:
             if stem := cleaning.reduced(word):
                 stems[stem] += count
         vocabulary = Vocabulary.of(stems, size=section.vocab_size)
-        return cls(cleaning, vocabulary, section.max_length, section.max_words)
+        return cls(cleaning, vocabulary, section.max_length, section.max_words, limits.characters)
 
     @property
     def codes(self) -> int:
@@ -78,18 +82,27 @@ class Encoder:
         """For each example, in order, what `prepare` gives; an empty text is encoded as one infrequent word."""
         return (self._sequences(_text(example.raw)) for example in examples)
 
+    def fingerprint(self, section: Any, split: str) -> str:
+        """Names all that encodings depend on beside the texts: the steps, the dictionary, Python's idea of a letter."""
+        from flowerml import fingerprint
+
+        facts = {**self.state(), "python": platform.python_version()}
+        del facts["max_characters"]  # refuses texts, and changes none
+        return fingerprint.of(facts, packages=("numpy",), code=[Path(__file__).parent])
+
     def prepare(self, raw: str) -> Sequences:
         """One text as {"stems": [T], "words": [W]}, int32, at least 1 and at most `max_length` and `max_words` long.
 
-        Raises InputError for what is no text, is empty or has more than a million characters.
+        Raises InputError for what is no text, is empty or has more than `max_characters`.
         """
         if not isinstance(raw, str):
             raise InputError("unknown_input", f"expected a text, found {type(raw).__name__}")
         if not raw.strip():
             raise InputError("empty_text", "expected a text, found an empty one")
-        if len(raw) > MAX_CHARACTERS:
+        if len(raw) > self.max_characters:
             raise InputError(
-                "text_too_long", f"expected at most {MAX_CHARACTERS:,} characters, found {len(raw):,}; shorten the text"
+                "text_too_long",
+                f"expected at most {self.max_characters:,} characters, found {len(raw):,}; shorten the text",
             )
         return self._sequences(raw)
 
@@ -141,7 +154,8 @@ class Encoder:
     def from_state(cls, state: dict[str, Any]) -> Self:
         """The encoder that `state()` described."""
         cleaning, vocabulary = Cleaning(**state["cleaning"]), Vocabulary(tuple(state["vocabulary"]))
-        return cls(cleaning, vocabulary, state["max_length"], state["max_words"])
+        limit = state.get("max_characters", MAX_CHARACTERS)
+        return cls(cleaning, vocabulary, state["max_length"], state["max_words"], limit)
 
     def save(self, folder: Path) -> None:
         """Write the state, atomically."""

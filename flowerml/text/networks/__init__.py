@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flowerml.encoded import Encoded
-from flowerml.fit import Epoch, device, fit
+from flowerml.fit import Epoch, balanced, device, fit
 from flowerml.text.networks.batches import Sequences, StemBatches
 from flowerml.text.networks.blend import Blend, fit_blend
 from flowerml.text.networks.lstm import Lstm
@@ -59,6 +59,7 @@ def _start_ngrams(data: Texts, section: "Train") -> tuple[NGrams, Generator[Epoc
         penalty=section.penalty,
         minimum_count=section.minimum_count,
         seed=section.seed,
+        class_weights=_class_weights(data, section),
     )
     return network, training
 
@@ -69,8 +70,17 @@ def _start_blend(data: Texts, section: "Train") -> tuple[Blend, Generator[Epoch,
     network = Blend(lstm, ngrams)
     targets = torch.from_numpy(data.targets["valid"])
     return network, fit_blend(
-        network, ngrams_epochs, lstm_epochs, valid_logits=partial(_valid_logits, data), valid_targets=targets
+        *(network, ngrams_epochs, lstm_epochs),
+        valid_logits=partial(_valid_logits, data),
+        valid_targets=targets,
+        class_weights=_class_weights(data, section),
     )
+
+
+def _class_weights(data: Texts, section: "Train") -> Tensor | None:
+    if section.class_weights is None:
+        return None
+    return balanced(torch.bincount(torch.from_numpy(data.targets["train"]), minlength=data.classes))
 
 
 @torch.inference_mode()

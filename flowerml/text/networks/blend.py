@@ -39,6 +39,7 @@ def fit_blend(
     *,
     valid_logits: Callable[[nn.Module], Tensor],
     valid_targets: Tensor,
+    class_weights: Tensor | None = None,
 ) -> Generator[Epoch, None, None]:
     """Train both parts; after each epoch of the Lstm weigh them by what is best on the validation split.
 
@@ -54,7 +55,7 @@ def fit_blend(
         with closing(lstm):
             for epoch in lstm:
                 recurrent = valid_logits(network.lstm)
-                network.weights.copy_(mixed(recurrent, counted, valid_targets))
+                network.weights.copy_(mixed(recurrent, counted, valid_targets, class_weights))
                 blended = network.weights[0] * recurrent + network.weights[1] * counted
                 loss = nn.functional.cross_entropy(blended, valid_targets).item()
                 accuracy = (blended.argmax(1) == valid_targets).double().mean().item()
@@ -65,15 +66,19 @@ def fit_blend(
         best.restore()
 
 
-def mixed(one: Tensor, other: Tensor, targets: Tensor) -> Tensor:
-    """The two positive weights [2] with which the logits [N, C], added, are the best estimate of the targets [N]."""
+def mixed(one: Tensor, other: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """The two positive weights [2] with which the logits [N, C], added, are the best estimate of the targets [N].
+
+    `class_weights` [C] are those of the examples of each class.
+    """
+    weight = None if class_weights is None else class_weights.double()
     logits = torch.stack([one, other]).double()
     logarithms = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.LBFGS([logarithms], max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimiser.zero_grad()
-        value = nn.functional.cross_entropy((logarithms.exp()[:, None, None] * logits).sum(0), targets)
+        value = nn.functional.cross_entropy((logarithms.exp()[:, None, None] * logits).sum(0), targets, weight=weight)
         # Data that are told apart without an error would ask for infinite weights.
         value = value + 1e-3 * logarithms.square().sum()
         value.backward()

@@ -8,6 +8,7 @@ a scale and a bias fitted on the validation split (after Platt, 1999).
 import time
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -92,20 +93,22 @@ def fit_ngrams(
     penalty: float,
     minimum_count: int,
     seed: int,
+    class_weights: Tensor | None = None,
 ) -> Generator[Epoch, None, None]:
     """Fill the network's table in place and yield the one Epoch that is.
 
     A text is the array of its words' hashes. `smoothing` is added to the counts of the log-count ratios, `penalty` is
-    LinearSVC's C, and an n-gram found in fewer than `minimum_count` training texts is left out.
+    LinearSVC's C, and an n-gram found in fewer than `minimum_count` training texts is left out. `class_weights` [C] are
+    those of the examples of each class, in training and in calibration.
     """
     started = time.perf_counter()
     grams = {"train": _distinct(train, network.order), "valid": _distinct(valid, network.order)}
     keys = _keys(grams["train"].ids, len(network.keys), minimum_count)
     features = {split: _features(found, keys) for split, found in grams.items()}
     classes = len(network.bias)
-    weights, intercepts = _separate(features["train"], train_targets, classes, smoothing, penalty, seed)
+    weights, intercepts = _separate(features["train"], train_targets, classes, smoothing, penalty, seed, class_weights)
     margins = {split: matrix @ weights + intercepts for split, matrix in features.items()}
-    scale, bias = calibrated(margins["valid"], valid_targets)
+    scale, bias = calibrated(margins["valid"], valid_targets, class_weights)
     network.keys.copy_(torch.from_numpy(keys))
     network.table.copy_(torch.from_numpy(weights * scale))
     network.bias.copy_(torch.from_numpy(intercepts * scale + bias))
@@ -116,11 +119,14 @@ def fit_ngrams(
     yield Epoch(1, *scores[0], *scores[1], 0.0, time.perf_counter() - started)
 
 
-def calibrated(margins: NDArray[Any], targets: NDArray[Any]) -> tuple[float, NDArray[np.float64]]:
+def calibrated(
+    margins: NDArray[Any], targets: NDArray[Any], class_weights: Tensor | None = None
+) -> tuple[float, NDArray[np.float64]]:
     """The scale > 0 and the bias [C] for which softmax(scale * margins + bias) is the best estimate of the targets.
 
-    margins [N, C], targets [N]. As in Platt (1999), each class gets one example more than it has, evenly spread, or
-    classes that are told apart without an error would ask for an infinite scale.
+    margins [N, C], targets [N], class_weights [C]: of the examples of each class. As in Platt (1999),
+    each class gets one example more than it has, evenly spread, or classes that are told apart without an error would
+    ask for an infinite scale.
     """
     count, classes = margins.shape
     log_scale = torch.zeros((), dtype=torch.float64, requires_grad=True)
@@ -128,11 +134,12 @@ def calibrated(margins: NDArray[Any], targets: NDArray[Any]) -> tuple[float, NDA
     values = torch.from_numpy(margins).double()
     truth = nn.functional.one_hot(torch.from_numpy(targets).long(), classes).double()
     truth = (truth * count + 1) / (count + classes)
+    weight = None if class_weights is None else class_weights.double()
     optimiser = torch.optim.LBFGS([log_scale, bias], max_iter=200, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimiser.zero_grad()
-        value = nn.functional.cross_entropy(log_scale.exp() * values + bias, truth)
+        value = nn.functional.cross_entropy(log_scale.exp() * values + bias, truth, weight=weight)
         value.backward()
         return value
 
@@ -184,23 +191,33 @@ def _separate(
     smoothing: float,
     penalty: float,
     seed: int,
+    class_weights: Tensor | None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Weights [buckets, C] and intercepts [C] of one linear SVM a class; two classes share one, with either sign."""
+    weigh = None if class_weights is None else class_weights.numpy()[targets]
+    fit = partial(_one_against_rest, features, smoothing=smoothing, penalty=penalty, seed=seed, weigh=weigh)
     if classes == 2:
-        weights, intercept = _one_against_rest(features, targets == 1, smoothing, penalty, seed)
+        weights, intercept = fit(targets == 1)
         return np.stack([-weights, weights], axis=1), np.array([-intercept, intercept])
-    each = [_one_against_rest(features, targets == label, smoothing, penalty, seed) for label in range(classes)]
+    each = [fit(targets == label) for label in range(classes)]
     return np.stack([weights for weights, _ in each], axis=1), np.array([intercept for _, intercept in each])
 
 
 def _one_against_rest(
-    features: sparse.csr_matrix, positive: NDArray[np.bool_], smoothing: float, penalty: float, seed: int
+    features: sparse.csr_matrix,
+    positive: NDArray[np.bool_],
+    *,
+    smoothing: float,
+    penalty: float,
+    seed: int,
+    weigh: NDArray[Any] | None,
 ) -> tuple[NDArray[np.float64], float]:
     from sklearn.svm import LinearSVC  # a second to import, and only fitting needs it
 
     ratios = _log_count_ratios(features, positive, smoothing)
     # With the library's tol of 1e-4 the fit takes three times as long and is no better.
-    machine = LinearSVC(C=penalty, tol=0.01, random_state=seed).fit(features @ sparse.diags(ratios), positive)
+    machine = LinearSVC(C=penalty, tol=0.01, random_state=seed)
+    machine.fit(features @ sparse.diags(ratios), positive, sample_weight=weigh)
     return machine.coef_[0] * ratios, float(machine.intercept_[0])
 
 
