@@ -1,7 +1,8 @@
 """From a torch module to an ONNX graph and a session that runs it."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,10 @@ def session(path: Path, *, threads: int = 0) -> onnxruntime.InferenceSession:
     """A session on the CPU; `threads` 0 takes all cores. Sessions may be used from many threads at once."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # Threads that wait sleep: spinning, they take the cores from other requests, and from the rest of the machine.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Memory goes back after each pass; the arena keeps what the largest one took, for each thread that ever ran one.
+    options.enable_cpu_mem_arena = False
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
@@ -39,25 +44,45 @@ def export(module: "nn.Module", path: Path, *, trace: Arrays, check: Arrays, out
     """Write `module` as an ONNX graph whose first axes are free, and see that the saved graph agrees with torch.
 
     `trace` and `check` are inputs by name, of different batch sizes (and lengths, where inputs have any).
-    Raises ModelError where graph and module differ by more than TOLERANCE of the largest output.
+    Raises ModelError for what ONNX has no operators for, and where graph and module differ by more than TOLERANCE
+    of the largest output.
     """
     import torch
 
     module = module.eval().cpu()
     arguments = tuple(torch.from_numpy(array) for array in trace.values())
     free = {name: _free_axes(trace[name], check[name]) for name in trace}
-    with warnings.catch_warnings():
-        # Of the two exporters this is the one that was right on every network tried, and seven times faster.
-        warnings.simplefilter("ignore")
+    with _translatable():
         torch.onnx.export(
-            *(module, arguments, path),
-            dynamo=False,
+            *(module, arguments, str(path)),
+            dynamo=False,  # of the two exporters the one that was right on every network tried, and seven times faster
             opset_version=OPSET,
             input_names=list(trace),
             output_names=[output],
             dynamic_axes={**free, output: {0: "batch"}},
         )
     _check(module, path, check)
+
+
+@contextmanager
+def _translatable() -> Iterator[None]:
+    """Keeps torch from what ONNX has no word for, and from telling of it in a thousand lines."""
+    import torch
+
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # an operator of torch alone, taken where nothing is trained
+    torch._C._jit_set_onnx_log_enabled(False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (torch.onnx.OnnxExporterError, TypeError) as error:
+        if isinstance(error, TypeError) and "when translating" not in str(error):
+            raise
+        reason = str(error).splitlines()[0][:200]
+        raise ModelError(f"this network cannot be written as an ONNX graph: {reason}") from None
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def _free_axes(one: NDArray[Any], other: NDArray[Any]) -> dict[int, str]:

@@ -1,10 +1,11 @@
 """What a task is, the tasks there are, and a pipeline read from params.yaml."""
 
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
 
+import numpy as np
 from numpy.typing import NDArray
 
 from flowerml import image, text
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 class Encoder(Protocol):
     """All that turns a raw input into arrays and does not learn by gradient."""
+
+    TOGETHER: ClassVar[int]
+    """How many inputs at most go through the graph in one pass."""
 
     @classmethod
     def fit(cls, examples: "Iterable[Example]", section: Any, limits: Any) -> Self:
@@ -75,6 +79,21 @@ class Encoder(Protocol):
         """The encoder saved in a folder."""
 
 
+class Explanation(Protocol):
+    """What in an input spoke for a class, and what against it."""
+
+    @property
+    def label(self) -> str:
+        """The class."""
+
+    def to_json(self) -> dict[str, Any]:
+        """{"kind", "label"} and what a task has to show, as plain data."""
+
+
+LogOdds = Callable[[Iterable[Any]], NDArray[np.float64]]
+"""From prepared inputs, one after the other, to the log odds of a class for each, [N]; may be called at any size."""
+
+
 @dataclass(frozen=True)
 class SectionTypes:
     """The types of a task's own sections in params.yaml."""
@@ -123,6 +142,9 @@ class Task(Protocol):
 
     def to_json(self, raw: Any) -> Any:
         """A raw input as an endpoint takes it."""
+
+    def explain(self, raw: Any, encoder: Any, log_odds: LogOdds, *, label: str) -> Explanation:
+        """What in a raw input spoke for the class whose log odds `log_odds` gives; raises InputError."""
 
     def training_data(self, encoded: "Encoded", classes: tuple[str, ...], encoder: Any) -> Any:
         """The encodings made ready for any number of trials."""

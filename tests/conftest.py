@@ -3,6 +3,7 @@ import os
 # Before anything else is imported: libraries read these on import. One thread, as the tests' tensors are so small
 # that on a busy machine two would mostly wait for each other.
 os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DVC_NO_ANALYTICS="true", GRADIO_ANALYTICS_ENABLED="False")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import io

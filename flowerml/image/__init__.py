@@ -4,15 +4,14 @@ The names offered here are those of `flowerml.tasks.Task`. Nothing heavy is impo
 and `extract` start in a blink, and a served model has no torch.
 """
 
-import base64
-import binascii
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowerml.errors import InputError
 from flowerml.image.encoder import Encoder
-from flowerml.image.reading import contents, listing, read
+from flowerml.image.explanation import explain
+from flowerml.image.reading import SUFFIXES, contents, listing, read
+from flowerml.image.wire import from_json, to_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,8 +25,12 @@ if TYPE_CHECKING:
 __all__ = [
     "INPUT",
     "RAW",
+    "SUFFIXES",
+    "TABLES",
     "Encoder",
     "contents",
+    "explain",
+    "from_bytes",
     "from_json",
     "listing",
     "read",
@@ -40,6 +43,7 @@ __all__ = [
 
 INPUT = "image"
 RAW = bytes
+TABLES = ()
 
 
 def section_types() -> "SectionTypes":
@@ -57,20 +61,9 @@ def write_sample(archive: Path, section: "Data") -> None:
     sample.write(archive, per_class=section.sample_per_class, seed=section.seed)
 
 
-def from_json(value: Any) -> bytes:
-    """What an endpoint was sent, base64 or a data URI, as the bytes of a picture; raises InputError."""
-    if not isinstance(value, str):
-        raise InputError("not_base64", f"expected a picture in base64, found {type(value).__name__}")
-    text = value.partition(",")[2] if value.startswith("data:") else value
-    try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError):
-        raise InputError("not_base64", "expected a picture in base64; this text is not valid base64") from None
-
-
-def to_json(raw: bytes) -> str:
-    """The bytes of a picture as an endpoint takes them."""
-    return base64.b64encode(raw).decode()
+def from_bytes(content: bytes) -> bytes:
+    """The content of a file as a raw input."""
+    return content
 
 
 def training_data(encoded: "Encoded", classes: tuple[str, ...], encoder: Encoder) -> "FeatureBatches":

@@ -9,9 +9,15 @@ ASPECT = (3 / 4, 4 / 3)
 
 
 def augmented(
-    picture: Image.Image, *, size: int, rotation: float, smallest_crop: float, flip: bool, rng: random.Random
+    picture: Image.Image,
+    *,
+    size: tuple[int, int],
+    rotation: float,
+    smallest_crop: float,
+    flip: bool,
+    rng: random.Random,
 ) -> Image.Image:
-    """A random view of an RGB picture, size x size pixels.
+    """A random view of an RGB picture, of `size` (width, height).
 
     Rotated by up to `rotation` degrees either way, then a part of at least `smallest_crop` of its area with sides
     of 3:4 to 4:3, then mirrored half of the time; drawn as torchvision's RandomRotation and RandomResizedCrop do,
@@ -19,7 +25,7 @@ def augmented(
     """
     turned = picture.rotate(rng.uniform(-rotation, rotation), Image.Resampling.BILINEAR) if rotation else picture
     box = _random_box(turned.size, smallest_crop, rng)
-    view = turned.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    view = turned.resize(size, Image.Resampling.BILINEAR, box=box)
     return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip and rng.random() < 0.5 else view
 
 
