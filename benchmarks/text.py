@@ -26,6 +26,7 @@ from flowerml.text.encoder import Encoder, cleaning
 
 STEPS = {"strip_html": True, "lower_case": True, "letters_and_digits": True, "stop_words": "drop", "stem": True}
 SECTION = SimpleNamespace(**STEPS, vocab_size=5000, max_length=500, max_words=1500)
+LIMITS = SimpleNamespace(characters=1_000_000)
 
 
 def read(archive: Path) -> list[Example]:
@@ -42,7 +43,7 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
 
 
 def encode_all(examples: list[Example]) -> None:
-    encoder = Encoder.fit((example for example in examples if example.split == "train"), SECTION)
+    encoder = Encoder.fit((example for example in examples if example.split == "train"), SECTION, LIMITS)
     sum(1 for _ in encoder.encode(examples, SECTION))
 
 
@@ -79,7 +80,7 @@ def main() -> None:
     examples = read(arguments.archive)
     some = [example.raw for example in examples[:: max(1, len(examples) // arguments.course_reviews)]]
     clock, core = timed(lambda: encode_all(examples))
-    encoder = Encoder.fit(examples, SECTION)
+    encoder = Encoder.fit(examples, SECTION, LIMITS)
     prepare = min(timed(lambda: [encoder.prepare(text) for text in some])[1] for _ in range(5))
     with tempfile.TemporaryDirectory() as folder:
         review_to_words = course(Path(folder))

@@ -18,7 +18,7 @@ REVIEWS = [
     Example("pos/1", "train", "pos", 'A "délicious"\tfilm.\n<br />\N{ROSE}'),
     Example("neg/1", "valid", "neg", ""),
 ]
-KEYS = [Key(str(number), "train" if number % 3 else "valid", "rose") for number in range(600)]
+KEYS = [Key(str(number), "train" if number % 3 else "valid", "rose", f"{number:064x}") for number in range(600)]
 
 
 def make(path, kind: str, content: str) -> None:
@@ -55,7 +55,17 @@ def test_splits_are_read_in_the_order_of_the_file(table):
     assert list(written.of("train")) == [PICTURES[0], PICTURES[2]]
     assert list(written.of("train", "test")) == PICTURES
     assert list(written.of("valid")) == []
-    assert written.keys("test", "train") == [Key(one.id, one.split, one.label) for one in PICTURES]
+    keys = [Key(one.id, one.split, one.label, one.digest) for one in PICTURES]
+    assert list(written.keys("test", "train")) == keys
+    assert written.count("test", "train") == 3
+
+
+def test_of_a_split_those_that_are_wanted_are_read(table, monkeypatch):
+    monkeypatch.setattr("flowerml.examples.ROW_GROUP_BYTES", 100)
+    splits = ["train"] * 5 + ["test"] + ["train"] * 4
+    rows = [Example(str(number), name, "rose", bytes([number]) * 30) for number, name in enumerate(splits)]
+    wanted = {rows[5].digest, rows[8].digest, rows[9].digest}
+    assert list(table(rows).of("train", where=lambda key: key.digest in wanted)) == rows[8:]
 
 
 def test_large_tables_are_written_in_groups(table, monkeypatch):
@@ -136,7 +146,7 @@ def test_encodings_of_any_length_come_back_as_they_were(tmp_path):
 
 def test_classes_are_those_of_train_sorted_as_text(tmp_path):
     labels = [("10", "train"), ("9", "train"), ("9", "valid"), ("10", "valid"), ("8", "valid")]
-    rows = [(Key(f"{i}", split, label), {"ids": np.zeros(1, np.int32)}) for i, (label, split) in enumerate(labels)]
+    rows = [(Key(f"{i}", split, label, ""), {"ids": np.zeros(1, np.int32)}) for i, (label, split) in enumerate(labels)]
     encoded.write(tmp_path / "a.arrow", rows[:4], columns={"ids": pa.list_(pa.int32())})
     found = Encoded.read(tmp_path / "a.arrow")
     assert found.classes == ("10", "9")

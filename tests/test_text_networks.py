@@ -90,7 +90,7 @@ def encoded_texts(tmp_path, count=200):
         words[:2] = (5, 6) if label else (6, 5)
         split = "valid" if number % 5 == 4 else "train"
         values = {"stems": words.astype(np.int32), "words": words.astype(np.int32)}
-        rows.append((Key(str(number), split, ("neg", "pos")[label]), values))
+        rows.append((Key(str(number), split, ("neg", "pos")[label], ""), values))
     write(tmp_path / "encoded.arrow", rows, columns=encoder().columns)
     return Texts(Encoded.read(tmp_path / "encoded.arrow"), ("neg", "pos"), codes=encoder().codes)
 
@@ -107,7 +107,7 @@ def section(network, **changes):
     }
     grams = {"order": 2, "buckets": 4096, "smoothing": 1.0, "penalty": 1.0, "minimum_count": 1}
     values = {"network": network, "seed": 0, **SIZES, **grams, **changes}
-    return SimpleNamespace(**values, gradient=lambda: gradient)
+    return SimpleNamespace(**values, class_weights=None, gradient=lambda: gradient)
 
 
 @pytest.mark.parametrize("kind", ["lstm", "ngrams", "blend"])

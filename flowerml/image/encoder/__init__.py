@@ -39,7 +39,7 @@ class Encoder:
     `frozen` is the backbone in torch; an encoder loaded for predicting has none.
     """
 
-    # What a layer leaves for the next stays in the cache, which makes one faster than several.
+    # What a layer leaves for the next stays in the cache: one alone is faster, and ONNX Runtime keeps what it ever took.
     TOGETHER: ClassVar[int] = 1
 
     backbone: str

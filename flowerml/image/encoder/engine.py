@@ -36,9 +36,9 @@ def engine(frozen: nn.Module, *, size: tuple[int, int]) -> Engine:
 class OnCores:
     """ONNX Runtime on the CPU; on each core one picture at a time, from its bytes to its features.
 
-    No core waits for another, and what a layer leaves for the next stays in the cache: that is faster than batches and
-    takes a twentieth of their memory. And features depend on their picture alone: not on what else is encoded, nor
-    on how many cores there are.
+    No core waits for another, and what a layer leaves for the next stays in the cache: that is faster than batches, in
+    a fraction of their memory. And features depend on their picture alone: not on what else is encoded, nor on how
+    many cores there are.
     """
 
     def __init__(self, frozen: nn.Module, *, size: tuple[int, int]) -> None:

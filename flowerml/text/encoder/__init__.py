@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,9 @@ _TOKEN = re.compile(r"\w+(?:'\w+)*|\S")
 @dataclass(frozen=True)
 class Encoder:
     """Turns a text into two sequences of numbers: codes of its stems, and hashes of its raw words and punctuation."""
+
+    # A text in a batch takes an LSTM a third of the time that it takes alone; more than eight gain nothing.
+    TOGETHER: ClassVar[int] = 8
 
     cleaning: Cleaning
     vocabulary: Vocabulary
