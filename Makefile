@@ -17,7 +17,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: help install repro test check ui serve clean
+.PHONY: help install repro test check ui serve web clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -29,7 +29,7 @@ $(DONE): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("error: Python 3.11 or newer is needed, found %d.%d; say which: make PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	@echo 'installing the exact versions of constraints.txt into $(VENV): some minutes, 7 GB'
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[train,dev]'
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[train,web,notebooks,dev]'
 	touch $@
 
 repro: $(DONE) ## run what has changed of every pipeline in params.yaml (dvc repro)
@@ -49,5 +49,9 @@ ui: $(DONE) ## the MLflow UI, on http://127.0.0.1:5000 (PORT=…)
 serve: $(DONE) ## the champion as an endpoint, on http://127.0.0.1:5001/invocations (MODEL=…, SERVE_PORT=…)
 	$(VENV)/bin/mlflow models serve -m $(MODEL) --env-manager local --host 127.0.0.1 --port $(SERVE_PORT)
 
-clean: ## remove data, models, runs, and DVC's cache of every experiment (not .venv, not reports)
-	rm -rf data models mlruns mlflow.db .dvc/cache .dvc/tmp
+web: $(DONE) ## a page to try the trained classifiers on, on http://127.0.0.1:7860 (WEB="--endpoint http://…")
+	$(VENV)/bin/flowerml web $(WEB)
+
+clean: ## remove data, models, runs, and DVC's cache of every experiment (not .venv, reports, data/downloads)
+	find data -mindepth 1 -maxdepth 1 ! -name downloads -exec rm -rf {} + 2>/dev/null || true
+	rm -rf models mlruns mlflow.db .dvc/cache .dvc/tmp

@@ -4,19 +4,22 @@ The folder holds classifier.json, weights.safetensors (to train further) and net
 runs no code and downloads nothing; predicting needs ONNX Runtime, NumPy and what the encoder reads with.
 """
 
+import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowerml import files, onnx
 from flowerml.errors import InputError, ModelError
-from flowerml.parallel import batches, ordered_map
-from flowerml.tasks import TASKS, Encoder, Task
+from flowerml.parallel import batches, ordered_map_in
+from flowerml.tasks import TASKS, Encoder, Explanation, Task
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,8 +28,11 @@ FORMAT = 1
 WARN_BYTES = 10**9
 BATCH_SIZE = 32
 TOP_K = 5
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
+R = TypeVar("R")
 Probabilities = NDArray[np.float64]
+Logits = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -50,9 +56,14 @@ class Prediction:
 
 
 class Classifier:
-    """Predicts the classes of raw inputs. May be used from many threads at once."""
+    """Predicts the classes of raw inputs. May be used from many threads at once.
 
-    def __init__(self, folder: Path, description: dict[str, Any], *, threads: int = 0) -> None:
+    Whoever asks, as many inputs are worked on at a time as there are cores, each by one core alone: so no core waits
+    for another, memory is bounded (a picture of 89 megapixels takes 270 MB and more while it is read), and an answer
+    does not depend on how many cores there are.
+    """
+
+    def __init__(self, folder: Path, description: dict[str, Any], *, threads: int = 1) -> None:
         self.folder = folder
         self.description = description
         self.kind: str = description["task"]
@@ -61,10 +72,14 @@ class Classifier:
         self.task: Task = TASKS[self.kind]
         self.encoder: Encoder = self.task.Encoder.from_state(description["encoder"])
         self._run_graph = onnx.runner(folder / "network.onnx", threads=threads)
+        self._pool = ThreadPoolExecutor(CORES, thread_name_prefix="classifier")
 
     @classmethod
-    def load(cls, folder: str | Path, *, threads: int = 0) -> Self:
-        """The classifier saved in a folder; `threads` 0 takes all cores. Raises ModelError where there is none."""
+    def load(cls, folder: str | Path, *, threads: int = 1) -> Self:
+        """The classifier saved in a folder. Raises ModelError where there is none.
+
+        `threads` of one pass; 0 takes all cores, for the fastest answer of a large network on an idle machine.
+        """
         folder = Path(folder)
         try:
             description = files.read_json(folder / "classifier.json")
@@ -128,12 +143,14 @@ class Classifier:
     ) -> Iterator[Prediction | InputError]:
         """As `predict`, one at a time, with an InputError in the place of what cannot be read.
 
-        Memory does not grow with the number of inputs. Raises InputError `bad_top_k` for a top_k below 1.
+        At most `batch_size` go through the network in one pass, fewer where that is faster. Memory does not grow with
+        the number of inputs. Raises InputError `bad_top_k` for a top_k below 1.
         """
         if isinstance(inputs, str | bytes | Path):
             raise TypeError("expected a list of inputs, found a single one; write predict([…])")
         if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-            raise InputError("bad_top_k", f"top_k must be a whole number from 1 to {len(self.classes)}, not {top_k!r}")
+            found = repr(top_k) if isinstance(top_k, int | float) and abs(top_k) < 10**9 else type(top_k).__name__
+            raise InputError("bad_top_k", f"top_k must be a whole number from 1 to {len(self.classes)}, not {found}")
         for row in self.probabilities_each(inputs, batch_size=batch_size):
             yield row if isinstance(row, InputError) else self._prediction(row, top_k)
 
@@ -148,23 +165,46 @@ class Classifier:
 
     def probabilities_each(self, inputs: Iterable[Any], *, batch_size: int) -> Iterator[Probabilities | InputError]:
         """For each input, in order, its probabilities [C], or why it cannot be read."""
-        for group in batches(ordered_map(self._prepare, inputs, ahead=2 * batch_size), batch_size):
-            readable = [one for one in group if not isinstance(one, InputError)]
-            rows = iter(self._run(readable))
-            yield from (one if isinstance(one, InputError) else next(rows) for one in group)
+        groups = batches(inputs, min(batch_size, self.encoder.TOGETHER))
+        return chain.from_iterable(self._each(self._answered, groups))
+
+    def explain(self, raw: Any, *, label: str | None = None) -> Explanation:
+        """What in an input spoke for a class, and what against it; of the most probable one, where none is named.
+
+        For pictures a heat map, for texts the words with their weights: see `explanation.py` of each task for how.
+        It asks the network some fifty (a picture) to 385 times (a long text). Raises InputError: `unknown_label`, and
+        as `predict` does.
+        """
+        if label is None:
+            label = self.predict([raw], top_k=1)[0].top[0].label
+        elif label not in self.classes:
+            raise InputError("unknown_label", f"expected one of the {len(self.classes)} classes, found another label")
+        index = self.classes.index(label)
+
+        def log_odds(prepared: Iterable[Any]) -> NDArray[np.float64]:
+            groups = batches(prepared, self.encoder.TOGETHER)
+            return _log_odds(np.concatenate(list(self._each(self._logits, groups))), index)
+
+        return self.task.explain(raw, self.encoder, log_odds, label=label)
+
+    def _each(self, function: Callable[[list[Any]], R], groups: Iterable[list[Any]]) -> Iterator[R]:
+        """In turn with what other threads ask for: of no request are more than a few groups worked on at a time."""
+        return ordered_map_in(self._pool, function, groups, ahead=2 * CORES)
+
+    def _answered(self, group: list[Any]) -> list[Probabilities | InputError]:
+        prepared = [self._prepare(raw) for raw in group]
+        readable = [one for one in prepared if not isinstance(one, InputError)]
+        rows = iter(_softmax(self._logits(readable)) if readable else ())
+        return [one if isinstance(one, InputError) else next(rows) for one in prepared]
 
     def _prepare(self, raw: Any) -> Any:
         try:
             return self.encoder.prepare(raw)
         except InputError as error:
-            return error
+            return error.alone()
 
-    def _run(self, prepared: list[Any]) -> Probabilities:
-        if not prepared:
-            return np.zeros((0, len(self.classes)))
-        logits = self._run_graph(self.encoder.collate(prepared)).astype(np.float64)
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)
+    def _logits(self, prepared: list[Any]) -> Logits:
+        return self._run_graph(self.encoder.collate(prepared)).astype(np.float64)
 
     def _prediction(self, probabilities: Probabilities, top_k: int) -> Prediction:
         order = np.argsort(-probabilities, kind="stable")[:top_k]
@@ -175,6 +215,18 @@ class Classifier:
                 for label, index in zip(labels, order, strict=True)
             )
         )
+
+
+def _softmax(logits: Logits) -> Probabilities:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _log_odds(logits: Logits, index: int) -> NDArray[np.float64]:
+    """log p / (1 - p) of one class, [N]. Where p is all but 1, it still tells a little from a lot."""
+    others = np.delete(logits, index, axis=1)
+    most = others.max(axis=1)
+    return logits[:, index] - most - np.log(np.exp(others - most[:, None]).sum(axis=1))
 
 
 def _warn_of_size(folder: Path) -> None:

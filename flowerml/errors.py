@@ -29,6 +29,10 @@ class InputError(FlowermlError):
         self.code = code
         self.message = message
 
+    def alone(self) -> "InputError":
+        """The same without its stack, to be kept: a stack keeps all that was read, until Python looks for cycles."""
+        return InputError(self.code, self.message)
+
 
 class DivergedError(FlowermlError):
     """A training ran away: its loss is no longer a number."""

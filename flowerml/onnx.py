@@ -27,8 +27,6 @@ def session(path: Path, *, threads: int = 0) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = threads
     # Threads that wait sleep: spinning, they take the cores from other requests, and from the rest of the machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Memory goes back after each pass; the arena keeps what the largest one took, for each thread that ever ran one.
-    options.enable_cpu_mem_arena = False
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 

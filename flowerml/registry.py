@@ -47,7 +47,7 @@ def log_model(run: tracking.Run, classifier: Classifier, *, example: Any, name: 
     column = classifier.task.INPUT
     signature = ModelSignature(
         inputs=Schema([ColSpec(DataType.string, column)]),
-        params=ParamSchema([ParamSpec("top_k", DataType.long, TOP_K)]),
+        params=ParamSchema([ParamSpec("top_k", DataType.long, TOP_K), ParamSpec("explain", DataType.boolean, False)]),
     )
     with mlflow.start_run(run_id=run.id):
         logged = mlflow.pyfunc.log_model(
@@ -58,7 +58,7 @@ def log_model(run: tracking.Run, classifier: Classifier, *, example: Any, name: 
             signature=signature,
             input_example=(
                 pd.DataFrame({column: [classifier.task.to_json(example)]}),
-                {"top_k": TOP_K},
+                {"top_k": TOP_K, "explain": False},
             ),
             pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
             registered_model_name=name,

@@ -1,12 +1,15 @@
 """The only module that records runs in MLflow. Runs are named by their ids, so nothing depends on an active one."""
 
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from flowerml.errors import FlowermlError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,6 +35,21 @@ def configure() -> None:
     import mlflow
 
     mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_URI))
+
+
+def check() -> None:
+    """See that runs can be recorded; raises FlowermlError, one line, where they cannot."""
+    configure()
+    import mlflow
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    try:
+        MlflowClient().search_experiments(max_results=1)
+    except (MlflowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        uri = re.sub("//[^/@]*@", "//", mlflow.get_tracking_uri())
+        raise FlowermlError(f"runs cannot be recorded in MLflow at {uri}: {reason}; set MLFLOW_TRACKING_URI") from error
 
 
 @dataclass(frozen=True)

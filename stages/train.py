@@ -1,9 +1,6 @@
 """Stage `train`: encoded.arrow -> the classifier, the table of trials and the winner's curves; one run a trial."""
 
-import torch
-
-from flowerml import lineage, sources, stage, tasks, training
-from flowerml.classifier import Classifier
+from flowerml import sources, stage, tasks, training
 from flowerml.encoded import Encoded
 from flowerml.examples import Examples
 
@@ -17,20 +14,9 @@ def main(name: str) -> None:
     digest = Examples(paths.examples).digest()
     encoder = pipeline.task.Encoder.load(paths.encoder)
     search, winner = training.train(pipeline, encoded, encoder, classes=classes, data_digest=digest)
-    Classifier.save(
-        paths.classifier,
-        kind=pipeline.kind,
-        encoder=encoder,
-        network=winner.network,
-        classes=classes,
-        names=sources.category_names(paths.category_names),
-        parameters=training.parameters(pipeline, winner.trial),
-        trained={
-            **{"pipeline": name, "data_digest": digest, "threads": torch.get_num_threads()},
-            **winner.trial.score(),
-            **lineage.environment(),
-        },
-    )
+    names = sources.category_names(paths.category_names)
+    folder = paths.classifier
+    training.save(pipeline, winner, encoder, classes=classes, names=names, data_digest=digest, folder=folder)
     training.write_tables(search, paths.reports)
 
 

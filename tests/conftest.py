@@ -6,17 +6,19 @@ os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DVC_NO_ANALYTICS="true", GRAD
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import base64
 import io
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.project import REPOSITORY, Project, set_params
+from tests.serving import Served, served
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +27,36 @@ def reproduced(tmp_path_factory) -> Project:
     project = Project(tmp_path_factory.mktemp("project"))
     project.run("dvc", "repro")
     return project
+
+
+@pytest.fixture(scope="session")
+def flowers_served(reproduced, tmp_path_factory) -> Iterator[Served]:
+    """A real `mlflow models serve` of the first version of the flowers."""
+    registry = f"sqlite:///{reproduced.folder}/mlflow.db"
+    with served("models:/flowers/1", tmp_path_factory.mktemp("serve"), tracking_uri=registry) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def reviews_served(reproduced, tmp_path_factory) -> Iterator[Served]:
+    """A real `mlflow models serve` of the first version of the reviews."""
+    registry = f"sqlite:///{reproduced.folder}/mlflow.db"
+    with served("models:/reviews/1", tmp_path_factory.mktemp("serve"), tracking_uri=registry) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def picture(reproduced) -> bytes:
+    """A flower of the test split."""
+    from flowerml.examples import Examples
+
+    return bytes(next(Examples(reproduced.folder / "data/flowers/examples.parquet").of("test")).raw)
+
+
+@pytest.fixture(scope="session")
+def flower(picture) -> str:
+    """The same in base64."""
+    return base64.b64encode(picture).decode()
 
 
 @pytest.fixture

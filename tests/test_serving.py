@@ -1,32 +1,20 @@
 """The exported model, as MLflow loads and serves it."""
 
 import base64
-import contextlib
 import json
-import os
-import signal
-import socket
+import shutil
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from pathlib import Path
+from collections.abc import Iterable
+from importlib.metadata import Distribution, distribution
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from flowerml import Classifier
-from flowerml.examples import Examples
-
-
-@pytest.fixture(scope="module")
-def picture(reproduced) -> bytes:
-    return next(Examples(reproduced.folder / "data/flowers/examples.parquet").of("test")).raw
-
-
-@pytest.fixture(scope="module")
-def encoded(picture) -> str:
-    return base64.b64encode(picture).decode()
 
 
 @pytest.fixture(scope="module")
@@ -34,62 +22,6 @@ def expected(reproduced, picture):
     classifier = Classifier.load(reproduced.folder / "models/flowers/classifier")
     (prediction,) = classifier.predict([picture], top_k=3)
     return [pytest.approx(candidate, abs=1e-5) for candidate in prediction.to_json()["top"]]
-
-
-@contextlib.contextmanager
-def served(project, name, folder):
-    """The address of a real `mlflow models serve` of the first version."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    programs = Path(sys.executable).parent
-    environment = {
-        **os.environ,
-        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-        "MLFLOW_TRACKING_URI": f"sqlite:///{project.folder}/mlflow.db",
-    }
-    command = [programs / "mlflow", "models", "serve", "-m", f"models:/{name}/1", "--env-manager", "local"]
-    with (folder / "log.txt").open("w+") as log:
-        server = subprocess.Popen(
-            [*command, "--port", str(port)],
-            **{"cwd": folder, "env": environment, "stdout": log, "stderr": log, "start_new_session": True},
-        )
-        try:
-            wait_until_it_answers(f"http://127.0.0.1:{port}/ping", server, log)
-            yield f"http://127.0.0.1:{port}/invocations"
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(server.pid, signal.SIGTERM)
-            server.wait(timeout=20)
-
-
-@pytest.fixture(scope="module")
-def endpoint(reproduced, tmp_path_factory):
-    with served(reproduced, "flowers", tmp_path_factory.mktemp("serve")) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def text_endpoint(reproduced, tmp_path_factory):
-    with served(reproduced, "reviews", tmp_path_factory.mktemp("serve")) as address:
-        yield address
-
-
-def wait_until_it_answers(url, server, log, seconds=90):
-    for _ in range(seconds * 4):
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):
-            return
-        if server.poll() is not None:
-            break
-        time.sleep(0.25)
-    log.seek(0)
-    raise AssertionError(f"the server did not come up:\n{log.read()}")
-
-
-def ask(endpoint, body):
-    request = urllib.request.Request(endpoint, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as reply:
-        return json.load(reply)["predictions"]
 
 
 @pytest.mark.parametrize(
@@ -103,22 +35,23 @@ def ask(endpoint, body):
     ],
     ids=["dataframe_split", "dataframe_records", "instances", "inputs", "data URI"],
 )
-def test_each_key_gets_the_classifiers_own_answer(endpoint, encoded, expected, wrap):
-    (answer,) = ask(endpoint, {**wrap(encoded), "params": {"top_k": 3}})
+def test_each_key_gets_the_classifiers_own_answer(flowers_served, flower, expected, wrap):
+    (answer,) = flowers_served.ask({**wrap(flower), "params": {"top_k": 3}}).predictions
     assert answer["top"] == expected
     assert answer["model"] == {"name": "flowers", "version": "1"}
 
 
-def test_a_row_that_cannot_be_read_gets_an_error_in_its_place(endpoint, encoded, expected):
-    rows = [encoded, "***", base64.b64encode(b"text").decode(), encoded[: len(encoded) // 8 * 4], None, encoded]
-    answers = ask(endpoint, {"dataframe_split": {"columns": ["image"], "data": [[row] for row in rows]}})
+def test_a_row_that_cannot_be_read_gets_an_error_in_its_place(flowers_served, flower, expected):
+    rows = [flower, "***", base64.b64encode(b"text").decode(), flower[: len(flower) // 8 * 4], None, flower]
+    reply = flowers_served.ask({"dataframe_split": {"columns": ["image"], "data": [[row] for row in rows]}})
+    answers = reply.predictions
     codes = [answer["error"]["code"] for answer in answers[1:-1]]
     assert codes == ["not_base64", "unreadable_image", "unreadable_image", "not_base64"]
     assert answers[0]["top"][:3] == answers[-1]["top"][:3] == expected
 
 
-def test_a_top_k_below_one_is_answered_with_the_range(endpoint, encoded):
-    (answer,) = ask(endpoint, {"inputs": [encoded], "params": {"top_k": 0}})
+def test_a_top_k_below_one_is_answered_with_the_range(flowers_served, flower):
+    (answer,) = flowers_served.ask({"inputs": [flower], "params": {"top_k": 0}}).predictions
     assert answer["error"] == {"code": "bad_top_k", "message": "top_k must be a whole number from 1 to 10, not 0"}
 
 
@@ -132,44 +65,113 @@ def test_a_top_k_below_one_is_answered_with_the_range(endpoint, encoded):
     ],
     ids=["dataframe_split", "dataframe_records", "instances", "inputs"],
 )
-def test_raw_text_is_answered_under_each_key(text_endpoint, reproduced, wrap):
+def test_raw_text_is_answered_under_each_key(reviews_served, reproduced, wrap):
     classifier = Classifier.load(reproduced.folder / "models/reviews/classifier")
     (prediction,) = classifier.predict(["Terrific film!"])
-    (answer,) = ask(text_endpoint, wrap("Terrific film!"))
+    (answer,) = reviews_served.ask(wrap("Terrific film!")).predictions
     assert answer["top"] == [pytest.approx(candidate, abs=1e-5) for candidate in prediction.to_json()["top"]]
     assert answer["model"] == {"name": "reviews", "version": "1"}
 
 
-def test_a_text_that_cannot_be_read_gets_an_error_in_its_place(text_endpoint):
+def test_a_text_that_cannot_be_read_gets_an_error_in_its_place(reviews_served):
     rows = [["A film."], [""], [7], [None], [{"a": 1}], ["word " * 300_000]]
-    answers = ask(text_endpoint, {"dataframe_split": {"columns": ["text"], "data": rows}})
+    answers = reviews_served.ask({"dataframe_split": {"columns": ["text"], "data": rows}}).predictions
     assert "top" in answers[0]
     codes = [answer["error"]["code"] for answer in answers[1:]]
     assert codes == ["empty_text", "not_a_text", "not_a_text", "not_a_text", "text_too_long"]
 
 
-def test_the_exported_folder_loads_alone_and_without_torch(reproduced, encoded, expected, tmp_path):
+def test_the_exported_folder_loads_alone_and_without_torch(reproduced, flower, expected, tmp_path):
     program = """
 import sys, json, mlflow, pandas
 model = mlflow.pyfunc.load_model(sys.argv[1])
-answer = model.predict(pandas.DataFrame({"image": [sys.stdin.read()]}), params={"top_k": 3})
+answer = model.predict(pandas.DataFrame({"image": [sys.stdin.read()]}), params={"top_k": 3, "explain": True})
 import flowerml
 heavy = {"torch", "torchvision", "timm", "sklearn", "pydantic_settings", "optuna", "dvc"} & set(sys.modules)
 print(json.dumps([answer, flowerml.__file__, sorted(heavy & {"torch", "torchvision", "timm", "optuna", "dvc"})]))
 """
     folder = reproduced.folder / "models/flowers/mlflow"
     done = subprocess.run(
-        [sys.executable, "-c", program, str(folder)], input=encoded, capture_output=True, text=True, cwd=tmp_path
+        [sys.executable, "-c", program, str(folder)], input=flower, capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     (answer,), package, heavy = json.loads(done.stdout.splitlines()[-1])
     assert answer["top"] == expected
+    assert answer["explanation"]["kind"] == "image"
     assert answer["model"] == {"name": "flowers", "version": None}
     assert package.startswith(str(folder))
     assert heavy == []
 
 
-def test_the_requirements_of_the_model_have_no_torch(reproduced):
+def installed(names: Iterable[str]) -> dict[str, Distribution]:
+    """Packages and all that they need, as they are installed here."""
+    found: dict[str, Distribution] = {}
+    waiting = list(names)
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name not in found:
+            found[name] = distribution(name)
+            needed = map(Requirement, found[name].requires or [])
+            waiting += [one.name for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
+    return found
+
+
+def test_the_environment_of_the_model_has_no_torch_and_is_below_a_gigabyte(reproduced):
     requirements = (reproduced.folder / "models/flowers/mlflow/requirements.txt").read_text().split()
     assert all("==" in line for line in requirements)
-    assert {line.split("==")[0] for line in requirements} == {"mlflow", "numpy", "onnxruntime", "pandas", "pillow"}
+    names = {line.split("==")[0] for line in requirements}
+    assert names == {"mlflow", "numpy", "onnxruntime", "pandas", "pillow"}
+    packages = installed(names)
+    assert not {"torch", "torchvision", "timm", "triton", "optuna", "dvc"} & set(packages)
+    assert sum(file.size or 0 for package in packages.values() for file in package.files or []) < 1e9
+
+
+def test_a_picture_is_explained_on_request(flowers_served, reproduced, picture, flower):
+    classifier = Classifier.load(reproduced.folder / "models/flowers/classifier")
+    (answer,) = flowers_served.ask({"inputs": [flower], "params": {"explain": True}}).predictions
+    assert set(answer) == {"top", "model", "explanation"}
+    assert answer["explanation"] == classifier.explain(picture).to_json()
+    (answer,) = flowers_served.ask({"inputs": [flower], "params": {"explain": False}}).predictions
+    assert set(answer) == {"top", "model"}
+
+
+def test_a_text_is_explained_on_request(reviews_served, reproduced):
+    raw = "<i>Great</i> fun,\n and never dull! 👍"
+    classifier = Classifier.load(reproduced.folder / "models/reviews/classifier")
+    (answer,) = reviews_served.ask({"inputs": [raw], "params": {"explain": True, "top_k": 1}}).predictions
+    explanation = answer["explanation"]
+    assert (explanation["kind"], explanation["label"]) == ("text", answer["top"][0]["label"])
+    assert "".join(word["text"] for word in explanation["words"]) == raw
+    expected = [word.weight for word in classifier.explain(raw).words]
+    assert [word["weight"] for word in explanation["words"]] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.fixture
+def loaded(reproduced, monkeypatch):
+    """The model as it is while it is served, in this process."""
+    from flowerml.pyfunc import LIMIT, ClassifierModel
+
+    def load(*, folder=reproduced.folder / "models/flowers/classifier", seconds: float = 60):
+        monkeypatch.setenv(LIMIT, str(seconds))
+        model = ClassifierModel()
+        model.load_context(SimpleNamespace(artifacts={"classifier": str(folder)}))
+        return model
+
+    return load
+
+
+def test_a_request_that_takes_too_long_is_answered_in_part(loaded, flower):
+    answers = loaded(seconds=0.0001).predict(None, pd.DataFrame({"image": [flower] * 3}))
+    assert "top" in answers[0]
+    assert [answer["error"]["code"] for answer in answers[1:]] == ["out_of_time"] * 2
+    assert answers[1]["error"]["message"] == "only 1 of 3 rows could be answered in time"
+
+
+def test_a_bug_is_told_to_the_log_and_not_to_the_sender(loaded, reproduced, flower, tmp_path, caplog):
+    shutil.copytree(reproduced.folder / "models/flowers/classifier", tmp_path / "broken")
+    description = json.loads((tmp_path / "broken/classifier.json").read_text())
+    description["encoder"]["transform"]["crop"] = 100  # the graph was traced with another size
+    (tmp_path / "broken/classifier.json").write_text(json.dumps(description))
+    answers = loaded(folder=tmp_path / "broken").predict(None, pd.DataFrame({"image": [flower, flower]}))
+    assert answers == [{"error": {"code": "internal_error", "message": "the server failed; its log says why"}}] * 2
+    assert "InvalidArgument" in caplog.text

@@ -95,7 +95,7 @@ def test_a_table_that_cannot_be_used_is_refused(table, lines, message):
 
 
 def test_a_split_of_another_name_is_refused(table):
-    with pytest.raises(DataError, match="split 'holdout' of '1.jpg' is not one of train, training, test"):
+    with pytest.raises(DataError, match=r"split 'holdout' of '1.jpg' is not one of train, training, test"):
         table("file,split", "1.jpg,holdout").applied(listed("a/1.jpg"))
 
 

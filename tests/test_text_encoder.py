@@ -32,7 +32,9 @@ LIMITS = SimpleNamespace(characters=MAX_CHARACTERS)
 
 
 def fitted(*texts: str, **changes: object) -> Encoder:
-    return Encoder.fit([Example(str(n), "train", "pos", text) for n, text in enumerate(texts)], section(**changes), LIMITS)
+    return Encoder.fit(
+        [Example(str(n), "train", "pos", text) for n, text in enumerate(texts)], section(**changes), LIMITS
+    )
 
 
 def stems(text: str, **changes: object) -> list[str]:

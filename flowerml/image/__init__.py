@@ -6,7 +6,7 @@ and `extract` start in a blink, and a served model has no torch.
 
 from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flowerml.image.encoder import Encoder
 from flowerml.image.explanation import explain

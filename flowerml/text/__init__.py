@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowerml.errors import InputError
 from flowerml.text.encoder import Encoder
+from flowerml.text.explanation import explain
 from flowerml.text.reading import SUFFIXES, TABLES, contents, decoded, listing, read
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = [
     "TABLES",
     "Encoder",
     "contents",
+    "explain",
     "from_bytes",
     "from_json",
     "listing",
@@ -66,7 +68,7 @@ def from_bytes(content: bytes) -> str:
 def from_json(value: Any) -> str:
     """What an endpoint was sent as a text; raises InputError."""
     if not isinstance(value, str):
-        raise InputError("not_a_text", f"expected a text, found {type(value).__name__}")
+        raise InputError("not_a_text", f"expected a text, found {'null' if value is None else type(value).__name__}")
     return value
 
 

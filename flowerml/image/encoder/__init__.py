@@ -39,7 +39,8 @@ class Encoder:
     `frozen` is the backbone in torch; an encoder loaded for predicting has none.
     """
 
-    # What a layer leaves for the next stays in the cache: one alone is faster, and ONNX Runtime keeps what it ever took.
+    # What a layer leaves for the next stays in the cache: one alone is faster, and takes least of the memory that
+    # ONNX Runtime never gives back.
     TOGETHER: ClassVar[int] = 1
 
     backbone: str

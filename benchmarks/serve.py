@@ -1,0 +1,199 @@
+"""How fast a served model answers: python benchmarks/serve.py PIPELINE|MODEL [--seconds 7] [--json]
+
+In one run, with 1, 8 and 32 clients: Classifier.predict and the MLflow model in threads of this process; the model
+behind a real `mlflow models serve`; and an empty model behind another one, which shows what HTTP, JSON and pandas
+take. MODEL is a folder that was exported, PIPELINE stands for models/PIPELINE/mlflow. All are asked for the model's own
+input example, one at a time.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from flowerml import Classifier
+
+CLIENTS = (1, 8, 32)
+WARM_UP_SECONDS = 1.0
+START_SECONDS = 120
+EMPTY = """
+import mlflow
+
+class Empty(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        return [{"top": [], "model": None}] * len(model_input)
+
+mlflow.models.set_model(Empty())
+"""
+
+Row = dict[str, object]
+
+
+def save_empty(folder: Path, like: Path) -> Path:
+    """A model that takes what the model in `like` takes, and does nothing."""
+    import mlflow
+
+    code = folder / "empty.py"
+    code.write_text(EMPTY)
+    signature = mlflow.models.Model.load(like).signature
+    with warnings.catch_warnings(action="ignore"):  # of type hints and of an input example
+        mlflow.pyfunc.save_model(
+            folder / "empty", python_model=str(code), signature=signature, pip_requirements=["mlflow", "pandas"]
+        )
+    return folder / "empty"
+
+
+@contextmanager
+def served(model: Path) -> Iterator[int]:
+    """The port of a real `mlflow models serve`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    programs = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    command = [programs / "mlflow", "models", "serve", "-m", model, "--env-manager", "local", "--port", str(port)]
+    with tempfile.TemporaryFile() as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            wait_for(port, server)
+            yield port
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
+            server.wait(timeout=30)
+
+
+def wait_for(port: int, server: "subprocess.Popen[bytes]") -> None:
+    """Return when the server answers; exits where it does not come up."""
+    for _ in range(START_SECONDS * 10):
+        with contextlib.suppress(OSError):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/ping")
+            if connection.getresponse().status == 200:
+                return
+        if server.poll() is not None:
+            break
+        time.sleep(0.1)
+    sys.exit("error: mlflow models serve did not come up; try it by hand")
+
+
+def in_threads(ask: Callable[[], object], clients: int, seconds: float) -> list[float]:
+    """Let so many threads ask, each as soon as it has its answer: how long each answer took."""
+    stop = time.perf_counter() + seconds
+    took: list[float] = []
+
+    def work() -> None:
+        while (started := time.perf_counter()) < stop:
+            ask()
+            took.append(time.perf_counter() - started)
+
+    threads = [threading.Thread(target=work) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return took
+
+
+def over_http(port: int, body: bytes, clients: int, seconds: float) -> list[float]:
+    """The same with connections that are kept. All in one thread, as little more than sockets: on a machine with few
+    cores whatever the clients take is taken from the server."""
+    head = ("POST /invocations HTTP/1.1", "Host: localhost", "Content-Type: application/json")
+    request = "\r\n".join((*head, f"Content-Length: {len(body)}", "", "")).encode() + body
+    took: list[float] = []
+
+    async def client(stop: float) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while (started := time.perf_counter()) < stop:
+            writer.write(request)
+            headers = (await reader.readuntil(b"\r\n\r\n")).lower()
+            length = int(headers.partition(b"content-length:")[2].partition(b"\r\n")[0])
+            answer = await reader.readexactly(length)
+            assert headers.startswith(b"http/1.1 200") and b'"top"' in answer, answer[:300]
+            took.append(time.perf_counter() - started)
+        writer.close()
+
+    async def all_clients() -> None:
+        await asyncio.gather(*(client(time.perf_counter() + seconds) for _ in range(clients)))
+
+    asyncio.run(all_clients())
+    return took
+
+
+def measure(what: str, drive: Callable[[int, float], list[float]], seconds: float) -> Iterator[Row]:
+    """A row for each number of clients."""
+    for clients in CLIENTS:
+        drive(clients, WARM_UP_SECONDS)
+        started = time.perf_counter()
+        took = drive(clients, seconds)
+        rate = len(took) / (time.perf_counter() - started)
+        p50, p95, p99 = (float(1000 * value) for value in np.quantile(took, (0.5, 0.95, 0.99)))
+        yield {"what": what, "clients": clients, "a_second": rate, "p50_ms": p50, "p95_ms": p95, "p99_ms": p99}
+
+
+def show(rows: list[Row]) -> None:
+    """A table for people."""
+    table = Table("", "clients", "answers/s", "p50 ms", "p95 ms", "p99 ms")
+    for row in rows:
+        what, clients, *numbers = row.values()
+        table.add_row(str(what), str(clients), *(f"{number:.1f}" for number in numbers))
+    Console().print(table)
+
+
+def in_process(model: Path, body: bytes) -> dict[str, Callable[[], object]]:
+    """The bare classifier and the MLflow model around it, each asked for one input."""
+    import mlflow
+    import pandas as pd
+
+    classifier = Classifier.load(model / "artifacts/classifier")
+    value = json.loads(body)["dataframe_split"]["data"][0][0]
+    raw = classifier.task.from_json(value)
+    pyfunc = mlflow.pyfunc.load_model(str(model))
+    frame = pd.DataFrame({classifier.task.INPUT: [value]})
+    return {
+        "Classifier.predict": lambda: classifier.predict([raw]),
+        "MLflow model, in process": lambda: pyfunc.predict(frame),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", metavar="PIPELINE|MODEL")
+    parser.add_argument("--seconds", type=float, default=7.0, help="of each of the twelve measurements")
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    options = parser.parse_args()
+    model = Path("models", options.model, "mlflow")
+    model = model if model.is_dir() else Path(options.model)
+    if not (model / "serving_input_example.json").is_file():
+        sys.exit(f"error: {model}: no exported model; expected a folder such as models/flowers/mlflow")
+    body = (model / "serving_input_example.json").read_bytes()
+    rows: list[Row] = []
+    for what, client in in_process(model, body).items():
+        rows += measure(what, partial(in_threads, client), options.seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        for what, path in (("served", model), ("an empty model, served", save_empty(Path(folder), like=model))):
+            with served(path) as port:
+                rows += measure(what, partial(over_http, port, body), options.seconds)
+    print(json.dumps(rows, indent=2)) if options.json else show(rows)
+
+
+if __name__ == "__main__":
+    main()

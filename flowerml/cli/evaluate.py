@@ -1,0 +1,162 @@
+"""`flowerml evaluate`: how good a classifier is on labelled data, saved, registered or served."""
+
+import enum
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flowerml.cli import options, output
+
+if TYPE_CHECKING:
+    from flowerml.errors import InputError
+    from flowerml.evaluation import Evaluation
+    from flowerml.labelled import Labelled
+    from flowerml.layout import Row
+
+NAME = "evaluate"
+EXAMPLES = """[bold]Examples[/]
+
+  flowerml evaluate models/flowers/classifier flower_data.tar.gz
+  flowerml evaluate models:/reviews@champion aclImdb_v1.tar.gz --limit 500
+  flowerml evaluate models/flowers/classifier data/flowers/examples.parquet
+  flowerml evaluate http://127.0.0.1:5001 pictures/ --split all --json
+"""
+TOP_K = 5
+SHOWN = 5  # of the unreadable, and of the hardest classes
+
+
+class Split(enum.StrEnum):
+    """What of the data is taken."""
+
+    all = "all"
+    train = "train"
+    valid = "valid"
+    test = "test"
+
+
+def main(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A folder, models:/NAME@ALIAS, or the URL of a served one.")
+    ],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A folder, archive, table, URL or published name.")],
+    split: Annotated[Split | None, typer.Option(help="Default: test, or all where the data have no splits.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many of each class.")] = None,
+    category_names: options.CategoryNames = None,
+    kind: Annotated[options.Kind | None, typer.Option(help="Of the data, where it cannot be told.")] = None,
+    changes: options.Changes = None,
+    json: options.Json = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows in one request to a server.")] = 512,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds a server has to answer.")] = 60.0,
+) -> None:
+    """Score a classifier on labelled examples: accuracy, loss, macro-F1, top-5.
+
+    Of the data it was trained on, those are taken that were kept for the test.
+    A served one is asked over HTTP as any other client asks it, and gets the same numbers.
+    """
+    from flowerml import endpoint, scoring
+    from flowerml.classifier import Classifier
+    from flowerml.locating import located
+    from flowerml.tasks import TASKS
+
+    wanted = _Wanted(data, split and split.value, limit, options.parsed(changes))
+    with tempfile.TemporaryDirectory(prefix="flowerml-") as root:
+        if endpoint.is_url(model):
+            labelled = wanted.found(kind and kind.value, {}, Path(root))
+            server = endpoint.Endpoint(model, TASKS[labelled.kind], rows=batch_size, seconds=timeout)
+            with _Told(len(labelled.rows)) as told:
+                found = scoring.of_endpoint(server, labelled, told=told)
+        else:
+            with located(model) as folder:
+                classifier = Classifier.load(folder)
+                parameters = classifier.description["parameters"]
+                labelled = wanted.found(kind.value if kind else classifier.kind, parameters, Path(root))
+                with _Told(len(labelled.rows)) as told:
+                    found = scoring.of_classifier(classifier, labelled, told=told)
+    if category_names is not None:
+        found.names.update(options.names_of(found.classes, category_names))
+    _print(found, labelled, unread=told.unread, json=json)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Which examples are asked for."""
+
+    data: str
+    split: str | None
+    limit: int | None
+    values: Mapping[str, Any]
+
+    def found(self, kind: str | None, trained: Mapping[str, Any], root: Path) -> "Labelled":
+        """These examples. Of the data that a classifier was `trained` on (its parameters), those dealt to its test."""
+        from flowerml import labelled, workflow
+
+        if labelled.is_table(Path(self.data)):
+            return labelled.of_table(Path(self.data), self.split, limit=self.limit)
+        dealt = _is_same(self.data, trained.get("data.source"))
+        names = ("data.category_names", "data.source")
+        own = {name: value for name, value in trained.items() if name.startswith("data.") and name not in names}
+        pipeline, _ = workflow.fetched(
+            self.data, kind, self.values, name="data", root=root, start=own if dealt else None
+        )
+        found = labelled.of_pipeline(pipeline, self.split, dealt=dealt, limit=self.limit)
+        for warning in found.warnings:
+            output.say(f"warning: {warning}")
+        return found
+
+
+def _is_same(data: str, source: str | None) -> bool:
+    """Whether both name the same data, be it by another path."""
+    return source is not None and (data == source or Path(data).resolve() == Path(source).resolve())
+
+
+class _Told:
+    """Hears of each example: a bar on a terminal, a line for each of the first that cannot be read."""
+
+    def __init__(self, count: int) -> None:
+        from tqdm import tqdm
+
+        self.unread = 0
+        self._bar = tqdm(total=count, desc="evaluate", unit="example", disable=not sys.stderr.isatty())
+
+    def __enter__(self) -> "_Told":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+        if self.unread > SHOWN:
+            output.say(f"warning: … and {self.unread - SHOWN:,} more; they are not in the numbers")
+
+    def __call__(self, row: "Row", error: "InputError | None") -> None:
+        self._bar.update()
+        if error is not None:
+            self.unread += 1
+            if self.unread <= SHOWN:
+                self._bar.write(f"warning: left out {output.short(row.id)}: {error.message}", file=sys.stderr)
+
+
+def _print(found: "Evaluation", labelled: "Labelled", *, unread: int, json: bool) -> None:
+    numbers = found.metrics(top_k=TOP_K)
+    count = len(found.targets)
+    if json:
+        output.json_line({**numbers, "examples": count, "left_out": unread, "split": labelled.split})
+        return
+    rows = [(name.replace("_", " "), f"{value:.4f}") for name, value in numbers.items()]
+    title = f"{count:,} examples ({labelled.split}), {len(found.classes)} classes"
+    output.table(("", ""), rows, title=title, numbers=[""])
+    if len(found.classes) > 2:
+        _print_hardest(found)
+
+
+def _print_hardest(found: "Evaluation") -> None:
+    table = found.per_class().query("support > 0").sort_values("f1", kind="stable").head(SHOWN)
+    columns = ("name", "precision", "recall", "f1", "support")
+    rows = [
+        [str(row["name"]), *(f"{row[one]:.3f}" for one in columns[1:4]), str(row["support"])]
+        for _, row in table.iterrows()
+    ]
+    output.table(("hardest classes", *columns[1:]), rows, numbers=columns[1:])

@@ -1,0 +1,54 @@
+"""`flowerml models`: what is registered."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flowerml.cli import options, output
+
+if TYPE_CHECKING:
+    from flowerml.registered import Version
+
+NAME = "models"
+EXAMPLES = """[bold]Examples[/]
+
+  flowerml models
+  flowerml models flowers --json
+  flowerml predict rose.jpg --model models:/flowers/3
+"""
+DIGITS = 12  # of a digest, as git shows them
+
+
+def main(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Of this registered model only.")] = None,
+    json: options.Json = False,
+) -> None:
+    """List the registered versions: which is the champion, how good it is, on what data, and since when.
+
+    They are those of the MLflow registry at MLFLOW_TRACKING_URI, by default mlflow.db in this folder.
+    """
+    from flowerml import registered
+
+    versions = registered.versions(name)
+    if json:
+        for version in versions:
+            output.json_line(_as_json(version))
+    elif versions:
+        columns = ("model", "version", "alias", "accuracy", "data", "registered")
+        output.table(columns, map(_row, versions), numbers=("version", "accuracy"))
+    else:
+        output.say("nothing is registered yet; `dvc repro` registers what it has trained")
+
+
+def _row(version: "Version") -> list[str]:
+    accuracy = "" if version.accuracy is None else f"{version.accuracy:.4f}"
+    digest = (version.data_digest or "")[:DIGITS]
+    created = f"{datetime.fromtimestamp(version.created):%Y-%m-%d %H:%M}"
+    return [version.name, str(version.version), ", ".join(version.aliases), accuracy, digest, created]
+
+
+def _as_json(version: "Version") -> dict[str, Any]:
+    created = datetime.fromtimestamp(version.created, UTC).isoformat(timespec="seconds")
+    return {**asdict(version), "created": created}

@@ -1,0 +1,106 @@
+"""How a search gets on: live on a terminal, line after line elsewhere."""
+
+import sys
+import time
+from typing import TYPE_CHECKING, Self
+
+from flowerml.cli.output import console, say
+
+if TYPE_CHECKING:
+    from flowerml.fit import Epoch
+    from flowerml.search import Search, Trial
+
+
+class Live:
+    """A bar with the last epoch's numbers on valid and the time left; 80 columns have no room for more."""
+
+    def __init__(self, search: "Search") -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._search = search
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(10),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(),
+            console=console(stderr=True),
+        )
+        self._task = self._bar.add_task("train", total=search.count * search.section.epochs, numbers="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def epoch(self, trial: "Trial", epoch: "Epoch") -> None:
+        """Show the numbers of an epoch."""
+        done = trial.number * self._search.section.epochs + epoch.number
+        numbers = f"valid loss {epoch.valid_loss:.3f}, accuracy {epoch.valid_accuracy:.3f}"
+        self._bar.update(self._task, completed=done, description=_place(self._search, trial, epoch), numbers=numbers)
+
+    def trial(self, search: "Search") -> None:
+        """Leave the trial's score behind; the epochs that it did not need are done too."""
+        self._bar.update(self._task, completed=len(search.trials) * search.section.epochs)
+        if search.count > 1:
+            self._bar.console.print(_score(search))
+
+
+class Lines:
+    """A line for each epoch."""
+
+    def __init__(self, search: "Search") -> None:
+        self._search = search
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def epoch(self, trial: "Trial", epoch: "Epoch") -> None:
+        """Print the numbers of an epoch, and the time that the others will take if they take as long."""
+        done = trial.number * self._search.section.epochs + epoch.number
+        left = (self._search.count * self._search.section.epochs - done) * (time.monotonic() - self._started) / done
+        say(f"{_place(self._search, trial, epoch)}: {_numbers(epoch)}, {_duration(left)} left")
+
+    def trial(self, search: "Search") -> None:
+        """Print the trial's score."""
+        if search.count > 1:
+            say(_score(search))
+
+
+def shown(search: "Search") -> Live | Lines:
+    """What suits stderr."""
+    return Live(search) if sys.stderr.isatty() else Lines(search)
+
+
+def _place(search: "Search", trial: "Trial", epoch: "Epoch") -> str:
+    place = f"epoch {epoch.number}/{trial.section.epochs}"
+    return f"trial {trial.number + 1}/{search.count}, {place}" if search.count > 1 else place
+
+
+def _numbers(epoch: "Epoch") -> str:
+    return (
+        f"train loss {epoch.train_loss:.3f}, accuracy {epoch.train_accuracy:.3f}; "
+        f"valid loss {epoch.valid_loss:.3f}, accuracy {epoch.valid_accuracy:.3f}"
+    )
+
+
+def _score(search: "Search") -> str:
+    trial = search.trials[-1]
+    best = trial.best
+    score = f"valid accuracy {best.valid_accuracy:.4f}" if best else "no result"
+    reason = f" ({trial.reason})" if trial.reason else ""
+    return f"trial {trial.number + 1}/{search.count} {trial.state}: {score}{reason}"
+
+
+def _duration(seconds: float) -> str:
+    """Whole seconds as 1:02:03, 2:03 or 3 s."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}:{minutes:02}:{rest:02}"
+    return f"{minutes}:{rest:02}" if minutes else f"{rest} s"

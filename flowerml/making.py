@@ -1,0 +1,73 @@
+"""The stages from extract to evaluate, one after the other, for data without an entry in params.yaml."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flowerml import encoding, evaluation, extraction, files, lineage, sources, tracking, training
+from flowerml.classifier import Classifier
+from flowerml.encoded import Encoded
+from flowerml.examples import Examples
+from flowerml.further import Finished
+from flowerml.search import Trial
+from flowerml.tasks import Encoder, Pipeline
+
+
+@dataclass(frozen=True)
+class Made:
+    """A saved classifier, the trial that it comes from, and its metrics on the test split."""
+
+    classifier: Classifier
+    trial: Trial
+    metrics: dict[str, float]
+
+
+def extract(pipeline: Pipeline) -> str:
+    """Write the example table of a fetched source; gives a summary in a few lines. Raises DataError."""
+    report = extraction.extract(pipeline)
+    files.write_json(pipeline.paths.checks, report)
+    return extraction.summary(report)
+
+
+def make(pipeline: Pipeline, folder: Path, *, shows: training.Shows, further: Finished | None = None) -> Made:
+    """Encode the example table, search, save the winner to `folder` and score it; all is recorded in MLflow.
+
+    With `further` the training goes on from there; raises ModelError where that cannot be.
+    """
+    paths = pipeline.paths
+    table = Examples(paths.examples)
+    if further is not None:
+        further.check(tuple(sorted({key.label for key in table.keys("train")})))
+    encoded, encoder = _encoded(pipeline, table, further)
+    classes, digest = encoded.classes, table.digest()
+    weights = further.weights if further else None
+    search, winner = training.train(
+        *(pipeline, encoded, encoder), classes=classes, data_digest=digest, weights=weights, shows=shows
+    )
+    names = {**(further.names if further else {}), **sources.category_names(paths.category_names)}
+    classifier = training.save(
+        *(pipeline, winner, encoder), classes=classes, names=names, data_digest=digest, folder=folder
+    )
+    training.write_tables(search, paths.reports)
+    return Made(classifier, winner.trial, _scored(pipeline, classifier, table, digest))
+
+
+def _encoded(pipeline: Pipeline, table: Examples, further: Finished | None) -> tuple[Encoded, Encoder]:
+    if further is not None:
+        encoder = further.encoder
+    else:
+        encoder = pipeline.task.Encoder.fit(table.of("train"), pipeline.encode, pipeline.data.limits)
+    encoding.encode(pipeline.paths.encoded, table, encoder, pipeline.encode)
+    return Encoded.read(pipeline.paths.encoded), encoder
+
+
+def _scored(pipeline: Pipeline, classifier: Classifier, table: Examples, digest: str) -> dict[str, Any]:
+    """The metrics on the test split, which are a run of their own, with the tables."""
+    result = evaluation.evaluate(classifier, table.of("test"), batch_size=pipeline.evaluate.batch_size)
+    numbers = result.write(pipeline.paths.reports, top_k=pipeline.evaluate.top_k)
+    tags = {"pipeline": pipeline.name, "data_digest": digest, **lineage.git(), **lineage.environment()}
+    with tracking.run(pipeline.name, "evaluate", tags) as run:
+        run.params(classifier.description["parameters"])
+        run.metrics(numbers)
+        run.artifact(pipeline.paths.reports, "reports")
+    return numbers

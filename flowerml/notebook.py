@@ -1,0 +1,46 @@
+"""What a notebook needs beside the package: a folder to work in, and progress as the ordinary output of a cell."""
+
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowerml import fetch, sources, tracking
+from flowerml.catalogue import PUBLISHED
+from flowerml.cli import progress
+
+if TYPE_CHECKING:
+    from flowerml.search import Search
+
+STARTED = "FLOWERML_NOTEBOOK_STARTED"
+# Libraries read these when they are imported, which is why a notebook calls `begin` before it imports others.
+QUIET = {"TQDM_DELAY": "20", "MLFLOW_LOGGING_LEVEL": "WARNING"}  # no bar for what takes less than 20 seconds
+
+
+def begin(source: str, work: str | None) -> str:
+    """Go to the folder `work` (None: a new temporary one), where all that is made stays; gives the source from there.
+
+    Paths are as seen from the folder that the kernel was started in, however often this is called. Runs are recorded
+    in `work`/mlflow.db unless MLFLOW_TRACKING_URI says otherwise; raises FlowermlError where they cannot be.
+    """
+    started = Path(os.environ.setdefault(STARTED, str(Path.cwd())))
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", message="IProgress not found")  # of tqdm, which does without ipywidgets too
+    folder = Path(tempfile.mkdtemp(prefix="flowerml_")) if work is None else started / Path(work).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(folder)
+    tracking.check()
+    named = source == sources.SAMPLE or source in PUBLISHED or fetch.is_url(source)
+    return source if named else str(started / Path(source).expanduser())
+
+
+@contextmanager
+def lines(search: "Search") -> Iterator[progress.Lines]:
+    """A line for each epoch, on stdout: a notebook shows stderr as an error."""
+    with redirect_stderr(sys.stdout), progress.Lines(search) as shown:
+        yield shown
