@@ -6,12 +6,12 @@ and `extract` start in a blink, and a served model has no torch and no nltk.
 
 from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from flowerml.errors import InputError
 from flowerml.text.encoder import Encoder
 from flowerml.text.explanation import explain
 from flowerml.text.reading import SUFFIXES, TABLES, contents, decoded, listing, read
+from flowerml.text.wire import from_json, to_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,18 +63,6 @@ def write_sample(archive: Path, section: "Data") -> None:
 def from_bytes(content: bytes) -> str:
     """The content of a file as a raw input; raises InputError."""
     return decoded(content)
-
-
-def from_json(value: Any) -> str:
-    """What an endpoint was sent as a text; raises InputError."""
-    if not isinstance(value, str):
-        raise InputError("not_a_text", f"expected a text, found {'null' if value is None else type(value).__name__}")
-    return value
-
-
-def to_json(raw: str) -> str:
-    """A text as an endpoint takes it."""
-    return raw
 
 
 def training_data(encoded: "Encoded", classes: tuple[str, ...], encoder: Encoder) -> "Texts":
