@@ -17,6 +17,7 @@ ROWS = 512  # in one request
 MAX_BYTES = 64 * 2**20  # of one request; a row alone may have more
 CONNECT_SECONDS = 5.0
 SECONDS = 60.0  # until an answer; MLflow's own server gives up then
+SERVERS_OWN = ("out_of_time", "internal_error")  # errors that say nothing of the input
 ALL = 10**6  # a top_k that is above any number of classes, and so means all of them
 RETRIES = Retry(
     total=3,
@@ -95,10 +96,14 @@ class Endpoint:
     def _answer(self, one: Any) -> Answer | InputError:
         try:
             if "error" in one:
+                if one["error"]["code"] in SERVERS_OWN:
+                    raise ModelError(f"{self.shown}: {one['error']['message']}; try fewer rows in a request")
                 return InputError(str(one["error"]["code"]), str(one["error"]["message"]))
             top = one["top"]
             probabilities = {str(each["label"]): float(each["probability"]) for each in top}
             return Answer(probabilities, {str(each["label"]): str(each["name"]) for each in top})
+        except ModelError:
+            raise
         except (KeyError, TypeError, ValueError):
             raise self._strange() from None
 

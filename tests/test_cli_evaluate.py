@@ -215,3 +215,10 @@ def test_a_slow_server_is_given_up():
 
     with answering(slow) as address, pytest.raises(ModelError, match=r"no answer within 0\.2 s to 3 rows"):
         ask(address, seconds=0.2)
+
+
+def test_what_a_server_could_not_do_is_no_fault_of_an_input():
+    endpoint = Endpoint("http://127.0.0.1:5001", TASKS["text"])
+    error = {"code": "out_of_time", "message": "only 5 of 10 rows could be answered in time"}
+    with pytest.raises(ModelError, match=r"only 5 of 10 rows could be answered in time; try fewer rows in a request"):
+        endpoint._answer({"error": error})
