@@ -10,6 +10,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
+from flowerml.addresses import reason, root, without_password
 from flowerml.errors import InputError, ModelError
 from flowerml.tasks import Task
 
@@ -45,7 +46,7 @@ class Endpoint:
     def __init__(self, url: str, task: Task, *, rows: int = ROWS, seconds: float = SECONDS) -> None:
         """`url` with or without /invocations. Raises ModelError where it is none."""
         self.url = _invocations(url)
-        self.shown = _without_password(self.url)
+        self.shown = without_password(self.url)
         self.task = task
         self.rows = rows
         self.timeout = (min(CONNECT_SECONDS, seconds), seconds)
@@ -70,19 +71,18 @@ class Endpoint:
         try:
             reply = self._session.post(self.url, json=body, timeout=self.timeout)
         except requests.RequestException as error:
-            raise self._unanswered(_root(error), len(rows)) from None
+            raise self._unanswered(error, len(rows)) from None
         if not reply.ok:
             raise ModelError(f"{self.shown}: answered with {reply.status_code} {reply.reason}{_told(reply)}")
         return self._predictions(reply, len(rows))
 
     def _unanswered(self, error: BaseException, count: int) -> ModelError:
-        if isinstance(error, TimeoutError):
+        if isinstance(root(error), TimeoutError):
             return ModelError(
                 f"{self.shown}: no answer within {self.timeout[1]:g} s to {count} rows; the server is down or busy: "
                 "try fewer rows in a request (--batch-size) or more time (--timeout)"
             )
-        reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__)[:200]
-        return ModelError(f"{self.shown}: cannot be asked ({reason}); is `mlflow models serve` up?")
+        return ModelError(f"{self.shown}: cannot be asked ({reason(error)}); is `mlflow models serve` up?")
 
     def _predictions(self, reply: requests.Response, count: int) -> list[Any]:
         try:
@@ -141,18 +141,6 @@ def _invocations(url: str) -> str:
         raise ModelError(f"{url!r} is no address of a server; expected one such as http://127.0.0.1:5001")
     path = parts.path.rstrip("/").removesuffix("/invocations")
     return urlunsplit((parts.scheme, parts.netloc, f"{path}/invocations", parts.query, ""))
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-def _root(error: BaseException) -> BaseException:
-    """What it comes down to, below what the libraries have wrapped it in."""
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    return error
 
 
 def _told(reply: requests.Response) -> str:

@@ -11,10 +11,9 @@ from typing import Any
 
 import mlflow
 import pandas as pd
-import yaml
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from flowerml import memory
+from flowerml import identity, memory
 from flowerml.answering import in_place
 from flowerml.classifier import TOP_K, Classifier, Prediction
 from flowerml.errors import InputError
@@ -35,7 +34,8 @@ class ClassifierModel(PythonModel):
         """Load the classifier among the model's artifacts."""
         self.classifier = Classifier.load(context.artifacts["classifier"])
         name = self.classifier.description["trained"]["pipeline"]
-        self.model = _registered(Path(context.artifacts["classifier"])) or {"name": name, "version": None}
+        name, version = identity.registered(Path(context.artifacts["classifier"])) or (name, None)
+        self.model = {"name": name, "version": version}
         self.served = LIMIT in os.environ
         self.seconds = SHARE * float(os.environ[LIMIT]) if self.served else math.inf
         if self.served:
@@ -90,17 +90,6 @@ def _decoded(classifier: Classifier, value: Any) -> Any:
         return classifier.task.from_json(None if isinstance(value, float) and math.isnan(value) else value)
     except InputError as error:
         return error.alone()
-
-
-def _registered(artifact: Path) -> dict[str, str | None] | None:
-    """Name and version, where the model was loaded by a `models:/` address: MLflow leaves them beside MLmodel."""
-    for folder in artifact.resolve().parents:
-        if (folder / "MLmodel").exists():
-            path = folder / "registered_model_meta"
-            meta = yaml.safe_load(path.read_text()) if path.exists() else {}
-            name, number = meta.get("model_name"), meta.get("model_version")
-            return {"name": name, "version": str(number)} if name else None
-    return None
 
 
 mlflow.models.set_model(ClassifierModel())

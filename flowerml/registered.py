@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowerml import tracking
+from flowerml.addresses import without_password
 from flowerml.errors import ModelError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _connected(subject: str = "") -> Iterator[None]:
         if isinstance(error, ModelError):
             raise
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise ModelError(f"{subject}{reason} (in the registry at {_without_password(store)})") from error
+        raise ModelError(f"{subject}{reason} (in the registry at {without_password(store)})") from error
 
 
 @contextmanager
@@ -121,7 +122,3 @@ def _version(found: "ModelVersion", model: "RegisteredModel") -> Version:
         data_digest=found.tags.get("data_digest"),
         created=found.creation_timestamp / 1000,
     )
-
-
-def _without_password(uri: str) -> str:
-    return re.sub("//[^/@]*@", "//", uri)

@@ -1,7 +1,6 @@
 """The only module that records runs in MLflow. Runs are named by their ids, so nothing depends on an active one."""
 
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flowerml.addresses import without_password
 from flowerml.errors import FlowermlError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def check() -> None:
         MlflowClient().search_experiments(max_results=1)
     except (MlflowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
-        uri = re.sub("//[^/@]*@", "//", mlflow.get_tracking_uri())
+        uri = without_password(mlflow.get_tracking_uri())
         raise FlowermlError(f"runs cannot be recorded in MLflow at {uri}: {reason}; set MLFLOW_TRACKING_URI") from error
 
 

@@ -24,6 +24,11 @@ def main(
     ] = None,
     host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+    top_k: Annotated[int, typer.Option(min=1, help="So many classes are shown.")] = 5,
+    unsure: Annotated[
+        float | None, typer.Option(min=0, max=1, help='Below this probability the page says "not sure".')
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a served model has to answer.")] = 20.0,
 ) -> None:
     """Open a page that asks classifiers: here, or served ones (mlflow models serve).
 
@@ -35,4 +40,12 @@ def main(
     models = model or ([] if endpoint else all_in_project())
     with ExitStack() as stack:
         folders = [stack.enter_context(located(one)) for one in models]
-        web.launch(models=[*folders], endpoints=endpoint or [], host=host, port=port)
+        web.launch(
+            models=folders,
+            endpoints=endpoint or [],
+            host=host,
+            port=port,
+            top_k=top_k,
+            unsure=unsure,
+            timeout=timeout,
+        )

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
+from flowerml import identity
+from flowerml.addresses import reason, without_password
 from flowerml.classifier import Classifier
 from flowerml.errors import FlowermlError, InputError, ModelError
 from flowerml.tasks import TASKS
@@ -49,7 +51,7 @@ class Loaded:
         self.classifier = Classifier.load(folder)
         self.kind = self.classifier.kind
         own = str(self.classifier.description["trained"].get("pipeline", Path(folder).name))
-        self.name, self.version = _registered(Path(folder)) or (own, None)
+        self.name, self.version = identity.registered(Path(folder)) or (own, None)
         self.classes: tuple[str, ...] | None = self.classifier.classes
 
     def ask(self, raw: bytes | str, *, top_k: int, explain: bool = False) -> Answer:
@@ -72,7 +74,7 @@ class Served:
         """
         kind, url = _split(address)
         self.url = _normalised(url)
-        self.shown = _without_password(self.url)
+        self.shown = without_password(self.url)
         self.name = urlsplit(self.url).netloc.rpartition("@")[2]
         self.is_here = urlsplit(self.url).hostname in LOOPBACK
         self.timeout = timeout
@@ -118,7 +120,7 @@ class Served:
                 f"the server at {self.shown} did not answer within {self.timeout:g} s; it may be busy: try again later"
             ) from None
         except httpx.TransportError as error:
-            raise ModelError(self._unreachable(_reason(error))) from None
+            raise ModelError(self._unreachable(reason(error).lower())) from None
 
     def _unreachable(self, reason: str) -> str:
         return (
@@ -149,18 +151,6 @@ def load(models: Sequence[str | Path], endpoints: Sequence[str], *, timeout: flo
     return sorted(found, key=lambda source: list(TASKS).index(source.kind))
 
 
-def _registered(folder: Path) -> tuple[str, str] | None:
-    """Name and version of a classifier that lies in a model fetched from a registry: MLflow notes them beside it."""
-    for note in (parent / "registered_model_meta" for parent in folder.resolve().parents[:2]):
-        if note.is_file():
-            import yaml
-
-            noted = yaml.safe_load(note.read_text(encoding="utf-8"))
-            name, version = noted.get("model_name"), noted.get("model_version")
-            return (str(name), str(version)) if name else None
-    return None
-
-
 def _split(address: str) -> tuple[str | None, str]:
     match = re.match(rf"({'|'.join(TASKS)})=(.*)", address)
     return (match[1], match[2]) if match else (None, address)
@@ -181,15 +171,3 @@ def _normalised(address: str) -> str:
             f"{address!r} is no address of a server; expected a URL such as http://127.0.0.1:5001, or {kinds}"
         )
     return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/").removesuffix("/invocations"), "", ""))
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-def _reason(error: BaseException) -> str:
-    """What it comes down to, in the words of the system."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__ or error
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()

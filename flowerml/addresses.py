@@ -1,0 +1,27 @@
+"""Addresses of servers, and what went wrong with them, in a form that may be shown."""
+
+import re
+
+PASSWORD = re.compile("//[^/@]*@")
+
+
+def without_password(address: str) -> str:
+    """The address without the user and password it may have.
+
+    >>> without_password("https://me:secret@host/path")
+    'https://host/path'
+    """
+    return PASSWORD.sub("//", address)
+
+
+def root(error: BaseException) -> BaseException:
+    """What an error comes down to, below what the libraries have wrapped it in."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return error
+
+
+def reason(error: BaseException) -> str:
+    """The same in the words of the system."""
+    found = root(error)
+    return (getattr(found, "strerror", None) or str(found) or type(found).__name__)[:200]
