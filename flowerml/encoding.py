@@ -7,10 +7,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from flowerml import encoded
+from flowerml import encoded, files, sources, split
+from flowerml.checks import encodings, finding, page
 from flowerml.encoded import Former, Row
-from flowerml.examples import Examples, Key
-from flowerml.tasks import Encoder
+from flowerml.examples import Examples, Key, Raw
+from flowerml.tasks import Encoder, Pipeline
 
 SPLITS = ("train", "valid")
 
@@ -42,6 +43,30 @@ def encode(path: Path, table: Examples, encoder: Encoder, section: Any) -> Repor
     rows = tqdm(_merged(table, former, fresh, report), total=table.count(*SPLITS), desc="encode", unit="example")
     encoded.write(path, rows, columns=columns, fingerprints=fingerprints)
     return report
+
+
+def check(pipeline: Pipeline, table: Examples) -> list[dict[str, Any]]:
+    """Look for what shows in encodings; write the findings, and the page of these and those of `extract`.
+
+    Raises ChecksError where something is found that `data.checks.fail_on` names, once both are written.
+    """
+    paths, section = pipeline.paths, pipeline.data.checks
+    names = sources.category_names(paths.category_names)
+    report = files.read_json(paths.checks)
+    rows = encoded.Encoded.read(paths.encoded)
+    found = encodings.findings(pipeline.task, section, rows, names, report["findings"])
+    files.write_json(paths.encoded_checks, {"findings": found})
+    report["findings"] = finding.sort([*report["findings"], *found])
+
+    def raws(ids: set[str]) -> Iterator[tuple[str, Raw]]:
+        return ((one.id, one.raw) for one in table.of(*split.SPLITS, where=lambda key: key.id in ids))
+
+    page.write(paths.data_page, pipeline.name, report, task=pipeline.task, raws=raws)
+    stopping = finding.stopping(found, section.fail_on)
+    if stopping:
+        places = f"{paths.encoded_checks}, {paths.data_page}"
+        raise finding.ChecksError(stopping, f"data.checks.fail_on stops here; more: {places}")
+    return found
 
 
 def _merged(table: Examples, former: Former, fresh: Iterator[Row], report: Report) -> Iterator[tuple[Key, Row]]:

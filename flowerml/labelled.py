@@ -71,7 +71,7 @@ def of_table(path: Path, wanted: str | None, *, limit: int | None) -> Labelled:
         chosen = table.of(*split.SPLITS, where=lambda key: key.id in by_id)
         return ((by_id[example.id], example.raw) for example in chosen)
 
-    return Labelled(_kind_of_table(path), rows, name, [], read)
+    return Labelled(kind_of_table(path), rows, name, [], read)
 
 
 def is_table(path: Path) -> bool:
@@ -87,7 +87,7 @@ def is_table(path: Path) -> bool:
         return False
 
 
-def _kind_of_table(path: Path) -> str:
+def kind_of_table(path: Path) -> str:
     """The task whose raw inputs are kept in a column of this type."""
     import pyarrow as pa
     import pyarrow.parquet as pq

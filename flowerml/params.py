@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from flowerml import archive
+from flowerml.checks import finding
 from flowerml.errors import ParamsError
 
 PARAMS_FILE = Path("params.yaml")
@@ -28,7 +29,10 @@ PARAMS_FILE = Path("params.yaml")
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+
+NOT_SEARCHED = ("search", "seed", "threads", "acceptance")  # of `train`: these change no network, or not for the better
 
 
 class Section(BaseModel):
@@ -61,6 +65,20 @@ class Limits(Section):
     def of_archives(self) -> archive.Limits:
         """Those that hold for every kind of data."""
         return archive.Limits(self.members, self.member_bytes, self.unpacked_bytes)
+
+
+class Checks(Section):
+    """From where on something about the data is told, and what stops `extract` and `encode`."""
+
+    fail_on: list[str]
+    tiny_class: Count
+    imbalance: Annotated[float, Field(ge=1)]
+    near_cosine: Fraction | None
+
+    @field_validator("fail_on")
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        return [finding.known(name) for name in names]
 
 
 class Data(Section):
@@ -136,12 +154,12 @@ class Train(Section):
     label_smoothing: Fraction
     patience: Count | None
     class_weights: Literal["balanced"] | None
+    acceptance: Share
     search: Search
 
     def gradient(self) -> dict[str, Any]:
-        """The arguments of `flowerml.fit.fit`."""
-        others = ("search", "seed", "threads")
-        return {name: getattr(self, name) for name in Train.model_fields if name not in others}
+        """The arguments of `flowerml.fit.Fit`."""
+        return {name: getattr(self, name) for name in Train.model_fields if name not in NOT_SEARCHED}
 
     def replaced(self, point: Mapping[str, Any]) -> Self:
         """This section with the values of a point of the search space in their places."""
@@ -149,7 +167,7 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _space_names_parameters(self) -> Self:
-        known = [name for name in type(self).model_fields if name not in ("search", "seed", "threads")]
+        known = [name for name in type(self).model_fields if name not in NOT_SEARCHED]
         for name, candidates in self.search.space.items():
             if name not in known:
                 raise ValueError(f"search.space: unknown parameter {name!r}{_nearest(name, known)}")
@@ -172,13 +190,25 @@ class Evaluate(Section):
 
     top_k: Count
     batch_size: Count
+    resamples: Count
+    gallery: Annotated[int, Field(ge=0)]
+
+
+class Gate(Section):
+    """What a version must hold to, to take the alias; None is no limit. See `flowerml.gate`."""
+
+    margin: Annotated[float, Field(ge=0, le=1)]
+    max_recall_drop: Fraction | None
+    max_ece: NotNegative | None
+    max_bytes: Count | None
 
 
 class Export(Section):
-    """Where the finished classifier is registered."""
+    """Where the finished classifier is registered, and what gives it the alias."""
 
     registered_model: Annotated[str, Field(pattern=r"^[^/:]+$")]
     alias: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    gate: Gate
 
     @field_validator("alias")
     @classmethod

@@ -34,12 +34,29 @@ class Paths:
         return Path(self.root, "data", self.pipeline, "checks.json")
 
     @property
+    def encoded_checks(self) -> Path:
+        return Path(self.root, "data", self.pipeline, "encoded_checks.json")
+
+    @property
+    def data_page(self) -> Path:
+        return Path(self.root, "reports", self.pipeline, "data.html")
+
+    @property
     def encoded(self) -> Path:
         return Path(self.root, "data", self.pipeline, "encoded.arrow")
 
     @property
     def encoder(self) -> Path:
         return Path(self.root, "data", self.pipeline, "encoder")
+
+    @property
+    def checkpoint(self) -> Path:
+        """How far the search has come; no output of a stage, which would be deleted when it starts again."""
+        return Path(self.root, "data", self.pipeline, "checkpoint")
+
+    @property
+    def lock(self) -> Path:
+        return Path(self.root, "data", self.pipeline, ".lock")
 
     @property
     def classifier(self) -> Path:

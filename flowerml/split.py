@@ -70,10 +70,7 @@ def check(rows: Iterable[Row], *, classes: Iterable[str] = ()) -> dict[str, dict
 
     Raises DataError where a split is empty, or a class (of the rows, or named in `classes`) cannot be learned.
     """
-    counts = {split: Counter[str]() for split in SPLITS}
-    for row in rows:
-        assert row.split is not None, "rows are dealt before they are checked"
-        counts[row.split][row.label] += 1
+    counts = counted(rows)
     for split in SPLITS:
         if not counts[split]:
             raise DataError(
@@ -84,6 +81,14 @@ def check(rows: Iterable[Row], *, classes: Iterable[str] = ()) -> dict[str, dict
     if untaught:
         shown = ", ".join(untaught[:5]) + (", …" if len(untaught) > 5 else "")
         raise DataError(f"no readable training example of {shown}; add some, or remove the class from every split")
+    return counts
+
+
+def counted(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
+    """How many rows each split has of each class; of rows without a split beside them, where there are any."""
+    counts = {split: Counter[str]() for split in SPLITS}
+    for row in rows:
+        counts.setdefault(row.split or "not dealt", Counter())[row.label] += 1
     return {split: dict(sorted(counter.items())) for split, counter in counts.items()}
 
 

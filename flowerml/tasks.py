@@ -1,6 +1,6 @@
 """What a task is, the tasks there are, and a pipeline read from params.yaml."""
 
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowerml import image, text
-from flowerml.errors import ParamsError
+from flowerml.addresses import without_secrets
+from flowerml.errors import InputError, ParamsError
 from flowerml.layout import Listing
 from flowerml.paths import Paths
 
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from flowerml import params
+    from flowerml.checks.facts import Facts
     from flowerml.encoded import Encoded
     from flowerml.examples import Example, Raw
-    from flowerml.fit import Epoch
+    from flowerml.fit import Training
 
 
 class Encoder(Protocol):
@@ -146,11 +148,32 @@ class Task(Protocol):
     def explain(self, raw: Any, encoder: Any, log_odds: LogOdds, *, label: str) -> Explanation:
         """What in a raw input spoke for the class whose log odds `log_odds` gives; raises InputError."""
 
+    def properties(self, raw: Any) -> Mapping[str, float | str]:
+        """What may make a raw input harder than others, by its name; the same names for each. Raises InputError."""
+
+    def preview(self, raw: Any) -> bytes | str:
+        """A raw input as small as a report shows it: a JPEG, or a line of text; raises InputError."""
+
+    def facts(self, name: str, raw: Any, section: Any) -> "Facts":
+        """What is odd about the example of this name, and what its likes are found by; `section` is that of the data.
+
+        May be called from many threads.
+        """
+
+    def fault(self, name: str, content: bytes, error: InputError) -> str:
+        """The name of the finding that an example is which could not be read."""
+
+    def alike(self, signatures: "NDArray[np.generic]", section: Any) -> NDArray[np.int64]:
+        """Which of these signatures of facts, [N, …], are of examples that are nearly the same, [M, 2]."""
+
+    def vectors(self, encoded: "Encoded") -> Any:
+        """The encodings of each row, in its order, as one matrix [N, D] of rows of length 1, dense or sparse."""
+
     def training_data(self, encoded: "Encoded", classes: tuple[str, ...], encoder: Any) -> Any:
         """The encodings made ready for any number of trials."""
 
-    def start(self, data: Any, section: Any) -> "tuple[nn.Module, Generator[Epoch, None, None]]":
-        """A new network, and the iteration that trains it: see `flowerml.fit.fit` for what it promises."""
+    def start(self, data: Any, section: Any) -> "tuple[nn.Module, Training]":
+        """A new network, and the iteration that trains it: see `flowerml.fit.Training` for what it promises."""
 
 
 TASKS: dict[str, Task] = {"image": cast(Task, image), "text": cast(Task, text)}
@@ -179,11 +202,15 @@ class Pipeline:
         return Paths(self.name, self.root)
 
     def parameters(self) -> dict[str, Any]:
-        """Every parameter by its dotted name, without the pipeline's: {"train.learning_rate": 0.001, …}."""
+        """Every parameter by its dotted name, without the pipeline's: {"train.learning_rate": 0.001, …}.
+
+        They are recorded, and travel with classifiers: addresses among them come without their secrets.
+        """
         from flowerml.params import dotted
 
         sections = ("data", "encode", "train", "evaluate", "export")
-        return dotted({name: getattr(self, name).model_dump() for name in sections})
+        values = dotted({name: getattr(self, name).model_dump() for name in sections})
+        return {name: without_secrets(value) if isinstance(value, str) else value for name, value in values.items()}
 
 
 def pipeline(name: str, path: Path | None = None) -> Pipeline:

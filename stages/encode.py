@@ -1,4 +1,4 @@
-"""Stage `encode`: examples.parquet -> encoded.arrow and the fitted encoder."""
+"""Stage `encode`: examples.parquet -> encoded.arrow, the fitted encoder, and what shows in the encodings."""
 
 from flowerml import encoding, stage, tasks
 from flowerml.examples import Examples
@@ -12,6 +12,8 @@ def main(name: str) -> None:
     encoder = pipeline.task.Encoder.fit(table.of("train"), pipeline.encode, pipeline.data.limits)
     print(encoding.encode(paths.encoded, table, encoder, pipeline.encode))
     encoder.save(paths.encoder)
+    for one in encoding.check(pipeline, table):
+        print(f"{one['severity']}: {one['name']}: {one['text']}")
 
 
 if __name__ == "__main__":

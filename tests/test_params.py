@@ -59,7 +59,7 @@ def test_a_misspelt_name_is_not_told_a_second_time_as_missing(tmp_path):
 
 
 def test_every_problem_gets_a_line(changed):
-    path = changed("flowers.evaluate", {"top_k": "five"})
+    path = changed("flowers.evaluate", {"top_k": "five", "resamples": 10, "gallery": 0})
     with pytest.raises(ParamsError) as caught:
         tasks.pipeline("flowers", path)
     assert str(caught.value).splitlines() == [

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flowerml.cli import evaluate, info, models, output, predict, train, web
+from flowerml import refusals
+from flowerml.cli import check, evaluate, info, models, output, predict, promote, reproduce, rollback, train, web
 from flowerml.errors import FlowermlError
 
 DEBUG = "--debug"
@@ -54,7 +55,9 @@ def _explained(error: Exception) -> str:
         return str(error)
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("flowerml"):
         return f"this needs {error.name}, which is not installed; say: pip install {error.name}"
-    if isinstance(error, OSError) and error.strerror:  # a full disk, a folder of someone else's
+    if line := refusals.explained(error):
+        return line
+    if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     reason = output.short(f"{type(error).__name__}: {error}", 300)
     return f"this should not have happened: {reason}; {DEBUG} shows where"
@@ -97,5 +100,5 @@ def start(
             stream.reconfigure(errors="backslashreplace")
 
 
-for command in (train, predict, evaluate, models, info, web):
+for command in (check, train, predict, evaluate, models, info, promote, rollback, reproduce, web):
     app.command(command.NAME, epilog=command.EXAMPLES)(command.main)

@@ -52,6 +52,16 @@ def parsed(changes: list[str] | None) -> dict[str, Any]:
     return values
 
 
+def finding_names(names: list[str] | None) -> list[str]:
+    """The names of findings or severities, once they are known; raises BadParameter."""
+    from flowerml.checks import finding
+
+    try:
+        return [finding.known(name) for name in names or []]
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--fail-on") from None
+
+
 def rename(classifier: "Classifier", path: Path | None) -> None:
     """Give the classes the names in a JSON file; those it does not name keep theirs. Raises DataError."""
     if path is not None:

@@ -4,20 +4,22 @@ The names offered here are those of `flowerml.tasks.Task`. Nothing heavy is impo
 and `extract` start in a blink, and a served model has no torch.
 """
 
-from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flowerml.image.checks import alike, facts, fault, vectors
 from flowerml.image.encoder import Encoder
 from flowerml.image.explanation import explain
+from flowerml.image.preview import preview
 from flowerml.image.reading import SUFFIXES, contents, listing, read
+from flowerml.image.slices import properties
 from flowerml.image.wire import from_json, to_json
 
 if TYPE_CHECKING:
     from torch import nn
 
     from flowerml.encoded import Encoded
-    from flowerml.fit import Epoch
+    from flowerml.fit import Training
     from flowerml.image.networks import FeatureBatches
     from flowerml.image.sections import Data, Train
     from flowerml.tasks import SectionTypes
@@ -28,16 +30,22 @@ __all__ = [
     "SUFFIXES",
     "TABLES",
     "Encoder",
+    "alike",
     "contents",
     "explain",
+    "facts",
+    "fault",
     "from_bytes",
     "from_json",
     "listing",
+    "preview",
+    "properties",
     "read",
     "section_types",
     "start",
     "to_json",
     "training_data",
+    "vectors",
     "write_sample",
 ]
 
@@ -73,7 +81,7 @@ def training_data(encoded: "Encoded", classes: tuple[str, ...], encoder: Encoder
     return FeatureBatches(encoded, classes)
 
 
-def start(data: "FeatureBatches", section: "Train") -> "tuple[nn.Module, Generator[Epoch, None, None]]":
+def start(data: "FeatureBatches", section: "Train") -> "tuple[nn.Module, Training]":
     """A new head, and the iteration that trains it."""
     from flowerml.image import networks
 

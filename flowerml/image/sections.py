@@ -14,9 +14,18 @@ class Limits(params.Limits):
     pixels: Annotated[int, Field(ge=1, le=178_956_970)]
 
 
+class Checks(params.Checks):
+    """The sides of a picture are counted in pixels."""
+
+    smallest_side: Count
+    largest_side: Count
+    longest_shape: Annotated[float, Field(ge=1)]
+
+
 class Data(params.Data):
     """Pictures: one folder per class, or any folders and a table with their labels."""
 
+    checks: Checks
     limits: Limits
 
 

@@ -4,20 +4,22 @@ The names offered here are those of `flowerml.tasks.Task`. Nothing heavy is impo
 and `extract` start in a blink, and a served model has no torch and no nltk.
 """
 
-from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flowerml.text.checks import alike, facts, fault, vectors
 from flowerml.text.encoder import Encoder
 from flowerml.text.explanation import explain
+from flowerml.text.preview import preview
 from flowerml.text.reading import SUFFIXES, TABLES, contents, decoded, listing, read
+from flowerml.text.slices import properties
 from flowerml.text.wire import from_json, to_json
 
 if TYPE_CHECKING:
     from torch import nn
 
     from flowerml.encoded import Encoded
-    from flowerml.fit import Epoch
+    from flowerml.fit import Training
     from flowerml.tasks import SectionTypes
     from flowerml.text.networks import Texts
     from flowerml.text.sections import Data, Train
@@ -28,16 +30,22 @@ __all__ = [
     "SUFFIXES",
     "TABLES",
     "Encoder",
+    "alike",
     "contents",
     "explain",
+    "facts",
+    "fault",
     "from_bytes",
     "from_json",
     "listing",
+    "preview",
+    "properties",
     "read",
     "section_types",
     "start",
     "to_json",
     "training_data",
+    "vectors",
     "write_sample",
 ]
 
@@ -72,7 +80,7 @@ def training_data(encoded: "Encoded", classes: tuple[str, ...], encoder: Encoder
     return Texts(encoded, classes, codes=encoder.codes)
 
 
-def start(data: "Texts", section: "Train") -> "tuple[nn.Module, Generator[Epoch, None, None]]":
+def start(data: "Texts", section: "Train") -> "tuple[nn.Module, Training]":
     """A new network, and the iteration that trains it."""
     from flowerml.text import networks
 

@@ -14,6 +14,14 @@ class Limits(params.Limits):
     characters: Count
 
 
+class Checks(params.Checks):
+    """The length of a text is counted in words; two texts are alike by a share of their runs of five words."""
+
+    fewest_words: Count
+    most_words: Count
+    near_resemblance: Annotated[float, Field(gt=0, le=1)]
+
+
 class Data(params.Data):
     """Texts may also come as a table, with columns for text, label and (if there are any) split and group."""
 
@@ -21,6 +29,7 @@ class Data(params.Data):
     label_column: str
     split_column: str | None
     group_column: str | None
+    checks: Checks
     limits: Limits
 
 
