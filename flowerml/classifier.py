@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowerml import files, onnx
+from flowerml.calibration import Calibration
 from flowerml.errors import InputError, ModelError
 from flowerml.parallel import batches, ordered_map_in
 from flowerml.tasks import TASKS, Encoder, Explanation, Task
@@ -46,13 +47,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable classes of an input, best first."""
+    """The most probable classes of an input, best first, and whether the best is probable enough to be believed."""
 
     top: tuple[Candidate, ...]
+    known: bool
 
     def to_json(self) -> dict[str, Any]:
-        """{"top": [{"label", "name", "probability"}, …]}"""
-        return {"top": [asdict(candidate) for candidate in self.top]}
+        """{"top": [{"label", "name", "probability"}, …], "known": true}"""
+        return {"top": [asdict(candidate) for candidate in self.top], "known": self.known}
 
 
 class Classifier:
@@ -61,6 +63,8 @@ class Classifier:
     Whoever asks, as many inputs are worked on at a time as there are cores, each by one core alone: so no core waits
     for another, memory is bounded (a picture of 89 megapixels takes 270 MB and more while it is read), and an answer
     does not depend on how many cores there are.
+
+    Probabilities, and the log odds behind an explanation, are those of the calibrated logits: see `Calibration`.
     """
 
     def __init__(self, folder: Path, description: dict[str, Any], *, threads: int = 1) -> None:
@@ -71,6 +75,7 @@ class Classifier:
         self.names: dict[str, str] = description["names"]
         self.task: Task = TASKS[self.kind]
         self.encoder: Encoder = self.task.Encoder.from_state(description["encoder"])
+        self.calibration = Calibration(**description.get("calibration", {}))
         self._run_graph = onnx.runner(folder / "network.onnx", threads=threads)
         self._pool = ThreadPoolExecutor(CORES, thread_name_prefix="classifier")
 
@@ -104,11 +109,13 @@ class Classifier:
         names: Mapping[str, str],
         parameters: Mapping[str, Any],
         trained: Mapping[str, Any],
+        calibrate: Callable[[Self], Calibration] | None = None,
     ) -> Self:
         """Write a classifier, atomically, and load it.
 
-        `parameters` and `trained` are plain data that travel along. Raises ModelError where the saved graph does not
-        compute what the network in torch does.
+        `parameters` and `trained` are plain data that travel along. `calibrate` is given the classifier as it would be
+        served, with plain probabilities. Raises ModelError where the saved graph does not compute what the network in
+        torch does.
         """
         from safetensors.torch import save_model
 
@@ -124,6 +131,9 @@ class Classifier:
             one, three = encoder.random_inputs(1, seed=0), encoder.random_inputs(3, seed=1)
             onnx.export(graph, temporary / "network.onnx", trace=one, check=three, output="logits")
             files.write_json(temporary / "classifier.json", description)
+            if calibrate is not None:
+                description["calibration"] = asdict(calibrate(cls.load(temporary)))
+                files.write_json(temporary / "classifier.json", description)
         _warn_of_size(folder)
         return cls.load(folder)
 
@@ -183,7 +193,8 @@ class Classifier:
 
         def log_odds(prepared: Iterable[Any]) -> NDArray[np.float64]:
             groups = batches(prepared, self.encoder.TOGETHER)
-            return _log_odds(np.concatenate(list(self._each(self._logits, groups))), index)
+            logits = np.concatenate(list(self._each(self._logits, groups)))
+            return _log_odds(logits / self.calibration.temperature, index)
 
         return self.task.explain(raw, self.encoder, log_odds, label=label)
 
@@ -194,7 +205,7 @@ class Classifier:
     def _answered(self, group: list[Any]) -> list[Probabilities | InputError]:
         prepared = [self._prepare(raw) for raw in group]
         readable = [one for one in prepared if not isinstance(one, InputError)]
-        rows = iter(_softmax(self._logits(readable)) if readable else ())
+        rows = iter(self.calibration.probabilities(self._logits(readable)) if readable else ())
         return [one if isinstance(one, InputError) else next(rows) for one in prepared]
 
     def _prepare(self, raw: Any) -> Any:
@@ -209,17 +220,11 @@ class Classifier:
     def _prediction(self, probabilities: Probabilities, top_k: int) -> Prediction:
         order = np.argsort(-probabilities, kind="stable")[:top_k]
         labels = [self.classes[index] for index in order]
-        return Prediction(
-            tuple(
-                Candidate(label, self.names[label], float(probabilities[index]))
-                for label, index in zip(labels, order, strict=True)
-            )
+        top = tuple(
+            Candidate(label, self.names[label], float(probabilities[index]))
+            for label, index in zip(labels, order, strict=True)
         )
-
-
-def _softmax(logits: Logits) -> Probabilities:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+        return Prediction(top, self.calibration.is_known(probabilities))
 
 
 def _log_odds(logits: Logits, index: int) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from flowerml.addresses import reason, root, without_password
+from flowerml.calibration import known_of
 from flowerml.errors import InputError, ModelError
 from flowerml.tasks import Task
 
@@ -34,10 +35,14 @@ RETRIES = Retry(
 
 @dataclass(frozen=True)
 class Answer:
-    """The probability of every class, and the names of the classes."""
+    """The probability of every class, the names of the classes, and whether the best is probable enough.
+
+    `known` is None where the model was exported before there was a threshold.
+    """
 
     probabilities: dict[str, float]
     names: dict[str, str]
+    known: bool | None = None
 
 
 class Endpoint:
@@ -101,7 +106,8 @@ class Endpoint:
                 return InputError(str(one["error"]["code"]), str(one["error"]["message"]))
             top = one["top"]
             probabilities = {str(each["label"]): float(each["probability"]) for each in top}
-            return Answer(probabilities, {str(each["label"]): str(each["name"]) for each in top})
+            names = {str(each["label"]): str(each["name"]) for each in top}
+            return Answer(probabilities, names, known_of(one))
         except ModelError:
             raise
         except (KeyError, TypeError, ValueError):

@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class ClassifierModel(PythonModel):
-    """Answers rows of one column with {"top": […], "model": …}, or {"error": …} for those it cannot read.
+    """Answers rows of one column with {"top": […], "known": …, "model": …}, or {"error": …} for those it cannot read.
 
     With the parameter `explain`, each answer has an "explanation". May be used from many threads at once.
     """

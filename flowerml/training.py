@@ -1,35 +1,44 @@
 """A search as a whole: every trial trained and recorded, the best network kept."""
 
+import math
+import sys
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
+import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
 
-from flowerml import files, lineage, tracking
+from flowerml import files, lineage, tracking, trials
+from flowerml.calibration import Calibration
+from flowerml.checkpoint import Checkpoint
 from flowerml.classifier import Classifier
 from flowerml.encoded import Encoded
-from flowerml.errors import DivergedError, ModelError
+from flowerml.examples import Examples
 from flowerml.fit import Epoch
-from flowerml.params import dotted
 from flowerml.search import Search, Trial
 from flowerml.tasks import Encoder, Pipeline
+from flowerml.trials import Trials, parameters
 
 if TYPE_CHECKING:
     from torch import nn
 
+RUN = "search"
+CALIBRATED_ON = 5000
+
 
 @dataclass(frozen=True)
 class Winner:
-    """The best trial of a search, with its network and its MLflow run."""
+    """The best trial of a search, with its network."""
 
     trial: Trial
     network: "nn.Module"
-    run_id: str
 
 
 class Progress(Protocol):
@@ -72,7 +81,7 @@ def train(
     encoded: Encoded,
     encoder: Encoder,
     *,
-    classes: tuple[str, ...],
+    examples: Examples,
     data_digest: str,
     weights: "Mapping[str, torch.Tensor] | None" = None,
     shows: Shows = Bar,
@@ -82,34 +91,35 @@ def train(
     Every trial is an MLflow run under one parent, which ends with the winner's parameters and score. A trial whose
     loss is no number ends FAILED with the reason; the search goes on. Raises FlowermlError if no trial ends well.
     With `weights` of a network like the trials' all start from these; raises ModelError where they don't fit.
+
+    How far it has come is written down all the time: after an interruption of any kind the same search goes on from
+    there, in the same runs, to the same network, bit for bit. `forget` it when its outcome is saved.
+
+    `examples` are what was encoded, and `data_digest` is theirs: they are only told of.
     """
     if pipeline.train.threads is not None:
         torch.set_num_threads(pipeline.train.threads)
     search = Search(pipeline.train)
+    classes = encoded.classes
     data = pipeline.task.training_data(encoded, classes, encoder)
-    threads = str(torch.get_num_threads())
-    tags = {"pipeline": pipeline.name, "data_digest": data_digest, **lineage.git()}
-    with (
-        tracking.run(pipeline.name, "search", {**tags, **lineage.environment(), "threads": threads}) as parent,
-        shows(search) as progress,
-    ):
-        winner = None
-        for trial in search:
-            try:
-                with parent.child(f"trial {trial.number}", tags) as run:
-                    network = _one(pipeline, data, trial, run, progress, weights)
-            except DivergedError as error:
-                trial.fail(str(error))
-            if trial.state == "complete" and search.best is trial:
-                winner = Winner(trial, network, run.id)
-            progress.trial(search)
-        return search, _concluded(parent, pipeline, search, winner)
+    tags = lineage.tags(pipeline, data_digest, stage="train", threads=torch.get_num_threads())
+    key = trials.key(pipeline, encoder, classes=classes, data_digest=data_digest, weights=weights)
+    checkpoint = Checkpoint(pipeline.paths.checkpoint, key)
+    with tracking.run(pipeline.name, RUN, tags, resume=key) as parent, shows(search) as progress:
+        for dataset in lineage.datasets(pipeline, examples):
+            parent.dataset(**vars(dataset))
+        if checkpoint.records:
+            tqdm.write(f"{pipeline.name}: going on with a search that was interrupted", file=sys.stderr)
+        each = Trials(pipeline, data, parent, tags, checkpoint, progress, weights)
+        network = _best_network(search, each)
+        _conclude(parent, pipeline, search)
+        return search, Winner(search.best, network)
 
 
-def parameters(pipeline: Pipeline, trial: Trial) -> dict[str, Any]:
-    """Every parameter of the pipeline by its dotted name, with the trial's values in their places."""
-    whole = pipeline.parameters() | dotted({"train": trial.section.model_dump()})
-    return {name: value for name, value in whole.items() if not name.startswith("train.search.")}
+def forget(pipeline: Pipeline) -> None:
+    """The outcome of the search is saved: the same command is to begin a new one."""
+    tracking.forget(pipeline.name, RUN)
+    files.remove(pipeline.paths.checkpoint)
 
 
 def save(
@@ -121,8 +131,14 @@ def save(
     names: Mapping[str, str],
     data_digest: str,
     folder: Path,
+    examples: Examples | None = None,
 ) -> Classifier:
-    """Write the winner's network as a classifier, with how it came to be. Raises ModelError."""
+    """Write the winner's network as a classifier, with how it came to be. Raises ModelError.
+
+    With `examples` it is calibrated on those of the validation split, as they came: what is calibrated is what will be
+    served, and not the network in torch.
+    """
+    acceptance = pipeline.train.acceptance
     return Classifier.save(
         folder,
         kind=pipeline.kind,
@@ -136,7 +152,21 @@ def save(
             **winner.trial.score(),
             **lineage.environment(),
         },
+        calibrate=None if examples is None else partial(_calibration, examples=examples, acceptance=acceptance),
     )
+
+
+def _calibration(classifier: Classifier, *, examples: Examples, acceptance: float) -> Calibration:
+    """Fitted on at most CALIBRATED_ON validation examples, evenly spaced: a number and a quantile ask for no more."""
+    step = math.ceil(examples.count("valid") / CALIBRATED_ON) or 1
+    valid = list(islice(examples.keys("valid"), 0, None, step))
+    wanted = {key.id for key in valid}
+    index = {label: number for number, label in enumerate(classifier.classes)}
+    targets = np.array([index[key.label] for key in valid], dtype=np.int64)
+    raws = (example.raw for example in examples.of("valid", where=lambda key: key.id in wanted))
+    probabilities = classifier.probabilities(raws)
+    logits = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))  # but for a number that softmax takes away
+    return Calibration.fit(logits, targets, acceptance=acceptance)
 
 
 def write_tables(search: Search, folder: Path) -> None:
@@ -154,50 +184,31 @@ def write_tables(search: Search, folder: Path) -> None:
     files.write_json(folder / "search.json", best.score())
 
 
-def _one(
-    pipeline: Pipeline,
-    data: Any,
-    trial: Trial,
-    run: tracking.Run,
-    progress: Progress,
-    weights: "Mapping[str, torch.Tensor] | None",
-) -> "nn.Module":
-    """Train one trial and record it; the network has the weights of its best epoch. Raises DivergedError."""
-    run.params(parameters(pipeline, trial))
-    network, epochs = pipeline.task.start(data, trial.section)
-    if weights is not None:
-        _start_from(weights, network)
-    # Closing the iteration is what puts the best weights back, also where a trial is given up.
-    with closing(epochs):
-        for epoch in epochs:
-            hopeless = trial.see(epoch)
-            run.epoch(epoch)
-            progress.epoch(trial, epoch)
-            if hopeless:
-                break
-    run.metrics({**trial.score(), "seconds_in_all": sum(epoch.seconds for epoch in trial.epochs)})
-    if trial.state == "pruned":
-        run.tags({"pruned": "true", "reason": trial.reason})
-    return network
+def _best_network(search: Search, each: Trials) -> "nn.Module":
+    """Go through the trials; gives the network of the best. Raises FlowermlError where none ended well."""
+    network = None
+    for trial in search:
+        ended = each.recalled(trial)
+        trained = None if ended else each.trained(trial)
+        if trial.state == "complete" and search.best is trial:
+            network = trained
+        if not ended:
+            best = trained is not None and network is trained
+            each.checkpoint.end(trial, trained.state_dict() if trained is not None and best else None)
+        each.progress.trial(search)
+    return network if network is not None else each.of_checkpoint(search.best)
 
 
-def _start_from(weights: "Mapping[str, torch.Tensor]", network: "nn.Module") -> None:
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError:
-        raise ModelError("the weights to go on from are of another network; leave its sizes as they were") from None
-
-
-def _concluded(parent: tracking.Run, pipeline: Pipeline, search: Search, winner: Winner | None) -> Winner:
-    """The winner, once the parent run tells of it; raises FlowermlError where there is none."""
+def _conclude(parent: tracking.Run, pipeline: Pipeline, search: Search) -> None:
+    """Tell the parent run of the winner."""
     best = search.best
-    assert winner is not None and winner.trial is best
     parent.params(parameters(pipeline, best))
     parent.metrics(best.score())
-    link = f"#/experiments/{parent.experiment}/runs/{winner.run_id}"
-    note = f"The best is [trial {best.number}]({link}), with {best_so_far(search)}."
-    parent.tags({"best_trial": best.number, "best_run_id": winner.run_id, "mlflow.note.content": note})
-    return winner
+    run = parent.reference(f"trial {best.number}")
+    note = (
+        f"The best is [trial {best.number}](#/experiments/{parent.experiment}/runs/{run}), with {best_so_far(search)}."
+    )
+    parent.tags({"best_trial": best.number, "best_run_id": run, "mlflow.note.content": note})
 
 
 def best_so_far(search: Search) -> str:

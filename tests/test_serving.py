@@ -70,6 +70,7 @@ def test_raw_text_is_answered_under_each_key(reviews_served, reproduced, wrap):
     (prediction,) = classifier.predict(["Terrific film!"])
     (answer,) = reviews_served.ask(wrap("Terrific film!")).predictions
     assert answer["top"] == [pytest.approx(candidate, abs=1e-5) for candidate in prediction.to_json()["top"]]
+    assert answer["known"] is prediction.known
     assert answer["model"] == {"name": "reviews", "version": "1"}
 
 
@@ -129,10 +130,10 @@ def test_the_environment_of_the_model_has_no_torch_and_is_below_a_gigabyte(repro
 def test_a_picture_is_explained_on_request(flowers_served, reproduced, picture, flower):
     classifier = Classifier.load(reproduced.folder / "models/flowers/classifier")
     (answer,) = flowers_served.ask({"inputs": [flower], "params": {"explain": True}}).predictions
-    assert set(answer) == {"top", "model", "explanation"}
+    assert set(answer) == {"top", "known", "model", "explanation"}
     assert answer["explanation"] == classifier.explain(picture).to_json()
     (answer,) = flowers_served.ask({"inputs": [flower], "params": {"explain": False}}).predictions
-    assert set(answer) == {"top", "model"}
+    assert set(answer) == {"top", "known", "model"}
 
 
 def test_a_text_is_explained_on_request(reviews_served, reproduced):

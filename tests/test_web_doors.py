@@ -99,6 +99,7 @@ def test_a_classifier_from_the_registry_tells_its_version(reproduced, tmp_path):
         {"top": [], "model": MODEL},
         {"top": TOP},
         {"top": TOP, "model": "m"},
+        {"top": TOP, "model": MODEL, "known": "yes"},
         {"top": [{**TOP[0], "probability": float("nan")}], "model": MODEL},
         {"top": [{**TOP[0], "probability": 2}], "model": MODEL},
         {"top": TOP, "model": MODEL, "explanation": {"label": "a", "heat_map": '"><script>'}},
@@ -129,6 +130,19 @@ def test_not_sure_ends_on_the_way_from_guessing_to_certainty(probabilities, unsu
 def test_the_threshold_of_not_sure_is_an_option():
     assert answer(0.9, 0.1).is_unsure(0.95)
     assert not answer(0.51, 0.49).is_unsure(0.5)
+
+
+def test_a_model_that_knows_whether_it_is_sure_is_believed_unless_a_threshold_is_given():
+    assert answer(0.99, known=False).is_unsure(None)
+    assert not answer(0.2, known=True).is_unsure(None)
+    assert answer(0.2, known=True).is_unsure(0.5)
+    assert not answer(0.99, known=False).is_unsure(0.5)
+
+
+def test_what_is_not_known_is_shown_as_a_guess():
+    html = render.answer(answer(0.9, 0.05, known=False), kind="image", seconds=0.01, unsure=None)
+    assert "Not sure" in html and "The best guess is <b>C0</b>, with 90.0 %." in html
+    assert "Not sure" not in render.answer(answer(0.3, known=True), kind="image", seconds=0.01, unsure=None)
 
 
 def test_words_stand_on_the_colour_of_the_class_they_speak_for():

@@ -34,7 +34,7 @@ def draw(path: Path, classifier: Classifier, raw: Any, prediction: Prediction) -
     figure = Figure(figsize=(6, 8), layout="constrained")
     above, below = figure.subplots(2, height_ratios=(3, 2))
     panels(above, classifier, raw, prediction.top[0])
-    above.set_title(_line(prediction.top[0].name))
+    above.set_title(_line(prediction.top[0].name) + ("" if prediction.known else " (not sure)"))
     _bars(below, prediction)
     try:
         with replacing(path) as temporary, warnings.catch_warnings():

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     Answer = tuple[Input, Prediction | InputError]
 
 NAME = "predict"
+NOT_SURE = "not sure"
 EXAMPLES = """[bold]Examples[/]
 
   flowerml predict rose.jpg
@@ -94,20 +95,31 @@ def _print_table(answers: "Iterable[Answer]") -> int:
             unread += 1
             _tell(one, answer)
         else:
-            told.append((one.name, answer.top))
+            told.append((one.name, answer))
     if len(told) == 1 and not unread:
         _print_one(*told[0])
     elif told:
-        rows = ([output.short(name), top[0].name, output.percent(top[0].probability), _rest(top)] for name, top in told)
-        output.table(("input", "most probable", "", "then"), rows, numbers=[""])
+        _print_many(told)
     return unread
+
+
+def _print_many(told: "list[tuple[str, Prediction]]") -> None:
+    rows = [
+        [
+            *(output.short(name), found.top[0].name, output.percent(found.top[0].probability)),
+            *("" if found.known else NOT_SURE, _rest(found.top)),
+        ]
+        for name, found in told
+    ]
+    output.table(("input", "most probable", "", " ", "then"), rows, numbers=[""])
 
 
 def _tell(one: "Input", error: InputError) -> None:
     output.tell_error(f"{output.short(one.name) or 'an empty input'}: {error.message}")
 
 
-def _print_one(name: str, top: "tuple[Candidate, ...]") -> None:
+def _print_one(name: str, found: "Prediction") -> None:
+    top = found.top
     labelled = any(one.name != one.label for one in top)
     columns = ["", "class", *(["label"] if labelled else []), "probability", " "]
     rows = [
@@ -117,7 +129,8 @@ def _print_one(name: str, top: "tuple[Candidate, ...]") -> None:
         ]
         for number, one in enumerate(top, 1)
     ]
-    output.table(columns, rows, title=output.short(name), numbers=["", "probability"])
+    title = output.short(name) + ("" if found.known else f" ({NOT_SURE}: it may be none of the classes)")
+    output.table(columns, rows, title=title, numbers=["", "probability"])
 
 
 def _rest(top: "tuple[Candidate, ...]") -> str:

@@ -52,10 +52,10 @@ def launch(
 ) -> Page:
     """Serve a page that asks saved classifiers (their folders) and served ones (image=URL, text=URL, or a URL alone).
 
-    Below the probability `unsure` it says that the model is not sure; see `Answer.is_unsure` for None. Served models
-    have `timeout` seconds to answer. With `block` it returns when it is stopped (Ctrl-C or SIGTERM). Raises
-    FlowermlError where there is nothing to show, Gradio is missing, or the port is taken, and ModelError for a folder
-    without a classifier and for an address that is none.
+    Below the probability `unsure` it says that the model is not sure; with None where the model itself says that it
+    does not know (see `Answer.is_unsure`). Served models have `timeout` seconds to answer. With `block` it returns when
+    it is stopped (Ctrl-C or SIGTERM). Raises FlowermlError where there is nothing to show, Gradio is missing, or the
+    port is taken, and ModelError for a folder without a classifier and for an address that is none.
     """
     if importlib.util.find_spec("gradio") is None:
         raise FlowermlError("the page needs Gradio, which is not installed; say: pip install 'flowerml[web]'")

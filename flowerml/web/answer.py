@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Self
 
+from flowerml.calibration import known_of
 from flowerml.classifier import Candidate
 from flowerml.errors import ModelError
 
@@ -13,11 +14,15 @@ CERTAINTY = 0.35  # of the way from guessing: in drawn and composed data, answer
 
 @dataclass(frozen=True)
 class Answer:
-    """The best classes, best first; which model said so; and what spoke for `explained` (a label), where it tells."""
+    """The best classes, best first; which model said so; and what spoke for `explained` (a label), where it tells.
+
+    `known`: whether the model itself holds the best for probable enough; None where it is of an earlier version.
+    """
 
     top: tuple[Candidate, ...]
     model: str
     version: str | None
+    known: bool | None = None
     explained: str | None = None
     heat_map: bytes | None = None
     words: tuple[tuple[str, float], ...] | None = None
@@ -36,6 +41,7 @@ class Answer:
                 top=top,
                 model=str(model),
                 version=None if version is None else str(version),
+                known=known_of(value),
                 explained=str(explanation["label"]) if explanation else None,
                 heat_map=_png(explanation["heat_map"]) if "heat_map" in explanation else None,
                 words=tuple((str(word["text"]), _finite(word["weight"])) for word in words) if words else None,
@@ -58,9 +64,12 @@ class Answer:
     def is_unsure(self, threshold: float | None) -> bool:
         """Whether the best class is less probable than `threshold`.
 
-        None: less than 0.35 of the way from an even guess (1 / number of classes) to certainty. How many classes there
-        are is known only where all are in `top`; where more are, an even guess counts as 0.
+        None: whether the model says that it does not know it. Where it says nothing of that: less than 0.35 of the way
+        from an even guess (1 / number of classes) to certainty. How many classes there are is known only where all are
+        in `top`; where more are, an even guess counts as 0.
         """
+        if threshold is None and self.known is not None:
+            return not self.known
         guess = 1 / len(self.top) if self.is_whole and len(self.top) > 1 else 0.0
         return self.top[0].probability < (guess + CERTAINTY * (1 - guess) if threshold is None else threshold)
 

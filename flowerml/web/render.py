@@ -54,8 +54,7 @@ def _verdict(found: Answer, *, sure: bool) -> str:
     if sure:
         return f'<h3 class="verdict">{name} <span class="share">{share}</span></h3>'
     return (
-        '<h3 class="verdict unsure">Not sure</h3>'
-        f'<p class="guess">The best guess is <b>{name}</b>, with only {share}.</p>'
+        f'<h3 class="verdict unsure">Not sure</h3><p class="guess">The best guess is <b>{name}</b>, with {share}.</p>'
     )
 
 
