@@ -17,7 +17,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: help install repro test check ui serve web clean
+.PHONY: help install repro test torture check ui serve web clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -38,6 +38,9 @@ repro: $(DONE) ## run what has changed of every pipeline in params.yaml (dvc rep
 test: $(DONE) ## every test
 	$(VENV)/bin/python -m pytest
 
+torture: $(DONE) ## kill every stage at ten random moments, say the same again, compare (an hour)
+	$(VENV)/bin/python -m tests.torture
+
 check: $(DONE) ## ruff and mypy
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -54,4 +57,4 @@ web: $(DONE) ## a page to try the trained classifiers on, on http://127.0.0.1:78
 
 clean: ## remove data, models, runs, and DVC's cache of every experiment (not .venv, reports, data/downloads)
 	find data -mindepth 1 -maxdepth 1 ! -name downloads -exec rm -rf {} + 2>/dev/null || true
-	rm -rf models mlruns mlflow.db .dvc/cache .dvc/tmp
+	rm -rf models mlruns mlflow.db .flowerml/runs .dvc/cache .dvc/tmp

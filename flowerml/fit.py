@@ -3,9 +3,9 @@
 import copy
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from flowerml.errors import DivergedError
 
 Inputs = tuple[Tensor, ...]
+State = dict[str, Any]
+"""Nested dicts and lists of tensors, numbers, texts and None."""
 
 
 @dataclass(frozen=True)
@@ -50,47 +52,114 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def fit(
-    network: nn.Module,
-    data: Batches,
-    *,
-    learning_rate: float,
-    batch_size: int,
-    epochs: int,
-    optimizer: str,
-    weight_decay: float,
-    schedule: str,
-    label_smoothing: float,
-    patience: int | None,
-    class_weights: str | None,
-) -> Generator[Epoch, None, None]:
-    """Train `network` in place, an epoch for each step of the iteration.
+class Training(Protocol):
+    """A network on its way: an iteration over its epochs, which can be written down after each of them.
 
-    However the iteration ends, the network then has the weights of the best epoch so far: highest validation
-    accuracy, of equals the lowest validation loss. It stops by itself after `patience` epochs without a better one.
-    Raises DivergedError when a loss is not a finite number.
+    However the iteration ends, `close()` included, the network then has the weights of the best epoch so far.
     """
-    network.to(device())
-    weights = balanced(data.train_counts).to(device()) if class_weights == "balanced" else None
-    loss = nn.CrossEntropyLoss(weight=weights, label_smoothing=label_smoothing)
-    steps = math.ceil(int(data.train_counts.sum()) / batch_size) * epochs
-    optimiser = _optimiser(network, optimizer, learning_rate, weight_decay)
-    scheduler = _scheduler(optimiser, schedule, learning_rate, steps)
-    best = Best(network)
-    try:
-        for number in range(1, epochs + 1):
-            started = time.perf_counter()
-            rate = optimiser.param_groups[0]["lr"]
-            train = _train(network, data.train(batch_size=batch_size), loss, optimiser, scheduler)
-            valid = evaluate(network, data.valid(batch_size=batch_size))
-            _refuse_divergence(number, train[0], valid[0], learning_rate)
-            epoch = Epoch(number, *train, *valid, rate, time.perf_counter() - started)
-            best.see(epoch)
-            yield epoch
-            if patience is not None and number - best.epoch >= patience:
-                return
-    finally:
-        best.restore()
+
+    def __iter__(self) -> Iterator[Epoch]: ...
+
+    def __next__(self) -> Epoch:
+        """Train for an epoch; raises StopIteration after the last, and DivergedError."""
+
+    def close(self) -> None:
+        """End here."""
+
+    def state(self) -> State:
+        """All that the epochs to come depend on, the network's weights and torch's generators included."""
+
+    def resume(self, state: State) -> None:
+        """Go on where `state` was taken, to the same weights, bit for bit, as if there had been no interruption.
+
+        For a training of the same network, data and parameters that has not begun.
+        """
+
+
+class Fit:
+    """The training of a network by gradient, in place, an epoch for each step of the iteration: see `Training`.
+
+    The best epoch is that of the highest validation accuracy, of equals that of the lowest validation loss. The
+    iteration stops by itself after `patience` epochs without a better one. It raises DivergedError when a loss is not
+    a finite number.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        data: Batches,
+        *,
+        learning_rate: float,
+        batch_size: int,
+        epochs: int,
+        optimizer: str,
+        weight_decay: float,
+        schedule: str,
+        label_smoothing: float,
+        patience: int | None,
+        class_weights: str | None,
+    ) -> None:
+        network.to(device())
+        weights = balanced(data.train_counts).to(device()) if class_weights == "balanced" else None
+        steps = math.ceil(int(data.train_counts.sum()) / batch_size) * epochs
+        self._network, self._data, self._batch_size = network, data, batch_size
+        self._learning_rate, self._epochs, self._patience = learning_rate, epochs, patience
+        self._loss = nn.CrossEntropyLoss(weight=weights, label_smoothing=label_smoothing)
+        self._optimiser = _optimiser(network, optimizer, learning_rate, weight_decay)
+        self._scheduler = _scheduler(self._optimiser, schedule, learning_rate, steps)
+        self._best = Best(network)
+        self._number = 0
+
+    def __iter__(self) -> Iterator[Epoch]:
+        return self
+
+    def __next__(self) -> Epoch:
+        patient = self._patience is None or self._number - self._best.epoch < self._patience
+        if self._number >= self._epochs or not patient:
+            self.close()
+            raise StopIteration
+        try:
+            epoch = self._epoch(self._number + 1)
+        except BaseException:
+            self.close()
+            raise
+        self._number = epoch.number
+        self._best.see(epoch)
+        return epoch
+
+    def close(self) -> None:
+        """Put the best weights back; no epoch follows."""
+        self._epochs = 0
+        self._best.restore()
+
+    def state(self) -> State:
+        """See `Training`."""
+        return {
+            "number": self._number,
+            "network": self._network.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "schedule": self._scheduler.state_dict(),
+            "best": self._best.state(),
+            "generators": generators(),
+        }
+
+    def resume(self, state: State) -> None:
+        """See `Training`."""
+        self._number = state["number"]
+        self._network.load_state_dict(state["network"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._scheduler.load_state_dict(state["schedule"])
+        self._best.resume(state["best"])
+        set_generators(state["generators"])
+
+    def _epoch(self, number: int) -> Epoch:
+        started = time.perf_counter()
+        rate = self._optimiser.param_groups[0]["lr"]
+        batches = self._data.train(batch_size=self._batch_size)
+        train = _train(self._network, batches, self._loss, self._optimiser, self._scheduler)
+        valid = evaluate(self._network, self._data.valid(batch_size=self._batch_size))
+        _refuse_divergence(number, train[0], valid[0], self._learning_rate)
+        return Epoch(number, *train, *valid, rate, time.perf_counter() - started)
 
 
 def evaluate(network: nn.Module, batches: Iterator[tuple[Inputs, Tensor]]) -> tuple[float, float]:
@@ -146,20 +215,40 @@ class Best:
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
-        self.key = (-1.0, 0.0)
+        self.key: tuple[float, ...] = (-1.0, 0.0)
         self.epoch = 0
-        self.state: dict[str, Tensor] | None = None
+        self.weights: dict[str, Tensor] | None = None
 
     def see(self, epoch: Epoch) -> None:
         key = (epoch.valid_accuracy, -epoch.valid_loss)
         if key > self.key:
             self.key, self.epoch = key, epoch.number
-            self.state = copy.deepcopy(self.network.state_dict())
+            self.weights = copy.deepcopy(self.network.state_dict())
 
     def restore(self) -> None:
-        if self.state is not None:
-            self.network.load_state_dict(self.state)
+        if self.weights is not None:
+            self.network.load_state_dict(self.weights)
         self.network.eval()
+
+    def state(self) -> State:
+        """The best epoch and its weights."""
+        return {"key": self.key, "epoch": self.epoch, "weights": self.weights}
+
+    def resume(self, state: State) -> None:
+        """Go on from a `state()`."""
+        self.key, self.epoch, self.weights = (*state["key"],), state["epoch"], state["weights"]
+
+
+def generators() -> State:
+    """The states of torch's generators; nothing else is drawn from while a network is trained."""
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+
+
+def set_generators(state: State) -> None:
+    """Have torch's generators go on from `generators()`."""
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])
 
 
 def _moved(batches: Iterator[tuple[Inputs, Tensor]]) -> Iterator[tuple[Inputs, Tensor]]:

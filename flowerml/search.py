@@ -1,7 +1,7 @@
 """The search over train.search.space, with Optuna: which values to try next, and which trials are hopeless."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,12 @@ class Trial:
             self.reason = f"below the median of the other trials after epoch {epoch.number}"
             return True
         return False
+
+    def recall(self, epochs: Iterable[Epoch], *, state: str, reason: str) -> None:
+        """Be told at once what an earlier attempt at the same search has seen, and how the trial stood then."""
+        for epoch in epochs:
+            self.see(epoch)
+        self.state, self.reason = state, reason
 
     def fail(self, reason: str) -> None:
         """End the trial without a result."""

@@ -58,15 +58,25 @@ class Project:
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command in the project's folder with this interpreter's programs first on PATH."""
-        programs = str(Path(sys.executable).parent)
-        environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
-            "PATH": programs + os.pathsep + os.environ["PATH"],
-            "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db",
-        }
-        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=300)
+        kept = {"cwd": self.folder, "env": self.environment()}
+        done = subprocess.run(command, **kept, capture_output=True, text=True, timeout=300)
         assert not check or done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         return done
+
+    def environment(self) -> dict[str, str]:
+        """What its commands are run with."""
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
+            "PATH": str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"],
+            "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db",
+        }
+
+    def copy(self, folder: Path) -> "Project":
+        """The same in another folder, with all that was made so far."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        copied = Project.__new__(Project)
+        copied.folder = folder
+        return copied
 
 
 def set_params(path: Path, values: dict[str, Any]) -> None:

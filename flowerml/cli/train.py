@@ -100,15 +100,19 @@ def _train(
         os.environ.setdefault("TQDM_DISABLE", "1")  # a bar in a file is a mess
     from flowerml import making, tracking, workflow
     from flowerml.cli import progress
+    from flowerml.locking import alone
+    from flowerml.paths import Paths
 
     tracking.check()
     further = _finished(finished)
     kind = kind or (further.kind if further else None)
     start = further.parameters if further else None
-    pipeline, origin = workflow.fetched(data, kind, values, name=name, root=_kept(work), start=start)
-    output.say(f"{data}: of kind {pipeline.kind}; what is not said is as in {finished or origin}")
-    output.say(making.extract(pipeline))
-    return making.make(pipeline, folder, shows=progress.shown, further=further), pipeline
+    root = _kept(work)
+    with alone(Paths(name, root).lock, waiting=f"{name}: another process trains it in {root}; waiting for its end"):
+        pipeline, origin = workflow.fetched(data, kind, values, name=name, root=root, start=start)
+        output.say(f"{data}: of kind {pipeline.kind}; what is not said is as in {finished or origin}")
+        output.say(making.extract(pipeline))
+        return making.make(pipeline, folder, shows=progress.shown, further=further), pipeline
 
 
 def _finished(model: str | None) -> "Finished | None":
@@ -181,10 +185,10 @@ def _kept(work: Path) -> Path:
     """The working folder; git passes it over."""
     from flowerml import files
 
-    if not work.exists():
-        with files.replacing(work) as temporary:
-            temporary.mkdir()
-            (temporary / ".gitignore").write_text("*\n")
+    ignored = work / ".gitignore"
+    if not ignored.exists() and (work == WORK or not work.exists()):
+        with files.replacing(ignored) as temporary:
+            temporary.write_text("*\n")
     return work
 
 

@@ -12,6 +12,7 @@ from flowerml.fetch.checksum import Checksum
 from flowerml.fetch.part import Part, beside
 from flowerml.fetch.remote import Known, Refusal, Remote, Retry, one_line, read_known
 from flowerml.fetch.transfer import transfer
+from flowerml.locking import alone
 
 __all__ = ["download", "is_url", "place"]
 
@@ -57,7 +58,7 @@ def _fetch(url: str, target: Path, checksum: Checksum | None, *, attempts: int, 
     if _settled(target, checksum):
         return
     before = _stamp(target)
-    with _alone(target):
+    with alone(beside(target, ".lock"), waiting=f"{target.name}: another process is downloading it; waiting"):
         made_meanwhile = _stamp(target) not in (None, before)
         if _settled(target, checksum) or made_meanwhile:
             return
@@ -112,24 +113,6 @@ def _remote(url: str, target: Path, timeout: float, checksum: Checksum | None) -
     from flowerml.fetch.store import Store
 
     return Store(url)
-
-
-@contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """No other process downloads to `target` in this block; waits for one that does."""
-    from filelock import FileLock, Timeout
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(beside(target, ".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        _say(f"{target.name}: another process is downloading it; waiting")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager

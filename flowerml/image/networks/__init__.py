@@ -1,6 +1,6 @@
 """The feed-forward head of the image task, trained on the features of a frozen backbone."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from flowerml.encoded import Encoded
-from flowerml.fit import Epoch, Inputs, fit
+from flowerml.fit import Fit, Inputs, Training
 
 if TYPE_CHECKING:
     from flowerml.image.sections import Train
@@ -61,9 +61,9 @@ def _features(encoded: Encoded, split: str) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(values.copy()), torch.from_numpy(offsets)
 
 
-def start(data: FeatureBatches, section: "Train") -> tuple[nn.Module, Generator[Epoch, None, None]]:
+def start(data: FeatureBatches, section: "Train") -> tuple[nn.Module, Training]:
     """A new head from the section's seed, and the iteration that trains it."""
     torch.manual_seed(section.seed)
     classes = len(data.train_counts)
     network = FeedForward(data.width, classes, hidden_units=section.hidden_units, dropout=section.dropout)
-    return network, fit(network, data, **section.gradient())
+    return network, Fit(network, data, **section.gradient())

@@ -1,6 +1,6 @@
 """The networks of the text task, and the encoded texts they are trained on."""
 
-from collections.abc import Generator
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from flowerml.encoded import Encoded
-from flowerml.fit import Epoch, balanced, device, fit
+from flowerml.fit import Fit, Training, balanced, device
 from flowerml.text.networks.batches import Sequences, StemBatches
-from flowerml.text.networks.blend import Blend, fit_blend
+from flowerml.text.networks.blend import Blend, BlendFit
 from flowerml.text.networks.lstm import Lstm
-from flowerml.text.networks.ngrams import NGrams, fit_ngrams
+from flowerml.text.networks.ngrams import NGrams, NGramsFit, fit_ngrams
 
 if TYPE_CHECKING:
     from flowerml.text.sections import Train
@@ -30,13 +30,18 @@ class Texts:
         self.words = {split: Sequences.of(encoded, split, "words") for split in ("train", "valid")}
 
 
-def start(data: Texts, section: "Train") -> tuple[nn.Module, Generator[Epoch, None, None]]:
+def start(data: Texts, section: "Train") -> tuple[nn.Module, Training]:
     """The network that the section names, from its seed, and the iteration that trains it."""
     torch.manual_seed(section.seed)
-    return {"lstm": _start_lstm, "ngrams": _start_ngrams, "blend": _start_blend}[section.network](data, section)
+    starts: dict[str, Callable[[Texts, Train], tuple[nn.Module, Training]]] = {
+        "lstm": _start_lstm,
+        "ngrams": _start_ngrams,
+        "blend": _start_blend,
+    }
+    return starts[section.network](data, section)
 
 
-def _start_lstm(data: Texts, section: "Train") -> tuple[Lstm, Generator[Epoch, None, None]]:
+def _start_lstm(data: Texts, section: "Train") -> tuple[Lstm, Fit]:
     network = Lstm(
         data.codes,
         data.classes,
@@ -48,12 +53,12 @@ def _start_lstm(data: Texts, section: "Train") -> tuple[Lstm, Generator[Epoch, N
         dropout=section.dropout,
     )
     batches = StemBatches(data.stems, data.targets, classes=data.classes)
-    return network, fit(network, batches, **section.gradient())
+    return network, Fit(network, batches, **section.gradient())
 
 
-def _start_ngrams(data: Texts, section: "Train") -> tuple[NGrams, Generator[Epoch, None, None]]:
+def _start_ngrams(data: Texts, section: "Train") -> tuple[NGrams, NGramsFit]:
     network = NGrams(data.classes, order=section.order, buckets=section.buckets)
-    training = fit_ngrams(
+    epochs = fit_ngrams(
         *(network, data.words["train"], data.targets["train"], data.words["valid"], data.targets["valid"]),
         smoothing=section.smoothing,
         penalty=section.penalty,
@@ -61,15 +66,15 @@ def _start_ngrams(data: Texts, section: "Train") -> tuple[NGrams, Generator[Epoc
         seed=section.seed,
         class_weights=_class_weights(data, section),
     )
-    return network, training
+    return network, NGramsFit(network, epochs)
 
 
-def _start_blend(data: Texts, section: "Train") -> tuple[Blend, Generator[Epoch, None, None]]:
+def _start_blend(data: Texts, section: "Train") -> tuple[Blend, BlendFit]:
     lstm, lstm_epochs = _start_lstm(data, section)
     ngrams, ngrams_epochs = _start_ngrams(data, section)
     network = Blend(lstm, ngrams)
     targets = torch.from_numpy(data.targets["valid"])
-    return network, fit_blend(
+    return network, BlendFit(
         *(network, ngrams_epochs, lstm_epochs),
         valid_logits=partial(_valid_logits, data),
         valid_targets=targets,

@@ -1,13 +1,12 @@
 """The recurrent network and the n-grams together."""
 
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from flowerml.fit import Best, Epoch
+from flowerml.fit import Best, Epoch, State, Training
 from flowerml.text.networks.lstm import Lstm
 from flowerml.text.networks.ngrams import NGrams
 
@@ -32,38 +31,71 @@ class Blend(nn.Module):
         return self.weights[0] * recurrent + self.weights[1] * self.ngrams(words, word_lengths)
 
 
-def fit_blend(
-    network: Blend,
-    ngrams: Generator[Epoch, None, None],
-    lstm: Generator[Epoch, None, None],
-    *,
-    valid_logits: Callable[[nn.Module], Tensor],
-    valid_targets: Tensor,
-    class_weights: Tensor | None = None,
-) -> Generator[Epoch, None, None]:
-    """Train both parts; after each epoch of the Lstm weigh them by what is best on the validation split.
+class BlendFit:
+    """The training of both parts; after each epoch of the Lstm they are weighed by what is best on validation texts.
 
     The epochs tell of the blend's validation loss and accuracy, and of the Lstm's training. At the end the network has
-    the weights of its best epoch, as `flowerml.fit.fit` promises.
+    the weights of its best epoch, as `flowerml.fit.Training` promises.
     """
-    with closing(ngrams):
-        for _ in ngrams:
-            pass
-    counted = valid_logits(network.ngrams)
-    best = Best(network)
-    try:
-        with closing(lstm):
-            for epoch in lstm:
-                recurrent = valid_logits(network.lstm)
-                network.weights.copy_(mixed(recurrent, counted, valid_targets, class_weights))
-                blended = network.weights[0] * recurrent + network.weights[1] * counted
-                loss = nn.functional.cross_entropy(blended, valid_targets).item()
-                accuracy = (blended.argmax(1) == valid_targets).double().mean().item()
-                epoch = replace(epoch, valid_loss=loss, valid_accuracy=accuracy)
-                best.see(epoch)
-                yield epoch
-    finally:
-        best.restore()
+
+    def __init__(
+        self,
+        network: Blend,
+        ngrams: Iterable[Epoch],
+        lstm: Training,
+        *,
+        valid_logits: Callable[[nn.Module], Tensor],
+        valid_targets: Tensor,
+        class_weights: Tensor | None = None,
+    ) -> None:
+        self._network, self._ngrams, self._lstm = network, ngrams, lstm
+        self._valid_logits, self._valid_targets = valid_logits, valid_targets
+        self._class_weights = class_weights
+        self._counted: Tensor | None = None
+        self._best = Best(network)
+
+    def __iter__(self) -> Iterator[Epoch]:
+        return self
+
+    def __next__(self) -> Epoch:
+        try:
+            epoch = self._epoch()
+        except BaseException:  # StopIteration too
+            self.close()
+            raise
+        self._best.see(epoch)
+        return epoch
+
+    def close(self) -> None:
+        """Put the best weights back; no epoch follows."""
+        self._lstm.close()
+        self._best.restore()
+
+    def state(self) -> State:
+        """See `Training`; the n-grams are kept as they are, for they have one epoch."""
+        parts = {"ngrams": self._network.ngrams.state_dict(), "lstm": self._lstm.state()}
+        return {**parts, "best": self._best.state()}
+
+    def resume(self, state: State) -> None:
+        """See `Training`."""
+        self._network.ngrams.load_state_dict(state["ngrams"])
+        self._ngrams = ()
+        self._lstm.resume(state["lstm"])
+        self._best.resume(state["best"])
+
+    def _epoch(self) -> Epoch:
+        network, targets = self._network, self._valid_targets
+        if self._counted is None:
+            for _ in self._ngrams:
+                pass
+            self._counted = self._valid_logits(network.ngrams)
+        epoch = next(self._lstm)
+        recurrent = self._valid_logits(network.lstm)
+        network.weights.copy_(mixed(recurrent, self._counted, targets, self._class_weights))
+        blended = network.weights[0] * recurrent + network.weights[1] * self._counted
+        loss = nn.functional.cross_entropy(blended, targets).item()
+        accuracy = (blended.argmax(1) == targets).double().mean().item()
+        return replace(epoch, valid_loss=loss, valid_accuracy=accuracy)
 
 
 def mixed(one: Tensor, other: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:

@@ -6,7 +6,7 @@ a scale and a bias fitted on the validation split (after Platt, 1999).
 """
 
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from flowerml.fit import Epoch
+from flowerml.fit import Epoch, State
 
 PRIME = 2**31 - 1
 MULTIPLIER = 1_103_515_245  # any residue without structure; a product of two residues fits 63 bits
@@ -117,6 +117,32 @@ def fit_ngrams(
         for split, targets in (("train", train_targets), ("valid", valid_targets))
     ]
     yield Epoch(1, *scores[0], *scores[1], 0.0, time.perf_counter() - started)
+
+
+class NGramsFit:
+    """`fit_ngrams` as a `flowerml.fit.Training`, of one epoch."""
+
+    def __init__(self, network: NGrams, epochs: Iterator[Epoch]) -> None:
+        self._network, self._epochs = network, epochs
+
+    def __iter__(self) -> Iterator[Epoch]:
+        return self
+
+    def __next__(self) -> Epoch:
+        return next(self._epochs)
+
+    def close(self) -> None:
+        """End here."""
+        self._network.eval()
+
+    def state(self) -> State:
+        """See `Training`."""
+        return {"network": self._network.state_dict()}
+
+    def resume(self, state: State) -> None:
+        """See `Training`."""
+        self._network.load_state_dict(state["network"])
+        self._epochs = iter(())
 
 
 def calibrated(
