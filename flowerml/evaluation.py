@@ -1,55 +1,88 @@
-"""How good a classifier is on examples it has not seen: numbers, tables, and what DVC draws."""
+"""How good a classifier is on examples it has not seen: numbers with their limits, tables, and what DVC draws."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn import metrics
+from sklearn import metrics as scores
 
-from flowerml import files
+from flowerml import calibration, confusions, files, intervals, slices
+from flowerml.calibration import Calibration
 from flowerml.classifier import Classifier, Probabilities
+from flowerml.errors import DataError
 from flowerml.examples import Example
+from flowerml.intervals import Interval
+from flowerml.metrics import Headline, uncalibrated
+from flowerml.slices import Properties
+
+SEED = 0  # of the draws: the same answers have the same limits
+CURVE_POINTS = 200
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The answers of a classifier on labelled examples. probabilities [N, C], targets [N] are class indices."""
+    """The answers of a classifier on labelled examples. probabilities [N, C], targets [N] are class indices.
+
+    `calibration` is the classifier's own, None of a served one, which does not tell it. `known` [N] is whether the
+    classifier takes each answer for probable enough, None where it does not say. `properties` [N] is what each example
+    is like, empty where that was not looked at.
+    """
 
     classes: tuple[str, ...]
     names: dict[str, str]
     ids: tuple[str, ...]
     targets: NDArray[np.int64]
     probabilities: Probabilities
+    calibration: Calibration | None = None
+    known: NDArray[np.bool_] | None = None
+    properties: tuple[Properties, ...] = ()
+
+    @classmethod
+    def of_classifier(
+        cls,
+        classifier: Classifier,
+        ids: Sequence[str],
+        targets: NDArray[np.int64],
+        probabilities: Probabilities,
+        properties: Sequence[Properties],
+    ) -> Self:
+        """The answers of a classifier that is loaded here."""
+        own = classifier.calibration
+        known = np.array([own.is_known(row) for row in probabilities], dtype=bool)
+        names = classifier.names
+        return cls(classifier.classes, names, tuple(ids), targets, probabilities, own, known, tuple(properties))
 
     @property
     def predicted(self) -> NDArray[np.int64]:
         """The most probable class of each example, [N]; of equals the first."""
         return np.argmax(self.probabilities, axis=1)
 
-    def metrics(self, *, top_k: int) -> dict[str, float]:
-        """accuracy, loss (cross-entropy in nats) and macro_f1 (over classes with examples).
+    @property
+    def hits(self) -> NDArray[np.bool_]:
+        """Whether each answer is right, [N]."""
+        return self.predicted == self.targets
 
-        For a `top_k` between 1 and the number of classes top_<k>_accuracy; for two classes roc_auc, of the second.
-        """
-        true = self.probabilities[np.arange(len(self.targets)), self.targets]
-        numbers = {
-            "accuracy": float(np.mean(self.predicted == self.targets)),
-            "loss": float(-np.log(np.maximum(true, np.finfo(np.float64).tiny)).mean()),
-            "macro_f1": float(self.per_class().query("support > 0")["f1"].mean()),
-        }
-        if 1 < top_k < len(self.classes):
-            numbers[f"top_{top_k}_accuracy"] = top_k_accuracy(self.probabilities, self.targets, top_k)
-        if len(self.classes) == 2 and len(set(self.targets)) == 2:
-            numbers["roc_auc"] = float(metrics.roc_auc_score(self.targets, self.probabilities[:, 1]))
-        return numbers
+    @property
+    def confidence(self) -> NDArray[np.float64]:
+        """The probability of each answer, [N]."""
+        return self.probabilities.max(axis=1)
+
+    def metrics(self, *, top_k: int) -> dict[str, float]:
+        """The headline numbers, see `flowerml.metrics.Headline`; those that are not numbers here are left out."""
+        return {name: value for name, value in self._headline(top_k).numbers().items() if np.isfinite(value)}
+
+    def intervals(self, *, top_k: int, resamples: int) -> dict[str, Interval]:
+        """The same with bootstrap intervals of 95 %."""
+        found = self._headline(top_k).intervals(resamples=resamples, seed=SEED)
+        return {name: one for name, one in found.items() if np.isfinite(one.estimate)}
 
     def per_class(self) -> pd.DataFrame:
         """precision, recall, f1 and support of each class, in the order of `classes`."""
-        columns = metrics.precision_recall_fscore_support(
+        columns = scores.precision_recall_fscore_support(
             self.targets, self.predicted, labels=range(len(self.classes)), zero_division=0
         )
         table = pd.DataFrame(dict(zip(("precision", "recall", "f1", "support"), columns, strict=True)))
@@ -61,45 +94,93 @@ class Evaluation:
         """One row for each example with its actual and predicted class: what DVC's confusion template counts."""
         return pd.DataFrame({"actual": self._labels(self.targets), "predicted": self._labels(self.predicted)})
 
+    def pairs(self, *, most: int) -> list[confusions.Pair]:
+        """The pairs of classes that are most often taken for each other."""
+        return confusions.pairs(self.targets, self.predicted, most=most)
+
+    def mistakes(self, *, most: int) -> NDArray[np.int64]:
+        """The rows of the wrong answers that gave the right one the smallest probability, worst first."""
+        rows = np.flatnonzero(~self.hits)
+        told = self.probabilities[rows, self.targets[rows]]
+        return rows[np.argsort(told, kind="stable")][:most]
+
+    def slices(self) -> pd.DataFrame:
+        """How good the answers are on parts of the examples, worst first: see `flowerml.slices.table`."""
+        return slices.table(self.properties, self.hits)
+
+    def reliability(self) -> pd.DataFrame:
+        """confidence, accuracy and count of each bin of probabilities: `calibrated`, and as they were before."""
+        every = {"uncalibrated": self.before(), "calibrated": self.probabilities}
+        tables = [
+            calibration.reliability(found, self.targets).assign(probabilities=name)
+            for name, found in every.items()
+            if found is not None
+        ]
+        return pd.concat(tables, ignore_index=True)
+
+    def coverage(self) -> pd.DataFrame:
+        """What each threshold on the probability would accept: threshold, share, and accuracy among these."""
+        order = np.argsort(-self.confidence, kind="stable")
+        sorted_confidence = self.confidence[order]
+        accepted = np.arange(1, len(order) + 1)
+        accuracy = np.cumsum(self.hits[order]) / accepted
+        last = np.append(sorted_confidence[1:] < sorted_confidence[:-1], True)  # equals are accepted together
+        rows = np.flatnonzero(last)
+        rows = rows[np.unique(np.linspace(0, len(rows) - 1, CURVE_POINTS).round().astype(int))]
+        columns = {"threshold": sorted_confidence, "share": accepted / len(order), "accuracy": accuracy}
+        return pd.DataFrame({name: values[rows] for name, values in columns.items()})
+
     def predictions(self) -> pd.DataFrame:
         """id, actual, predicted and the probability of each, worst mistakes first."""
         rows = np.arange(len(self.targets))
         table = self.confusion()
         table.insert(0, "id", self.ids)
-        table["probability"] = self.probabilities[rows, self.predicted].round(6)
+        table["probability"] = self.confidence.round(6)
         table["probability_of_actual"] = self.probabilities[rows, self.targets].round(6)
         return table.sort_values(["probability_of_actual", "id"], kind="stable")
 
-    def write(self, folder: Path, *, top_k: int) -> dict[str, float]:
-        """metrics.json, per_class.csv, confusion.csv and predictions.csv into `folder`; gives the metrics."""
+    def write(self, folder: Path, *, top_k: int, resamples: int) -> dict[str, Interval]:
+        """The numbers and all tables into `folder`; gives the numbers with their limits."""
         folder.mkdir(parents=True, exist_ok=True)
-        numbers = self.metrics(top_k=top_k)
-        files.write_csv(folder / "per_class.csv", self.per_class().round(6))
-        files.write_csv(folder / "confusion.csv", self.confusion())
-        files.write_csv(folder / "predictions.csv", self.predictions())
-        files.write_json(folder / "metrics.json", numbers)
-        return numbers
+        found = self.intervals(top_k=top_k, resamples=resamples)
+        tables = {
+            **{"per_class": self.per_class(), "confusion": self.confusion(), "predictions": self.predictions()},
+            **{"slices": self.slices(), "reliability": self.reliability(), "coverage": self.coverage()},
+        }
+        for name, table in tables.items():
+            files.write_csv(folder / f"{name}.csv", table.round(6))
+        limits = {name: one.limits() for name, one in found.items()}
+        method = {"confidence": intervals.CONFIDENCE, "resamples": resamples, "examples": len(self.targets)}
+        files.write_json(folder / "intervals.json", {**method, "intervals": limits})
+        files.write_json(folder / "metrics.json", {name: one.estimate for name, one in found.items()})
+        return found
+
+    def before(self) -> Probabilities | None:
+        """The probabilities before calibration, [N, C]; None where that is not known."""
+        return None if self.calibration is None else uncalibrated(self.probabilities, self.calibration)
+
+    def _headline(self, top_k: int) -> Headline:
+        return Headline(self.probabilities, self.targets, top_k=top_k, before=self.before(), known=self.known)
 
     def _labels(self, indices: NDArray[np.int64]) -> list[str]:
         return [self.classes[index] for index in indices]
 
 
 def evaluate(classifier: Classifier, examples: Iterable[Example], *, batch_size: int) -> Evaluation:
-    """Put raw examples through the classifier, by the same door as everyone else; memory is bounded."""
+    """Put raw examples through the classifier, by the same door as everyone else; memory is bounded.
+
+    Raises DataError where there are none.
+    """
     index = {label: number for number, label in enumerate(classifier.classes)}
-    known: list[tuple[str, int]] = []
+    known: list[tuple[str, int, Properties]] = []
 
     def raws() -> Iterable[Any]:
         for example in examples:
-            known.append((example.id, index[example.label]))
+            known.append((example.id, index[example.label], slices.properties_of(classifier.task, example.raw)))
             yield example.raw
 
     probabilities = classifier.probabilities(raws(), batch_size=batch_size)
-    ids, targets = zip(*known, strict=True)
-    return Evaluation(classifier.classes, classifier.names, ids, np.array(targets), probabilities)
-
-
-def top_k_accuracy(probabilities: Probabilities, targets: NDArray[np.int64], k: int) -> float:
-    """Share of rows whose target is among their k most probable classes. probabilities [N, C], targets [N]."""
-    top = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
-    return float((top == targets[:, None]).any(axis=1).mean())
+    if not known:
+        raise DataError("there are no examples to score")
+    ids, targets, properties = zip(*known, strict=True)
+    return Evaluation.of_classifier(classifier, ids, np.array(targets), probabilities, properties)

@@ -1,10 +1,13 @@
 """The stages from extract to evaluate, one after the other, for data without an entry in params.yaml."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowerml import encoding, evaluation, extraction, files, lineage, sources, tracking, training
+from tqdm import tqdm
+
+from flowerml import encoding, extraction, files, lineage, report, sources, tracking, training
 from flowerml.classifier import Classifier
 from flowerml.encoded import Encoded
 from flowerml.examples import Examples
@@ -39,16 +42,22 @@ def make(pipeline: Pipeline, folder: Path, *, shows: training.Shows, further: Fi
     if further is not None:
         further.check(tuple(sorted({key.label for key in table.keys("train")})))
     encoded, encoder = _encoded(pipeline, table, further)
-    classes, digest = encoded.classes, table.digest()
+    digest = table.digest()
     weights = further.weights if further else None
     search, winner = training.train(
-        *(pipeline, encoded, encoder), classes=classes, data_digest=digest, weights=weights, shows=shows
+        *(pipeline, encoded, encoder), examples=table, data_digest=digest, weights=weights, shows=shows
     )
     names = {**(further.names if further else {}), **sources.category_names(paths.category_names)}
     classifier = training.save(
-        *(pipeline, winner, encoder), classes=classes, names=names, data_digest=digest, folder=folder
+        *(pipeline, winner, encoder),
+        classes=encoded.classes,
+        names=names,
+        data_digest=digest,
+        folder=folder,
+        examples=table,
     )
     training.write_tables(search, paths.reports)
+    training.forget(pipeline)
     return Made(classifier, winner.trial, _scored(pipeline, classifier, table, digest))
 
 
@@ -58,14 +67,15 @@ def _encoded(pipeline: Pipeline, table: Examples, further: Finished | None) -> t
     else:
         encoder = pipeline.task.Encoder.fit(table.of("train"), pipeline.encode, pipeline.data.limits)
     encoding.encode(pipeline.paths.encoded, table, encoder, pipeline.encode)
+    for one in encoding.check(pipeline, table):
+        tqdm.write(f"{one['severity']}: {one['name']}: {one['text']}", file=sys.stderr)
     return Encoded.read(pipeline.paths.encoded), encoder
 
 
 def _scored(pipeline: Pipeline, classifier: Classifier, table: Examples, digest: str) -> dict[str, Any]:
-    """The metrics on the test split, which are a run of their own, with the tables."""
-    result = evaluation.evaluate(classifier, table.of("test"), batch_size=pipeline.evaluate.batch_size)
-    numbers = result.write(pipeline.paths.reports, top_k=pipeline.evaluate.top_k)
-    tags = {"pipeline": pipeline.name, "data_digest": digest, **lineage.git(), **lineage.environment()}
+    """The metrics on the test split, which are a run of their own, with the tables and the page."""
+    numbers = {name: one.estimate for name, one in report.of_pipeline(pipeline, classifier, table).items()}
+    tags = lineage.tags(pipeline, digest, stage="evaluate", threads=classifier.description["trained"]["threads"])
     with tracking.run(pipeline.name, "evaluate", tags) as run:
         run.params(classifier.description["parameters"])
         run.metrics(numbers)

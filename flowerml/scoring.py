@@ -5,32 +5,51 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flowerml.answering import in_place
 from flowerml.classifier import BATCH_SIZE, Classifier, Probabilities
 from flowerml.endpoint import Answer, Endpoint
 from flowerml.errors import DataError, InputError, ModelError
 from flowerml.evaluation import Evaluation
+from flowerml.examples import Raw
 from flowerml.labelled import Labelled
 from flowerml.layout import Row
+from flowerml.slices import Properties, properties_of
+from flowerml.tasks import TASKS
 
 Told = Callable[[Row, InputError | None], None]
 
 
 @dataclass
 class _Gathered:
-    """The answers so far, and the examples they are to."""
+    """The examples of a source as they are read, what each is like, and the answers so far."""
 
+    labelled: Labelled
     rows: list[Row] = field(default_factory=list)
     probabilities: list[Probabilities] = field(default_factory=list)
+    properties: dict[str, Properties] = field(default_factory=dict)
 
-    def evaluation(self, classes: tuple[str, ...], names: dict[str, str]) -> Evaluation:
+    def read(self) -> Iterator[tuple[Row, Raw | InputError]]:
+        task = TASKS[self.labelled.kind]
+        for row, raw in self.labelled.read():
+            if not isinstance(raw, InputError):
+                self.properties[row.id] = properties_of(task, raw)
+            yield row, raw
+
+    def targets(self, classes: tuple[str, ...]) -> NDArray[np.int64]:
         if not self.rows:
             raise DataError("none of the examples could be read, so there is nothing to score")
         index = {label: number for number, label in enumerate(classes)}
-        targets = np.array([index[row.label] for row in self.rows], dtype=np.int64)
-        ids = tuple(row.id for row in self.rows)
-        return Evaluation(classes, names, ids, targets, np.stack(self.probabilities))
+        return np.array([index[row.label] for row in self.rows], dtype=np.int64)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(row.id for row in self.rows)
+
+    @property
+    def of_each(self) -> tuple[Properties, ...]:
+        return tuple(self.properties[id] for id in self.ids)
 
 
 def of_classifier(classifier: Classifier, labelled: Labelled, *, told: Told) -> Evaluation:
@@ -39,24 +58,27 @@ def of_classifier(classifier: Classifier, labelled: Labelled, *, told: Told) -> 
     Raises DataError where the labels are not the classifier's, or nothing can be read.
     """
     _check_labels(labelled, classifier.classes)
-    gathered = _Gathered()
+    gathered = _Gathered(labelled)
 
     def answer(raws: Iterator[Any]) -> Iterator[Probabilities | InputError]:
         return classifier.probabilities_each(raws, batch_size=BATCH_SIZE)
 
-    for row, found in in_place(labelled.read(), answer):
+    for row, found in in_place(gathered.read(), answer):
         told(row, found if isinstance(found, InputError) else None)
         if not isinstance(found, InputError):
             gathered.rows.append(row)
             gathered.probabilities.append(found)
-    return gathered.evaluation(classifier.classes, classifier.names)
+    targets = gathered.targets(classifier.classes)
+    probabilities = np.stack(gathered.probabilities)
+    return Evaluation.of_classifier(classifier, gathered.ids, targets, probabilities, gathered.of_each)
 
 
 def of_endpoint(endpoint: Endpoint, labelled: Labelled, *, told: Told) -> Evaluation:
     """The same of a served classifier, whose classes show in its answers. Raises ModelError where it is not well."""
-    gathered = _Gathered()
+    gathered = _Gathered(labelled)
     first: Answer | None = None
-    for row, found in in_place(labelled.read(), endpoint.answers):
+    known: list[bool | None] = []
+    for row, found in in_place(gathered.read(), endpoint.answers):
         told(row, found if isinstance(found, InputError) else None)
         if isinstance(found, InputError):
             continue
@@ -65,8 +87,13 @@ def of_endpoint(endpoint: Endpoint, labelled: Labelled, *, told: Told) -> Evalua
             _check_labels(labelled, tuple(sorted(first.names)))
         gathered.rows.append(row)
         gathered.probabilities.append(_vector(found, first, endpoint))
+        known.append(found.known)
     names = first.names if first else {}
-    return gathered.evaluation(tuple(sorted(names)), names)
+    classes = tuple(sorted(names))
+    targets = gathered.targets(classes)
+    said = None if None in known else np.array(known, dtype=bool)
+    probabilities = np.stack(gathered.probabilities)
+    return Evaluation(classes, names, gathered.ids, targets, probabilities, None, said, gathered.of_each)
 
 
 def _vector(answer: Answer, first: Answer, endpoint: Endpoint) -> Probabilities:

@@ -56,9 +56,16 @@ def reported(name):
     return json.loads(Path("reports", name, "metrics.json").read_text())
 
 
+def told(found):
+    """What a served model tells, too; not how its probabilities were before their calibration."""
+    return {name: value for name, value in found.items() if name not in ("intervals", "ece_uncalibrated")}
+
+
 def test_the_project_s_test_split_gets_the_numbers_of_its_report(project):
     found = numbers(FLOWERS, "data/flowers/examples.parquet")
     assert {name: found[name] for name in reported("flowers")} == pytest.approx(reported("flowers"), abs=1e-6)
+    limits = json.loads(Path("reports/flowers/intervals.json").read_text())["intervals"]
+    assert found["intervals"]["loss"] == pytest.approx(limits["loss"], abs=1e-6)
     assert (found["examples"], found["left_out"], found["split"]) == (20, 0, "test")
 
 
@@ -74,18 +81,19 @@ def test_a_limit_takes_so_many_of_each_class(project):
 
 
 def test_served_and_saved_get_the_same_numbers(project, endpoint):
-    offline = numbers(REVIEWS, "data/reviews/archive", "--split", "all")
+    offline = told(numbers(REVIEWS, "data/reviews/archive", "--split", "all"))
     assert offline["examples"] == 120
     address = endpoint.removesuffix("/invocations")
-    assert numbers(address, "data/reviews/archive", "--split", "all", "--batch-size", 50) == pytest.approx(offline)
-    assert numbers(endpoint, "data/reviews/examples.parquet") == pytest.approx(
-        numbers("models:/reviews/1", "data/reviews/examples.parquet")
+    served = told(numbers(address, "data/reviews/archive", "--split", "all", "--batch-size", 50))
+    assert served == pytest.approx(offline)
+    assert told(numbers(endpoint, "data/reviews/examples.parquet")) == pytest.approx(
+        told(numbers("models:/reviews/1", "data/reviews/examples.parquet"))
     )
 
 
 def test_served_pictures_get_the_numbers_of_the_report_too(project, flowers_served):
     found = numbers(flowers_served.address, "data/flowers/examples.parquet")
-    assert {name: found[name] for name in reported("flowers")} == pytest.approx(reported("flowers"), abs=1e-5)
+    assert told(found) == pytest.approx(told({**found, **reported("flowers")}), abs=1e-5)
 
 
 def test_an_endpoint_says_of_each_row_what_is_wrong(endpoint):
@@ -191,6 +199,12 @@ def test_a_server_that_is_about_to_be_back_is_asked_again():
         assert len(ask(address)) == 3
 
 
+def test_what_a_served_model_says_of_its_certainty_is_kept():
+    told = [{"top": TOP, "known": True}, {"top": TOP, "known": False}, {"top": TOP}]
+    with answering(lambda number, rows: (200, {"predictions": told})) as address:
+        assert [answer.known for answer in ask(address)] == [True, False, None]
+
+
 @pytest.mark.parametrize(
     ("status", "body", "said"),
     [
@@ -200,6 +214,7 @@ def test_a_server_that_is_about_to_be_back_is_asked_again():
         (200, {"predictions": []}, "not as a model that flowerml exported"),
         (200, {"predictions": [0.5, 0.5, 0.5]}, "not as a model that flowerml exported"),
         (200, {"predictions": [{"top": [{"label": "a"}]}] * 3}, "not as a model that flowerml exported"),
+        (200, {"predictions": [{"top": TOP, "known": "yes"}] * 3}, "not as a model that flowerml exported"),
     ],
 )
 def test_an_answer_that_makes_no_sense_is_told_in_a_line(status, body, said):

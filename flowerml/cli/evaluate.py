@@ -3,7 +3,8 @@
 import enum
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,20 +14,26 @@ import typer
 from flowerml.cli import options, output
 
 if TYPE_CHECKING:
+    from flowerml.classifier import Classifier
     from flowerml.errors import InputError
     from flowerml.evaluation import Evaluation
+    from flowerml.examples import Raw
+    from flowerml.intervals import Interval
     from flowerml.labelled import Labelled
     from flowerml.layout import Row
+    from flowerml.report import Explains
 
 NAME = "evaluate"
 EXAMPLES = """[bold]Examples[/]
 
   flowerml evaluate models/flowers/classifier flower_data.tar.gz
-  flowerml evaluate models:/reviews@champion aclImdb_v1.tar.gz --limit 500
+  flowerml evaluate models:/reviews@champion aclImdb_v1.tar.gz --limit 500 --report reviews.html
   flowerml evaluate models/flowers/classifier data/flowers/examples.parquet
   flowerml evaluate http://127.0.0.1:5001 pictures/ --split all --json
 """
 TOP_K = 5
+RESAMPLES = 1000  # behind each interval
+GALLERY = 24  # of the worst mistakes
 SHOWN = 5  # of the unreadable, and of the hardest classes
 
 
@@ -50,10 +57,13 @@ def main(
     kind: Annotated[options.Kind | None, typer.Option(help="Of the data, where it cannot be told.")] = None,
     changes: options.Changes = None,
     json: options.Json = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a page (HTML) of what is right and what is not.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows in one request to a server.")] = 512,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds a server has to answer.")] = 60.0,
 ) -> None:
-    """Score a classifier on labelled examples: accuracy, loss, macro-F1, top-5.
+    """Score a classifier on labelled examples: accuracy, loss, macro-F1, top-5 and calibration, with 95 % intervals.
 
     Of the data it was trained on, those are taken that were kept for the test.
     A served one is asked over HTTP as any other client asks it, and gets the same numbers.
@@ -63,23 +73,28 @@ def main(
     from flowerml.locating import located
     from flowerml.tasks import TASKS
 
+    _refuse_folder(report)
     wanted = _Wanted(data, split and split.value, limit, options.parsed(changes))
-    with tempfile.TemporaryDirectory(prefix="flowerml-") as root:
+    with ExitStack() as stack:
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flowerml-")))
+        classifier = None
         if endpoint.is_url(model):
-            labelled = wanted.found(kind and kind.value, {}, Path(root))
+            labelled = wanted.found(kind and kind.value, {}, root)
             server = endpoint.Endpoint(model, TASKS[labelled.kind], rows=batch_size, seconds=timeout)
             with _Told(len(labelled.rows)) as told:
                 found = scoring.of_endpoint(server, labelled, told=told)
         else:
-            with located(model) as folder:
-                classifier = Classifier.load(folder)
-                parameters = classifier.description["parameters"]
-                labelled = wanted.found(kind.value if kind else classifier.kind, parameters, Path(root))
-                with _Told(len(labelled.rows)) as told:
-                    found = scoring.of_classifier(classifier, labelled, told=told)
-    if category_names is not None:
-        found.names.update(options.names_of(found.classes, category_names))
-    _print(found, labelled, unread=told.unread, json=json)
+            classifier = Classifier.load(stack.enter_context(located(model)))
+            parameters = classifier.description["parameters"]
+            labelled = wanted.found(kind.value if kind else classifier.kind, parameters, root)
+            with _Told(len(labelled.rows)) as told:
+                found = scoring.of_classifier(classifier, labelled, told=told)
+        if category_names is not None:
+            found.names.update(options.names_of(found.classes, category_names))
+        numbers = found.intervals(top_k=TOP_K, resamples=RESAMPLES)
+        if report is not None:
+            _write(report, found, numbers, labelled, classifier, model=model, data=data)
+    _print(found, numbers, labelled, unread=told.unread, json=json)
 
 
 @dataclass(frozen=True)
@@ -139,15 +154,65 @@ class _Told:
                 self._bar.write(f"warning: left out {output.short(row.id)}: {error.message}", file=sys.stderr)
 
 
-def _print(found: "Evaluation", labelled: "Labelled", *, unread: int, json: bool) -> None:
-    numbers = found.metrics(top_k=TOP_K)
+def _refuse_folder(report: Path | None) -> None:
+    """Raises BadParameter, before anything is scored."""
+    if report is not None and report.is_dir():
+        raise typer.BadParameter(f"{str(report)!r} is a folder; expected the name of a file", param_hint="--report")
+
+
+def _write(
+    path: Path,
+    found: "Evaluation",
+    numbers: "Mapping[str, Interval]",
+    labelled: "Labelled",
+    classifier: "Classifier | None",
+    *,
+    model: str,
+    data: str,
+) -> None:
+    """Write the page; of a served classifier (None) without why, as each would be fifty requests."""
+    from flowerml import report
+    from flowerml.errors import DataError, InputError
+
+    def raws(ids: Collection[str]) -> "Iterator[tuple[str, Raw]]":
+        for row, raw in labelled.read():
+            if row.id in ids and not isinstance(raw, InputError):
+                yield row.id, raw
+
+    tested = f"{data} ({labelled.split})"
+    if classifier is None:
+        subject = report.Subject(model, labelled.kind, {"model": model, "tested on": tested}, {})
+        explain = None
+    else:
+        subject = report.of_classifier(classifier, title=model, model=model, data=tested, digest=None)
+        explain = _explains(classifier)
+    try:
+        report.write(*(path, found, numbers, subject), raws=raws, explain=explain, gallery=GALLERY, resamples=RESAMPLES)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from None
+    output.say(f"wrote {path}")
+
+
+def _explains(classifier: "Classifier") -> "Explains":
+    return lambda raw, label: classifier.explain(raw, label=label)
+
+
+def _print(
+    found: "Evaluation", numbers: "Mapping[str, Interval]", labelled: "Labelled", *, unread: int, json: bool
+) -> None:
     count = len(found.targets)
     if json:
-        output.json_line({**numbers, "examples": count, "left_out": unread, "split": labelled.split})
+        estimates = {name: one.estimate for name, one in numbers.items()}
+        limits = {name: one.limits() for name, one in numbers.items()}
+        about = {"examples": count, "left_out": unread, "split": labelled.split}
+        output.json_line({**estimates, "intervals": limits, **about})
         return
-    rows = [(name.replace("_", " "), f"{value:.4f}") for name, value in numbers.items()]
+    rows = [
+        (name.replace("_", " "), f"{one.estimate:.4f}", f"{one.low:.4f} to {one.high:.4f}")
+        for name, one in numbers.items()
+    ]
     title = f"{count:,} examples ({labelled.split}), {len(found.classes)} classes"
-    output.table(("", ""), rows, title=title, numbers=[""])
+    output.table(("", "", "95 % interval"), rows, title=title, numbers=("", "95 % interval"))
     if len(found.classes) > 2:
         _print_hardest(found)
 
