@@ -16,6 +16,8 @@ from flowerml.errors import ModelError
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
+    from flowerml.reproduction import Recorded
+
 ADDRESS = re.compile("[a-z][a-z0-9+.-]+:/")
 SQLITE = "sqlite:///"
 
@@ -32,6 +34,8 @@ class Version:
     aliases: tuple[str, ...]
     accuracy: float | None
     data_digest: str | None
+    verdict: str | None
+    reason: str | None
     created: float
 
 
@@ -44,7 +48,7 @@ def is_address(model: str) -> bool:
 def downloaded(address: str) -> Iterator[Path]:
     """The folder of files behind an address; a copy of remote ones is removed after the block. Raises ModelError."""
     with tempfile.TemporaryDirectory(prefix="flowerml-") as scratch:
-        with _connected(f"{address}: "), _temporary_files_in(scratch):
+        with connected(f"{address}: "), _temporary_files_in(scratch):
             from mlflow.artifacts import download_artifacts
 
             folder = Path(download_artifacts(artifact_uri=address))
@@ -56,7 +60,7 @@ def versions(name: str | None = None) -> list[Version]:
 
     Raises ModelError where no model has this name, and where there is no registry, or none that answers.
     """
-    with _connected():
+    with connected():
         from mlflow import MlflowClient
 
         client = MlflowClient()
@@ -68,8 +72,32 @@ def versions(name: str | None = None) -> list[Version]:
     return [_version(one, models[one.name]) for one in found]
 
 
+def recorded(name: str, version: str) -> "Recorded":
+    """What was logged with a version, which is given by its number or an alias. Raises ModelError.
+
+    Versions that were registered by hand, or before lineage was recorded, have nothing.
+    """
+    from flowerml.lineage import FOLDER
+    from flowerml.reproduction import Recorded
+
+    with connected(f"{name} version {version}: "):
+        from mlflow import MlflowClient
+
+        client = MlflowClient()
+        find = client.get_model_version if version.isdecimal() else client.get_model_version_by_alias
+        found = find(name, version)
+        nothing = f"{name} version {found.version}: nothing was recorded of how it was made, so it cannot be made again"
+        if not found.run_id:
+            raise ModelError(nothing)
+        with tempfile.TemporaryDirectory(prefix="flowerml-") as scratch:
+            if not client.list_artifacts(found.run_id, FOLDER):
+                raise ModelError(nothing)
+            folder = Path(client.download_artifacts(found.run_id, FOLDER, scratch))
+            return Recorded.read(folder, name=name, version=str(found.version))
+
+
 @contextmanager
-def _connected(subject: str = "") -> Iterator[None]:
+def connected(subject: str = "") -> Iterator[None]:
     """MLflow's errors as a ModelError of one line; one, too, where MLflow would make an empty database."""
     tracking.configure()
     import mlflow
@@ -120,5 +148,7 @@ def _version(found: "ModelVersion", model: "RegisteredModel") -> Version:
         aliases=tuple(sorted(alias for alias, version in model.aliases.items() if int(version) == int(found.version))),
         accuracy=float(accuracy) if accuracy else None,
         data_digest=found.tags.get("data_digest"),
+        verdict=found.tags.get("verdict"),
+        reason=found.tags.get("reason"),
         created=found.creation_timestamp / 1000,
     )

@@ -6,15 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
-from flowerml import files, tracking
+from flowerml import card, files, tracking
 from flowerml.classifier import TOP_K, Classifier
-from flowerml.gate import Contender, judge
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
+from flowerml.gate import Contender, Rule, Verdict
 
 PACKAGE = Path(__file__).parent
 # What the served model imports; the rest of the pipeline, torch above all, stays behind.
@@ -23,17 +19,32 @@ REQUIREMENTS = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow")
 
 @dataclass(frozen=True)
 class Registration:
-    """A new version of a registered model, and whether the alias was given to it."""
+    """A new version of a registered model, whether the alias was given to it, and why."""
 
     name: str
     version: str
     alias: str
     promoted: bool
     reason: str
+    rules: tuple[Rule, ...]
+
+    @classmethod
+    def of(cls, logged: "Logged", alias: str, verdict: Verdict) -> Self:
+        """What the verdict made of a version."""
+        return cls(logged.name, logged.version, alias, verdict.promoted, verdict.reason, verdict.rules)
 
 
-def log_model(run: tracking.Run, classifier: Classifier, *, example: Any, name: str, folder: Path) -> str:
-    """Log a classifier as an MLflow model, leave a copy in `folder`, register it; gives the version's number.
+@dataclass(frozen=True)
+class Logged:
+    """A model that was logged and registered as a version; `id` is MLflow's own name for it."""
+
+    name: str
+    version: str
+    id: str
+
+
+def log_model(run: tracking.Run, classifier: Classifier, *, example: Any, name: str) -> Logged:
+    """Log a classifier as an MLflow model, and register it.
 
     The model is logged as code with flowerml beside it, so that it loads without this project, and with the
     requirements of predicting only. `example` is a raw input.
@@ -63,43 +74,52 @@ def log_model(run: tracking.Run, classifier: Classifier, *, example: Any, name: 
             pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
             registered_model_name=name,
         )
-    with files.replacing(folder) as temporary:
-        mlflow.artifacts.download_artifacts(logged.model_uri, dst_path=str(temporary))
-    return str(logged.registered_model_version)
+    return Logged(name, str(logged.registered_model_version), logged.model_id)
 
 
-def promote(*, name: str, alias: str, new: Contender, tags: Mapping[str, Any]) -> Registration:
-    """Tag a registered version with what is known of it, and give it the alias if the gate lets it through."""
+def describe(logged: Logged, new: Contender, tags: Mapping[str, Any]) -> None:
+    """Tag a version with what the gate will compare of it, and with where it comes from."""
     from mlflow import MlflowClient
 
     client = MlflowClient()
-    verdict = judge(new, champion(client, name, alias))
     known = {
         "accuracy": new.accuracy,
         "test_digest": new.test_digest,
         "classes": json.dumps(new.classes),
-        "verdict": "promoted" if verdict.promoted else "not promoted",
-        "reason": verdict.reason,
+        "ece": new.ece,
+        "classifier_bytes": new.size,
         **tags,
     }
     for key, value in known.items():
-        client.set_model_version_tag(name, new.version, key, str(value))
-    if verdict.promoted:
-        client.set_registered_model_alias(name, alias, new.version)
-    return Registration(name, new.version, alias, verdict.promoted, verdict.reason)
+        if value is not None:
+            client.set_model_version_tag(logged.name, logged.version, key, str(value))
 
 
-def champion(client: "MlflowClient", name: str, alias: str) -> Contender | None:
-    """The version that has the alias, None where none has."""
-    from mlflow.exceptions import MlflowException
+def add_card(logged: Logged, facts: card.Facts) -> None:
+    """Put the model card among the model's files, and a short one into the version's description."""
+    import tempfile
 
-    try:
-        found = client.get_model_version_by_alias(name, alias)
-    except MlflowException as error:
-        if error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
-            return None
-        raise
-    return _contender(found)
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    with tempfile.TemporaryDirectory(prefix="flowerml-") as scratch:
+        path = Path(scratch, card.FILE)
+        path.write_text(card.whole(facts), encoding="utf-8")
+        client.log_model_artifact(logged.id, str(path))
+    client.update_model_version(logged.name, logged.version, description=card.short(facts))
+
+
+def copy(logged: Logged, folder: Path) -> None:
+    """Leave a copy of the registered model in a folder, atomically."""
+    from mlflow.artifacts import download_artifacts
+
+    with files.replacing(folder) as temporary:
+        download_artifacts(f"models:/{logged.id}", dst_path=str(temporary))
+
+
+def size(folder: Path) -> int:
+    """The bytes of a saved classifier."""
+    return sum(path.stat().st_size for path in folder.iterdir())
 
 
 def summary(result: Registration) -> str:
@@ -108,11 +128,3 @@ def summary(result: Registration) -> str:
         return f"registered {result.name} version {result.version}; {result.alias} stays where it was ({result.reason})"
     serve = f"mlflow models serve -m models:/{result.name}@{result.alias} --env-manager local"
     return f"registered {result.name} version {result.version} as {result.alias} ({result.reason})\nserve it: {serve}"
-
-
-def _contender(found: "ModelVersion") -> Contender | None:
-    tags = found.tags
-    if not {"accuracy", "test_digest", "classes"} <= set(tags):
-        return None  # registered by hand, so there is nothing to compare with
-    classes = tuple(json.loads(tags["classes"]))
-    return Contender(str(found.version), float(tags["accuracy"]), tags["test_digest"], classes)

@@ -1,8 +1,8 @@
-"""Stage `export`: classifier and report -> the MLflow model, a registered version, and the champion's alias."""
+"""Stage `export`: classifier and report -> the MLflow model, a registered version, and the gate to the alias."""
 
 import dataclasses
 
-from flowerml import files, lineage, registry, stage, tasks, tracking
+from flowerml import card, files, lineage, promotion, registry, stage, tasks, tracking
 from flowerml.classifier import Classifier
 from flowerml.examples import Examples
 from flowerml.gate import Contender
@@ -11,24 +11,39 @@ from flowerml.gate import Contender
 def main(name: str) -> None:
     """Register a pipeline's classifier."""
     pipeline = tasks.pipeline(name)
-    paths = pipeline.paths
+    paths, section = pipeline.paths, pipeline.export
     examples = Examples(paths.examples)
     classifier = Classifier.load(paths.classifier)
     metrics = files.read_json(paths.reports / "metrics.json")
-    registered = pipeline.export.registered_model
-    tags = {"pipeline": name, "data_digest": examples.digest(), **lineage.git()}
-    with tracking.run(name, "export", {**tags, **lineage.environment()}) as run:
-        # Those of the stages after training may have changed since.
-        later = {key: value for key, value in pipeline.parameters().items() if key.startswith(("evaluate.", "export."))}
-        run.params({**classifier.description["parameters"], **later})
+    threads = classifier.description["trained"]["threads"]
+    tags = lineage.tags(pipeline, examples.digest(), stage="export", threads=threads)
+    tags["weights_digest"] = lineage.weights_digest(paths.classifier)
+    with tracking.run(name, "export", tags) as run:
+        run.params(lineage.logged_parameters(pipeline, classifier.description["parameters"]))
         run.metrics(metrics)
         run.artifact(paths.reports, "reports")
+        lineage.record(run, pipeline, examples)
         example = next(examples.of("test")).raw
-        version = registry.log_model(run, classifier, example=example, name=registered, folder=paths.mlflow_model)
-        new = Contender(version, metrics["accuracy"], examples.digest("test"), classifier.classes)
-        result = registry.promote(name=registered, alias=pipeline.export.alias, new=new, tags=tags)
-        run.tags({"registered_version": version, "promoted": result.promoted, "reason": result.reason})
-    files.write_json(paths.registration, dataclasses.asdict(result))
+        logged = registry.log_model(run, classifier, example=example, name=section.registered_model)
+        new = Contender(
+            version=logged.version,
+            accuracy=metrics["accuracy"],
+            test_digest=examples.digest("test"),
+            classes=classifier.classes,
+            answers=promotion.read_answers(paths.reports / "predictions.csv"),
+            ece=metrics.get("ece"),
+            size=registry.size(paths.classifier),
+        )
+        registry.describe(logged, new, tags)
+        registry.add_card(
+            logged, card.facts(pipeline, classifier, examples, name=logged.name, version=logged.version, tags=tags)
+        )
+        registry.copy(logged, paths.mlflow_model)
+        verdict = promotion.admit(run.client, logged.name, section.alias, new, section.gate)
+        result = registry.Registration.of(logged, section.alias, verdict)
+        files.write_json(paths.registration, dataclasses.asdict(result))
+        run.artifact(paths.registration)
+        run.tags({"registered_version": logged.version, "promoted": result.promoted, "reason": result.reason})
     print(registry.summary(result))
 
 

@@ -89,7 +89,7 @@ def test_a_change_of_the_reviews_parameters_leaves_flowers_alone(reproduced):
 def test_reviews_are_scored_by_the_same_stage(reproduced):
     folder = reproduced.folder
     reported = json.loads((folder / "reports/reviews/metrics.json").read_text())
-    assert set(reported) == {"accuracy", "loss", "macro_f1", "roc_auc"}
+    assert {"accuracy", "loss", "macro_f1", "roc_auc", "ece"} <= set(reported)
     examples = list(Examples(folder / "data/reviews/examples.parquet").of("test"))
     found = evaluate(Classifier.load(folder / "models/reviews/classifier"), examples, batch_size=5)
     assert found.metrics(top_k=1) == pytest.approx(reported, abs=1e-6)
@@ -199,8 +199,12 @@ def test_an_experiment_with_another_parameter_is_judged_against_the_champion(rep
     newest = max(client.search_model_versions("name='flowers'"), key=lambda version: int(version.version))
     assert int(newest.version) == 2
     first = float(client.get_model_version("flowers", "1").tags["accuracy"])
-    promoted = float(newest.tags["accuracy"]) >= first
-    assert newest.tags["reason"].startswith("not worse: " if promoted else "worse: ")
+    promoted = newest.tags["verdict"] == "promoted"
+    accuracy = float(newest.tags["accuracy"])
+    assert newest.tags["reason"].startswith(
+        "better: " if accuracy > first else "as good: " if accuracy == first else "worse: "
+    )
+    assert newest.tags["gate.accuracy"] == ("passed" if accuracy >= first else "failed")
     champion = client.get_model_version_by_alias("flowers", "champion")
     assert int(champion.version) == (2 if promoted else 1)
 

@@ -35,6 +35,7 @@ def main(
 
 def describe(folder: Path) -> dict[str, Any]:
     """What a saved classifier is, as plain data; sizes are in bytes. Raises ModelError."""
+    from flowerml import card
     from flowerml.classifier import Classifier
 
     saved = Classifier.load(folder).description
@@ -44,7 +45,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "kind": saved["task"],
         "classes": saved["classes"],
         "names": saved["names"],
-        "network": _network(saved),
+        "network": card.network(saved),
         "weights": _weights(folder / "weights.safetensors"),
         "parameters": {name: value for name, value in parameters.items() if name.startswith(("encode.", "train."))},
         "data": {
@@ -53,16 +54,6 @@ def describe(folder: Path) -> dict[str, Any]:
         "trained": saved["trained"],
         "bytes": sizes,
     }
-
-
-def _network(saved: dict[str, Any]) -> str:
-    """What the classifier is made of, in a few words."""
-    parameters = saved["parameters"]
-    backbone = saved["encoder"].get("backbone")
-    if backbone is None:
-        return str(parameters.get("train.network"))
-    layers = [*(parameters.get("train.hidden_units") or []), len(saved["classes"])]
-    return f"{backbone}, then {'-'.join(map(str, layers))}"
 
 
 def _weights(path: Path) -> int | None:

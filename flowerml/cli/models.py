@@ -19,14 +19,16 @@ EXAMPLES = """[bold]Examples[/]
   flowerml predict rose.jpg --model models:/flowers/3
 """
 DIGITS = 12  # of a digest, as git shows them
+LONGEST_REASON = 500  # characters
 
 
 def main(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Of this registered model only.")] = None,
     json: options.Json = False,
 ) -> None:
-    """List the registered versions: which is the champion, how good it is, on what data, and since when.
+    """List the registered versions: which is the champion, how good it is, on what data, and what the gate said.
 
+    Of one model it also tells the gate's reasons.
     They are those of the MLflow registry at MLFLOW_TRACKING_URI, by default mlflow.db in this folder.
     """
     from flowerml import registered
@@ -36,8 +38,11 @@ def main(
         for version in versions:
             output.json_line(_as_json(version))
     elif versions:
-        columns = ("model", "version", "alias", "accuracy", "data", "registered")
+        columns = ("model", "version", "alias", "accuracy", "data", "registered", "gate")
         output.table(columns, map(_row, versions), numbers=("version", "accuracy"))
+        for version in versions if name else ():
+            if version.reason:
+                print(f"  version {version.version}: {output.short(version.reason, LONGEST_REASON)}")
     else:
         output.say("nothing is registered yet; `dvc repro` registers what it has trained")
 
@@ -46,7 +51,8 @@ def _row(version: "Version") -> list[str]:
     accuracy = "" if version.accuracy is None else f"{version.accuracy:.4f}"
     digest = (version.data_digest or "")[:DIGITS]
     created = f"{datetime.fromtimestamp(version.created):%Y-%m-%d %H:%M}"
-    return [version.name, str(version.version), ", ".join(version.aliases), accuracy, digest, created]
+    verdict = output.short(version.verdict or "")
+    return [version.name, str(version.version), ", ".join(version.aliases), accuracy, digest, created, verdict]
 
 
 def _as_json(version: "Version") -> dict[str, Any]:

@@ -1,0 +1,71 @@
+"""`flowerml reproduce`: a registered version made once more, and whether the same came out."""
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flowerml.cli import output
+
+NAME = "reproduce"
+EXAMPLES = """[bold]Examples[/]
+
+  flowerml reproduce
+  flowerml reproduce 3 --name reviews
+  flowerml reproduce 3 --keep /tmp/version-3
+"""
+
+
+def main(
+    version: Annotated[
+        str | None, typer.Argument(metavar="[VERSION]", help="A number or an alias. Default: the pipeline's alias.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Registered model. Default: that of the first pipeline.")
+    ] = None,
+    keep: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Leave the copy here; must not exist.")] = None,
+    force: Annotated[bool, typer.Option(help="Also where the code is not to be had as it was.")] = False,
+) -> None:
+    """Run the pipeline of a registered version in a clean copy, and compare.
+
+    The copy has the version's commit and parameters, the present Python environment, and no results to start from;
+    nothing is registered. Says identical, within the stored intervals (exit code 0), or different, first at which
+    stage (1).
+    """
+    from flowerml import promotion, registered, reproduction
+    from flowerml.errors import FlowermlError
+
+    export = promotion.section_of(name)
+    model = name or export.registered_model
+    recorded = registered.recorded(model, version or export.alias)
+    output.say(f"{model} version {recorded.version}, {reproduction.origin(recorded)}")
+    if lost := reproduction.lost_changes(recorded):
+        if not force:
+            raise FlowermlError(f"{model} version {recorded.version}: {lost}; --force leaves them out")
+        output.say(f"warning: {lost}")
+    for remark in reproduction.remarks(recorded):
+        output.say(f"remark: {remark}")
+    with ExitStack() as block:
+        scratch = _new(keep) if keep else Path(block.enter_context(tempfile.TemporaryDirectory(prefix="flowerml-")))
+        copy = reproduction.clean_copy(recorded, Path.cwd(), scratch)
+        reproduction.run(recorded, copy, scratch, told=lambda stage: output.say(f"running {stage} …"))
+        found = reproduction.compare(recorded, copy)
+    if keep:
+        output.say(f"kept in {copy}")
+    for detail in found.details:
+        output.say(f"  {output.short(detail, 200)}")
+    print(f"{model} version {recorded.version}: {found}")
+    if not found.reproduced:
+        raise typer.Exit(1)
+
+
+def _new(folder: Path) -> Path:
+    from flowerml.errors import FlowermlError
+
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise FlowermlError(f"{folder}: exists already; --keep takes a folder that is to be made") from None
+    return folder.resolve()
