@@ -51,11 +51,11 @@ def _from_base64(text: str) -> bytes:
 
 
 def _from_numbers(values: Any) -> bytes:
-    _check_size(len(values))
-    numbers = values.tolist() if isinstance(values, np.ndarray) else values
+    _check_size(np.size(values) if isinstance(values, np.ndarray) else len(values))
+    numbers = np.atleast_1d(values).tolist() if isinstance(values, np.ndarray) else values
     try:
-        # MLflow makes texts of numbers under `inputs` and `instances`.
-        return bytes(map(int, numbers) if len(numbers) and isinstance(numbers[0], str) else numbers)
+        # MLflow makes texts of all numbers under `inputs` and `instances`.
+        return bytes(map(int, numbers) if set(map(type, numbers)) == {str} else numbers)
     except (TypeError, ValueError):
         raise InputError("not_bytes", f"{EXPECTED}; a list holds whole numbers from 0 to 255, nothing else") from None
 

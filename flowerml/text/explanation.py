@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowerml.text.encoder import Encoder, Sequences
+from flowerml.text.encoder.cleaning import PARSER_STEPS
 
 SPANS = 384  # that are left out at most; words of a longer text are left out several at a time
 CHARACTERS = 2**22  # that are read at most, over all the texts with something left out
+STEPS = 5 * PARSER_STEPS  # that the HTML parser takes at most, over all of them: two seconds
 FEWEST_SPANS = 8
 
 LogOdds = Callable[[Iterable[Sequences]], NDArray[np.float64]]
@@ -56,9 +58,15 @@ def explain(raw: str, encoder: Encoder, log_odds: LogOdds, *, label: str) -> Exp
     end = _end(raw, whole, encoder)
     # What is left out makes room for words behind the end.
     read = raw[: 2 * end]
-    spans = _spans(raw[:end], most=max(FEWEST_SPANS, min(SPANS, CHARACTERS // len(read))))
+    spans = _spans(raw[:end], most=_affordable(read))
     values = log_odds(_shortened(read, whole, spans, encoder))
     return Explanation(label, tuple(_words(raw, spans, values[0] - values[1:])))
+
+
+def _affordable(read: str) -> int:
+    """How many times a text can be read with something left out; tags that are never closed take their square."""
+    steps = max(1, read.count("<") * len(read))
+    return max(FEWEST_SPANS, min(SPANS, CHARACTERS // len(read), STEPS // steps))
 
 
 def _end(raw: str, whole: Sequences, encoder: Encoder) -> int:
