@@ -14,7 +14,7 @@ from flowerml.cli.app import app
 from flowerml.examples import Examples
 
 FLOWERS, REVIEWS = "models/flowers/classifier", "models/reviews/classifier"
-COMMANDS = ("train", "predict", "evaluate", "models", "info", "web")
+COMMANDS = ("check", "train", "predict", "evaluate", "models", "info", "promote", "rollback", "reproduce", "web")
 
 
 @pytest.fixture

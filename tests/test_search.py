@@ -3,7 +3,6 @@ import pytest
 from flowerml import tasks
 from flowerml.errors import FlowermlError
 from flowerml.fit import Epoch
-from flowerml.gate import Contender, judge
 from flowerml.search import Search
 
 
@@ -172,34 +171,3 @@ def test_a_trial_is_a_row_of_a_table(search):
     space = {"dropout": "0.1", "hidden_units": "[8]"}
     assert first == {"trial": 0, "state": "complete", **score, "epochs": 2, "seconds": 0.5, **space, "reason": ""}
     assert second["state"] == "failed" and second["reason"] == "no memory" and "best_epoch" not in second
-
-
-CHAMPION = Contender("3", 0.9, "digest", ("lily", "rose"))
-
-
-@pytest.mark.parametrize(
-    ("new", "promoted", "reason"),
-    [
-        (
-            Contender("4", 0.95, "digest", ("lily", "rose")),
-            True,
-            "not worse: test accuracy 0.9500, version 3 has 0.9000",
-        ),
-        (
-            Contender("4", 0.9, "digest", ("lily", "rose")),
-            True,
-            "not worse: test accuracy 0.9000, version 3 has 0.9000",
-        ),
-        (Contender("4", 0.85, "digest", ("lily", "rose")), False, "worse: test accuracy 0.8500, version 3 has 0.9000"),
-        (Contender("4", 0.1, "other", ("lily", "rose")), True, "another test set than version 3: not comparable"),
-        (Contender("4", 0.1, "digest", ("lily", "tulip")), True, "other classes than version 3: not comparable"),
-    ],
-)
-def test_a_version_takes_the_alias_unless_it_is_worse_on_the_same_test_set(new, promoted, reason):
-    verdict = judge(new, CHAMPION)
-    assert (verdict.promoted, verdict.reason) == (promoted, reason)
-
-
-def test_the_first_version_takes_the_alias():
-    verdict = judge(CHAMPION, None)
-    assert (verdict.promoted, verdict.reason) == (True, "there was no champion to compare with")
