@@ -27,6 +27,7 @@ LONGEST_TAG = 5000  # characters: what MLflow's tables keep of a registered mode
 LONGEST_WHY = 300
 LONGEST_REASON = 2000
 ATTEMPTS = 5
+INTERRUPTED = ("KILLED", "FAILED")
 ANSWERS = "reports/predictions.csv"
 GATE, AGAIN, FORCED, BACK = "gate", "gate, asked again", "forced", "rolled back"
 
@@ -102,6 +103,19 @@ def admit(client: "MlflowClient", name: str, alias: str, new: Contender, limits:
     if verdict.promoted:
         _move(client, name, alias, new.version, how=how, why=verdict.reason)
     return verdict
+
+
+def tell_of_interrupted(client: "MlflowClient", name: str) -> list[str]:
+    """Tag the versions whose export was killed before the gate judged them; gives their numbers."""
+    found = [
+        str(one.version)
+        for one in registered.all_versions(client, name)
+        if "verdict" not in one.tags and one.run_id and client.get_run(one.run_id).info.status in INTERRUPTED
+    ]
+    for version in found:
+        client.set_model_version_tag(name, version, "verdict", "not judged")
+        client.set_model_version_tag(name, version, "reason", "its export was interrupted; export it again")
+    return found
 
 
 def force(client: "MlflowClient", name: str, alias: str, version: str, *, why: str) -> None:

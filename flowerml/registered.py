@@ -14,6 +14,7 @@ from flowerml.addresses import without_password
 from flowerml.errors import ModelError
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
     from flowerml.reproduction import Recorded
@@ -67,7 +68,7 @@ def versions(name: str | None = None) -> list[Version]:
         models = {model.name: model for model in _pages(client.search_registered_models)}
         if name is not None and name not in models:
             raise ModelError(f"no registered model {name!r}; there are {', '.join(sorted(models)) or 'none yet'}")
-        found = [one for one in _pages(client.search_model_versions) if name in (None, one.name)]
+        found = all_versions(client, name)
     found.sort(key=lambda one: (one.name, -int(one.version)))
     return [_version(one, models[one.name]) for one in found]
 
@@ -127,6 +128,11 @@ def _temporary_files_in(folder: str) -> Iterator[None]:
         yield
     finally:
         tempfile.tempdir = before
+
+
+def all_versions(client: "MlflowClient", name: str | None) -> "list[ModelVersion]":
+    """All versions as MLflow has them, or those of one model."""
+    return [one for one in _pages(client.search_model_versions) if name in (None, one.name)]
 
 
 def _pages(search: Any) -> Iterator[Any]:

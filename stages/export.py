@@ -23,6 +23,7 @@ def main(name: str) -> None:
         run.metrics(metrics)
         run.artifact(paths.reports, "reports")
         lineage.record(run, pipeline, examples)
+        promotion.tell_of_interrupted(run.client, section.registered_model)
         example = next(examples.of("test")).raw
         logged = registry.log_model(run, classifier, example=example, name=section.registered_model)
         new = Contender(

@@ -196,6 +196,15 @@ def test_a_champion_registered_by_hand_is_replaced_and_the_reason_says_why(clien
     assert champion(client, register.name) == "2"
 
 
+def test_a_version_whose_export_was_killed_is_told_of_at_the_next(client, register):
+    admit(client, register, answers(0))
+    killed = client.get_model_version(register.name, register(answers(1)).version)
+    assert promotion.tell_of_interrupted(client, register.name) == []  # its run is not known to have ended
+    client.set_terminated(killed.run_id, "KILLED")
+    assert promotion.tell_of_interrupted(client, register.name) == ["2"]
+    assert client.get_model_version(register.name, "2").tags["verdict"] == "not judged"
+
+
 @pytest.fixture
 def run(client, monkeypatch, tmp_path):
     """A command in a folder without params.yaml, on the registry of these tests."""
