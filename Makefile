@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PORT   ?= 5000
 SERVE_PORT ?= 5001
+WORKERS ?= 2
 MODEL  ?= models:/flowers@champion
 
 VENV := .venv
@@ -35,8 +36,8 @@ $(DONE): constraints.txt pyproject.toml
 repro: $(DONE) ## run what has changed of every pipeline in params.yaml (dvc repro)
 	$(VENV)/bin/dvc repro
 
-test: $(DONE) ## every test
-	$(VENV)/bin/python -m pytest
+test: $(DONE) ## every test, in two processes (WORKERS=0: in one)
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 torture: $(DONE) ## kill every stage at ten random moments, say the same again, compare (an hour)
 	$(VENV)/bin/python -m tests.torture

@@ -68,7 +68,8 @@ def _encoded(pipeline: Pipeline, table: Examples, further: Finished | None) -> t
         encoder = pipeline.task.Encoder.fit(table.of("train"), pipeline.encode, pipeline.data.limits)
     encoding.encode(pipeline.paths.encoded, table, encoder, pipeline.encode)
     for one in encoding.check(pipeline, table):
-        tqdm.write(f"{one['severity']}: {one['name']}: {one['text']}", file=sys.stderr)
+        if one["severity"] != "note":
+            tqdm.write(f"{one['severity']}: {one['name']}: {one['text']}", file=sys.stderr)
     return Encoded.read(pipeline.paths.encoded), encoder
 
 

@@ -20,6 +20,15 @@ import pytest
 from tests.project import REPOSITORY, Project, set_params
 from tests.serving import Served, served
 
+# Files that take longest, so that of two processes none is left alone with one of them at the end.
+LONGEST = ("surviving", "pipeline", "notebooks", "web", "recording", "refused", "reproduction", "card", "bad_data")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, the rest as it is."""
+    place = {f"test_{name}.py": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
 
 @pytest.fixture(scope="session")
 def reproduced(tmp_path_factory) -> Project:
