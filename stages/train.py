@@ -7,8 +7,8 @@ from flowerml.examples import Examples
 
 def main(name: str) -> None:
     """Search a pipeline's hyperparameters and save the best classifier."""
-    tracking.check()
     pipeline = tasks.pipeline(name)
+    tracking.check()
     paths = pipeline.paths
     encoded = Encoded.read(paths.encoded)
     examples = Examples(paths.examples)
