@@ -110,8 +110,9 @@ def network(saved: Mapping[str, Any]) -> str:
     backbone = saved["encoder"].get("backbone")
     if backbone is None:
         return str(parameters.get("train.network"))
-    layers = [*(parameters.get("train.hidden_units") or []), len(saved["classes"])]
-    return f"{backbone}, then {'-'.join(map(str, layers))}"
+    hidden = parameters.get("train.hidden_units") or []
+    head = f"a head with hidden layers of {', '.join(map(str, hidden))}" if hidden else "a linear head"
+    return f"{backbone}, frozen, and {head}"
 
 
 def _rendered(known: Facts, parameters: Mapping[str, Any]) -> str:
