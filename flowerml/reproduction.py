@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -197,7 +198,7 @@ def _within(value: float | None, limits: Mapping[str, float] | None) -> bool:
 
 def _write_params(recorded: Recorded, project: Path, copy: Path) -> None:
     """The params.yaml of the version, with the places of its files as they are seen from the copy."""
-    values = yaml.safe_load(yaml.safe_dump(recorded.params))
+    values = deepcopy(recorded.params)  # in its order: that of a search space is that of its draws
     sections = values[recorded.pipeline]
     sections["data"]["source"] = _with_secrets(recorded, project)
     for *above, last in FILES:

@@ -91,6 +91,14 @@ def test_a_copy_has_the_versions_code_and_parameters_and_no_results(project, rec
     assert set(written) == {"pipelines", "flowers"} and written["flowers"]["train"]["epochs"] == 4
 
 
+def test_a_copy_has_the_search_space_in_its_order_as_the_draws_depend_on_it(project, recorded, tmp_path):
+    search = recorded.params["flowers"]["train"]["search"]
+    search["space"] = dict(sorted(search["space"].items(), reverse=True))
+    copy = reproduction.clean_copy(recorded, project, tmp_path)
+    written = yaml.safe_load((copy / "params.yaml").read_text())["flowers"]["train"]["search"]["space"]
+    assert list(written) == list(search["space"]) != sorted(written)
+
+
 def test_a_copy_finds_the_data_where_they_are_and_with_the_password_that_the_project_has(project, recorded, tmp_path):
     data = recorded.params["flowers"]["data"]
     (project / "pictures").mkdir(exist_ok=True)
