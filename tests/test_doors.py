@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,7 +70,9 @@ def bodies(column: str, value: Any) -> dict[str, dict[str, Any]]:
 
 def in_command_line(subject: Subject, *arguments: str) -> Any:
     command = [sys.executable, "-m", "flowerml", "predict", *arguments, "--json"]
-    done = subprocess.run(command, cwd=subject.folder, input=subject.path.read_bytes(), capture_output=True, check=True)
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{subject.folder}/mlflow.db"}
+    asked = {"input": subject.path.read_bytes(), "capture_output": True, "check": True}
+    done = subprocess.run(command, cwd=subject.folder, env=environment, **asked)
     return json.loads(done.stdout)
 
 
