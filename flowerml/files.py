@@ -60,7 +60,15 @@ def _alive(process: int) -> bool:
         return False
     except OSError:  # someone else's
         return True
-    return True
+    return not _is_zombie(process)
+
+
+def _is_zombie(process: int) -> bool:
+    """Whether it has ended, and nobody has asked how: in a container without an init it stays so."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (OSError, IndexError):
+        return False
 
 
 def _sync(path: Path) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 from tqdm import tqdm
 
 from tests.killing import digests, killed, leftovers, runs
@@ -51,6 +52,8 @@ class Outcome:
     repeated: float = 0.0
     half_written: int = 0
     running: int = 0
+    lock_restored: int = 0
+    """DVC writes dvc.lock in place: killed in that instant it leaves a damaged one, which a person takes from git."""
 
     @property
     def well(self) -> bool:
@@ -68,8 +71,10 @@ def tortured(project: Project, pipeline: str, stage: str, *, kills: int, seed: i
     for _ in tqdm(range(kills), desc=outcome.stage, unit="kill"):
         with _gone(project, names if stage == "encode" else []):
             moment = chance.uniform(0, 0.9 * outcome.seconds)
+            lock = (project.folder / "dvc.lock").read_bytes()
             if not _killed(project, line, moment):
                 continue
+        outcome.lock_restored += _restored(project.folder / "dvc.lock", lock)
         checkpoint = project.folder / f"data/{pipeline}/checkpoint"
         outcome.in_search += checkpoint.exists()
         before = time.monotonic()
@@ -88,6 +93,18 @@ def _killed(project: Project, line: list[str], moment: float) -> bool:
     except AssertionError:  # the machine has become faster, and the command had ended
         return False
     return True
+
+
+def _restored(path: Path, former: bytes) -> bool:
+    """Whether the lock file was damaged; it is the former one then."""
+    try:
+        whole = yaml.safe_load(path.read_text(encoding="utf-8"))
+        damaged = not isinstance(whole, dict) or set(whole) != {"schema", "stages"}
+    except (OSError, ValueError, yaml.YAMLError):
+        damaged = True
+    if damaged:
+        path.write_bytes(former)
+    return damaged
 
 
 @contextmanager
