@@ -40,7 +40,7 @@ test: $(DONE) ## every test, in two processes (WORKERS=0: in one)
 	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 torture: $(DONE) ## kill every stage at ten random moments, say the same again, compare (an hour)
-	$(VENV)/bin/python -m tests.torture
+	$(VENV)/bin/python -m tests.support.torture
 
 check: $(DONE) ## ruff and mypy
 	$(VENV)/bin/ruff check .

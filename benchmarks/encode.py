@@ -26,11 +26,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from flowerml import encoding, examples, lineage, onnx, tasks
-from flowerml.examples import Example, Examples
-from flowerml.image.encoder import Encoder
-from flowerml.image.encoder.engine import engine
-from flowerml.tasks import Pipeline
+from flowerml.data import examples
+from flowerml.data.examples import Example, Examples
+from flowerml.engine import onnx
+from flowerml.pipeline import encode
+from flowerml.tasks import registry
+from flowerml.tasks.image.encoder import Encoder
+from flowerml.tasks.image.encoder.features import engine
+from flowerml.tasks.registry import Pipeline
+from flowerml.tracking import lineage
 
 Way = Callable[[], object]
 
@@ -93,7 +97,7 @@ def in_openvino(path: Path, pictures: np.ndarray, precision: str) -> Way:
 def encode_all(table: Examples, encoder: Encoder, section: Any, path: Path) -> None:
     """All of encoding, as the stage does it."""
     path.unlink(missing_ok=True)
-    encoding.encode(path, table, encoder, section)
+    encode.encode(path, table, encoder, section)
 
 
 def speed(arguments: argparse.Namespace, pipeline: Pipeline, table: Examples, folder: Path) -> dict[str, Any]:
@@ -199,7 +203,7 @@ def parsed() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parsed()
-    pipeline = tasks.pipeline("flowers")
+    pipeline = registry.pipeline("flowers")
     changed = {name: getattr(arguments, name) for name in ("backbone", "weights", "views")}
     pipeline = replace(pipeline, encode=pipeline.encode.model_copy(update=changed))
     if arguments.peak:

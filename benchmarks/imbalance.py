@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 from sklearn.metrics import f1_score, recall_score
 
-from flowerml import tasks
-from flowerml.encoded import Encoded
+from flowerml.data.encodings import Encoded
+from flowerml.tasks import registry
 
 
 def thinned(encoded: Encoded, ratio: int, seed: int) -> tuple[Encoded, set[str]]:
@@ -36,7 +36,7 @@ def main() -> None:
     arguments = parser.parse_args()
     import torch
 
-    pipeline = tasks.pipeline(arguments.pipeline)
+    pipeline = registry.pipeline(arguments.pipeline)
     torch.set_num_threads(pipeline.train.threads or torch.get_num_threads())
     whole = Encoded.read(pipeline.paths.encoded)
     encoder = pipeline.task.Encoder.load(pipeline.paths.encoder)

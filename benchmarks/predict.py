@@ -8,8 +8,8 @@ import resource
 from time import perf_counter
 
 from flowerml import Classifier
-from flowerml.examples import Examples
-from flowerml.paths import Paths
+from flowerml.config.paths import Paths
+from flowerml.data.examples import Examples
 
 
 def peak() -> float:

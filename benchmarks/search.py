@@ -24,14 +24,17 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from flowerml import encoding, examples, lineage, split, tasks
-from flowerml.encoded import Encoded
-from flowerml.examples import Example, Examples
-from flowerml.fit import Inputs
-from flowerml.image.encoder import Encoder
-from flowerml.parallel import batches, ordered_map
-from flowerml.search import Search
-from flowerml.tasks import Pipeline
+from flowerml.data import examples, split
+from flowerml.data.encodings import Encoded
+from flowerml.data.examples import Example, Examples
+from flowerml.engine.fit import Inputs
+from flowerml.engine.parallel import batches, ordered_map
+from flowerml.pipeline import encode as encoding
+from flowerml.search.study import Search
+from flowerml.tasks import registry
+from flowerml.tasks.image.encoder import Encoder
+from flowerml.tasks.registry import Pipeline
+from flowerml.tracking import lineage
 
 # What goes through the frozen network at once: on a CPU torch took up to 3.5 times as long for 64 as for so few.
 AT_ONCE = 4
@@ -147,7 +150,7 @@ def parsed() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parsed()
-    pipeline = tasks.pipeline("flowers")
+    pipeline = registry.pipeline("flowers")
     encode = {"backbone": arguments.backbone, "weights": arguments.weights, "views": 1}
     pipeline = replace(pipeline, encode=pipeline.encode.model_copy(update=encode))
     rounds = []

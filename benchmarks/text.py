@@ -21,8 +21,8 @@ import nltk
 from nltk.corpus import stopwords
 from nltk.stem.porter import PorterStemmer
 
-from flowerml.examples import Example
-from flowerml.text.encoder import Encoder, cleaning
+from flowerml.data.examples import Example
+from flowerml.tasks.text.encoder import Encoder, cleaning
 
 STEPS = {"strip_html": True, "lower_case": True, "letters_and_digits": True, "stop_words": "drop", "stem": True}
 SECTION = SimpleNamespace(**STEPS, vocab_size=5000, max_length=500, max_words=1500)

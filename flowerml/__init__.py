@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flowerml.classifier import Classifier
+    from flowerml.classifier.classifier import Classifier
 
 __all__ = ["Classifier"]
 
@@ -11,7 +11,7 @@ __all__ = ["Classifier"]
 def __getattr__(name: str) -> object:
     # The stages import this package too, and most of them never predict.
     if name == "Classifier":
-        from flowerml.classifier import Classifier
+        from flowerml.classifier.classifier import Classifier
 
         return Classifier
     raise AttributeError(f"module 'flowerml' has no attribute {name!r}")

@@ -9,12 +9,14 @@ from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowerml import fetch, sources, tracking
-from flowerml.catalogue import PUBLISHED
 from flowerml.cli import progress
+from flowerml.data.catalogue import PUBLISHED
+from flowerml.data.download import is_url
+from flowerml.pipeline import download
+from flowerml.tracking import runs
 
 if TYPE_CHECKING:
-    from flowerml.search import Search
+    from flowerml.search.study import Search
 
 STARTED = "FLOWERML_NOTEBOOK_STARTED"
 # Libraries read these when they are imported, which is why a notebook calls `begin` before it imports others.
@@ -34,8 +36,8 @@ def begin(source: str, work: str | None) -> str:
     folder = Path(tempfile.mkdtemp(prefix="flowerml_")) if work is None else started / Path(work).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
-    tracking.check()
-    named = source == sources.SAMPLE or source in PUBLISHED or fetch.is_url(source)
+    runs.check()
+    named = source == download.SAMPLE or source in PUBLISHED or is_url(source)
     return source if named else str(started / Path(source).expanduser())
 
 

@@ -1,14 +1,17 @@
 """Stage `extract`: data/<pipeline>/archive -> examples.parquet and checks.json."""
 
-from flowerml import extraction, files, stage, tasks
+from flowerml.cli import stage
+from flowerml.core import files
+from flowerml.pipeline import extract
+from flowerml.tasks import registry
 
 
 def main(name: str) -> None:
     """Read a pipeline's data into one table of examples."""
-    pipeline = tasks.pipeline(name)
-    report = extraction.extract(pipeline)
+    pipeline = registry.pipeline(name)
+    report = extract.extract(pipeline)
     files.write_json(pipeline.paths.checks, report)
-    print(extraction.summary(report))
+    print(extract.summary(report))
 
 
 if __name__ == "__main__":

@@ -1,23 +1,26 @@
 """Stage `train`: encoded.arrow -> the classifier, the table of trials and the winner's curves; one run a trial."""
 
-from flowerml import sources, stage, tasks, tracking, training
-from flowerml.encoded import Encoded
-from flowerml.examples import Examples
+from flowerml.cli import stage
+from flowerml.data.encodings import Encoded
+from flowerml.data.examples import Examples
+from flowerml.pipeline import download, train
+from flowerml.tasks import registry
+from flowerml.tracking import runs
 
 
 def main(name: str) -> None:
     """Search a pipeline's hyperparameters and save the best classifier."""
-    pipeline = tasks.pipeline(name)
-    tracking.check()
+    pipeline = registry.pipeline(name)
+    runs.check()
     paths = pipeline.paths
     encoded = Encoded.read(paths.encoded)
     examples = Examples(paths.examples)
     digest = examples.digest()
     encoder = pipeline.task.Encoder.load(paths.encoder)
-    search, winner = training.train(pipeline, encoded, encoder, examples=examples, data_digest=digest)
-    names = sources.category_names(paths.category_names)
+    search, winner = train.train(pipeline, encoded, encoder, examples=examples, data_digest=digest)
+    names = download.category_names(paths.category_names)
     folder = paths.classifier
-    training.save(
+    train.save(
         *(pipeline, winner, encoder),
         classes=encoded.classes,
         names=names,
@@ -25,8 +28,8 @@ def main(name: str) -> None:
         folder=folder,
         examples=examples,
     )
-    training.write_tables(search, paths.reports)
-    training.forget(pipeline)
+    train.write_tables(search, paths.reports)
+    train.forget(pipeline)
 
 
 if __name__ == "__main__":

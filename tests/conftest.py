@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from tests.project import REPOSITORY, Project, set_params
-from tests.serving import Served, served
+from tests.support.project import REPOSITORY, Project, set_params
+from tests.support.serving import Served, served
 
 # Files that take longest, so that of two processes none is left alone with one of them at the end.
-LONGEST = ("surviving", "pipeline", "notebooks", "web", "recording", "refused", "reproduction", "card", "bad_data")
+LONGEST = ("kills", "pipeline", "notebooks", "web", "recording", "os_errors", "reproduce", "card", "bad_data")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -57,7 +57,7 @@ def reviews_served(reproduced, tmp_path_factory) -> Iterator[Served]:
 @pytest.fixture(scope="session")
 def picture(reproduced) -> bytes:
     """A flower of the test split."""
-    from flowerml.examples import Examples
+    from flowerml.data.examples import Examples
 
     return bytes(next(Examples(reproduced.folder / "data/flowers/examples.parquet").of("test")).raw)
 

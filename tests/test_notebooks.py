@@ -10,7 +10,7 @@ import pytest
 from nbclient import NotebookClient
 
 from flowerml import notebook as notebooks
-from tests.project import REPOSITORY
+from tests.support.project import REPOSITORY
 
 NOTEBOOKS = ("flowers.ipynb", "reviews.ipynb")
 TEST_ACCURACY = "print(made.metrics['accuracy'], len(made.classifier.classes))"

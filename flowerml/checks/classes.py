@@ -7,10 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from flowerml.archive.entries import shown
-from flowerml.checks.finding import Finding
-from flowerml.layout import Row, composed
-from flowerml.split import SPLITS
+from flowerml.data.archives.members import shown
+from flowerml.data.findings import Finding
+from flowerml.data.layout import Row, composed
+from flowerml.data.split import SPLITS
 
 NAMED = 5  # classes that a sentence names
 

@@ -3,8 +3,8 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-from flowerml.checks.finding import Finding
-from flowerml.layout import Row
+from flowerml.data.findings import Finding
+from flowerml.data.layout import Row
 
 NAMES = {
     True: ("duplicate", "leak", "conflicting_label"),

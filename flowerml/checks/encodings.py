@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowerml.checks import copies, labels
-from flowerml.checks.finding import Finding, ordered
-from flowerml.encoded import Encoded
-from flowerml.examples import Key
-from flowerml.layout import Row
-from flowerml.tasks import Task
+from flowerml.data.encodings import Encoded
+from flowerml.data.examples import Key
+from flowerml.data.findings import Finding, ordered
+from flowerml.data.layout import Row
+from flowerml.tasks.registry import Task
 
 BLOCK = 512
 MOST = 100_000  # rows whose every pair is looked at

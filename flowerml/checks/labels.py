@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowerml.checks.finding import Finding
-from flowerml.examples import Key
+from flowerml.data.examples import Key
+from flowerml.data.findings import Finding
 
 FOLDS = 3
 MOST_NUMBERS = 2 * 10**9  # rows x dimensions x classes that a linear model is fitted to in seconds

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from flowerml import files
-from flowerml.errors import InputError
-from flowerml.tasks import Task
+from flowerml.core import files
+from flowerml.core.errors import InputError
+from flowerml.tasks.registry import Task
 
 HERE = Path(__file__).parent
 GROUPS = 24  # of a finding that are shown

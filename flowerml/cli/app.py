@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flowerml import refusals
 from flowerml.cli import check, evaluate, info, models, output, predict, promote, reproduce, rollback, train, web
-from flowerml.errors import FlowermlError
+from flowerml.core import os_errors
+from flowerml.core.errors import FlowermlError
 
 DEBUG = "--debug"
 INTERRUPTED = 130
@@ -55,7 +55,7 @@ def _explained(error: Exception) -> str:
         return str(error)
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("flowerml"):
         return f"this needs {error.name}, which is not installed; say: pip install {error.name}"
-    if line := refusals.explained(error):
+    if line := os_errors.explained(error):
         return line
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

@@ -11,7 +11,7 @@ import typer
 from flowerml.cli import options, output
 
 if TYPE_CHECKING:
-    from flowerml.checks.survey import Survey
+    from flowerml.pipeline.check import Survey
 
 NAME = "check"
 EXAMPLES = """[bold]Examples[/]
@@ -42,7 +42,8 @@ def main(
     Nothing of yours is changed. Likely label errors show in encodings only: they are looked for by `dvc repro encode`,
     and here for an examples.parquet that has its encoded.arrow beside it.
     """
-    from flowerml.checks import finding, page
+    from flowerml.checks import page
+    from flowerml.data import findings
 
     names = options.finding_names(fail_on)
     values = options.parsed(changes)
@@ -59,19 +60,19 @@ def main(
     else:
         _print(found.report, html)
     wanted = {*names, *found.pipeline.data.checks.fail_on}
-    stopping = finding.stopping(found.report["findings"], wanted)
+    stopping = findings.stopping(found.report["findings"], wanted)
     if stopping:
-        raise finding.ChecksError(stopping)
+        raise findings.ChecksError(stopping)
 
 
 def _surveyed(data: str, kind: str | None, values: dict[str, Any], root: Path) -> "Survey":
-    from flowerml import labelled, workflow
-    from flowerml.checks import survey
+    from flowerml.evaluation import labelled
+    from flowerml.pipeline import adhoc, check
 
     if labelled.is_table(Path(data)):
-        return survey.of_table(Path(data), values)
-    pipeline, _ = workflow.fetched(data, kind, values, name="data", root=root)
-    return survey.of_pipeline(pipeline)
+        return check.of_table(Path(data), values)
+    pipeline, _ = adhoc.fetched(data, kind, values, name="data", root=root)
+    return check.of_pipeline(pipeline)
 
 
 def _print(report: dict[str, Any], html: Path | None) -> None:

@@ -14,14 +14,14 @@ import typer
 from flowerml.cli import options, output
 
 if TYPE_CHECKING:
-    from flowerml.classifier import Classifier
-    from flowerml.errors import InputError
-    from flowerml.evaluation import Evaluation
-    from flowerml.examples import Raw
-    from flowerml.intervals import Interval
-    from flowerml.labelled import Labelled
-    from flowerml.layout import Row
-    from flowerml.report import Explains
+    from flowerml.classifier.classifier import Classifier
+    from flowerml.core.errors import InputError
+    from flowerml.data.examples import Raw
+    from flowerml.data.layout import Row
+    from flowerml.evaluation.evaluation import Evaluation
+    from flowerml.evaluation.intervals import Interval
+    from flowerml.evaluation.labelled import Labelled
+    from flowerml.evaluation.report import Explains
 
 NAME = "evaluate"
 EXAMPLES = """[bold]Examples[/]
@@ -68,19 +68,20 @@ def main(
     Of the data it was trained on, those are taken that were kept for the test.
     A served one is asked over HTTP as any other client asks it, and gets the same numbers.
     """
-    from flowerml import endpoint, scoring
-    from flowerml.classifier import Classifier
-    from flowerml.locating import located
-    from flowerml.tasks import TASKS
+    from flowerml.classifier.classifier import Classifier
+    from flowerml.evaluation import scoring
+    from flowerml.registry.locate import located
+    from flowerml.serving import client
+    from flowerml.tasks.registry import TASKS
 
     _refuse_folder(report)
     wanted = _Wanted(data, split and split.value, limit, options.parsed(changes))
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flowerml-")))
         classifier = None
-        if endpoint.is_url(model):
+        if client.is_url(model):
             labelled = wanted.found(kind and kind.value, {}, root)
-            server = endpoint.Endpoint(model, TASKS[labelled.kind], rows=batch_size, seconds=timeout)
+            server = client.Endpoint(model, TASKS[labelled.kind], rows=batch_size, seconds=timeout)
             with _Told(len(labelled.rows)) as told:
                 found = scoring.of_endpoint(server, labelled, told=told)
         else:
@@ -108,16 +109,15 @@ class _Wanted:
 
     def found(self, kind: str | None, trained: Mapping[str, Any], root: Path) -> "Labelled":
         """These examples. Of the data that a classifier was `trained` on (its parameters), those dealt to its test."""
-        from flowerml import labelled, workflow
+        from flowerml.evaluation import labelled
+        from flowerml.pipeline import adhoc
 
         if labelled.is_table(Path(self.data)):
             return labelled.of_table(Path(self.data), self.split, limit=self.limit)
         dealt = _is_same(self.data, trained.get("data.source"))
         names = ("data.category_names", "data.source")
         own = {name: value for name, value in trained.items() if name.startswith("data.") and name not in names}
-        pipeline, _ = workflow.fetched(
-            self.data, kind, self.values, name="data", root=root, start=own if dealt else None
-        )
+        pipeline, _ = adhoc.fetched(self.data, kind, self.values, name="data", root=root, start=own if dealt else None)
         found = labelled.of_pipeline(pipeline, self.split, dealt=dealt, limit=self.limit)
         for warning in found.warnings:
             output.say(f"warning: {warning}")
@@ -171,8 +171,8 @@ def _write(
     data: str,
 ) -> None:
     """Write the page; of a served classifier (None) without why, as each would be fifty requests."""
-    from flowerml import report
-    from flowerml.errors import DataError, InputError
+    from flowerml.core.errors import DataError, InputError
+    from flowerml.evaluation import report
 
     def raws(ids: Collection[str]) -> "Iterator[tuple[str, Raw]]":
         for row, raw in labelled.read():

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from flowerml.archive.entries import in_units
 from flowerml.cli import options, output
+from flowerml.data.archives.members import in_units
 
 NAME = "info"
 EXAMPLES = """[bold]Examples[/]
@@ -23,7 +23,7 @@ def main(
     json: options.Json = False,
 ) -> None:
     """Tell what a saved classifier knows, what it is made of, how it was trained, and how large it is."""
-    from flowerml.locating import located
+    from flowerml.registry.locate import located
 
     with located(model) as folder:
         found = describe(folder)
@@ -35,8 +35,8 @@ def main(
 
 def describe(folder: Path) -> dict[str, Any]:
     """What a saved classifier is, as plain data; sizes are in bytes. Raises ModelError."""
-    from flowerml import card
-    from flowerml.classifier import Classifier
+    from flowerml.classifier.classifier import Classifier
+    from flowerml.registry import card
 
     saved = Classifier.load(folder).description
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}

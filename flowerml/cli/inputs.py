@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
-from flowerml.answering import in_place
-from flowerml.archive.entries import in_units
-from flowerml.classifier import Classifier, Prediction
-from flowerml.errors import InputError
-from flowerml.tasks import TASKS, Task
+from flowerml.classifier.classifier import Classifier, Prediction
+from flowerml.core.errors import InputError
+from flowerml.data.archives.members import in_units
+from flowerml.engine.answering import in_place
+from flowerml.tasks.registry import TASKS, Task
 
 STDIN = "-"
 MAX_BYTES = 256 * 2**20  # of one file

@@ -9,7 +9,7 @@ import typer
 from flowerml.cli import options, output
 
 if TYPE_CHECKING:
-    from flowerml.registered import Version
+    from flowerml.registry.client import Version
 
 NAME = "models"
 EXAMPLES = """[bold]Examples[/]
@@ -31,9 +31,9 @@ def main(
     Of one model it also tells the gate's reasons.
     They are those of the MLflow registry at MLFLOW_TRACKING_URI, by default mlflow.db in this folder.
     """
-    from flowerml import registered
+    from flowerml.registry import client
 
-    versions = registered.versions(name)
+    versions = client.versions(name)
     if json:
         for version in versions:
             output.json_line(_as_json(version))

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flowerml.errors import DataError
+from flowerml.core.errors import DataError
 
 if TYPE_CHECKING:
-    from flowerml.classifier import Classifier
+    from flowerml.classifier.classifier import Classifier
 
 
 class Device(enum.StrEnum):
@@ -54,10 +54,10 @@ def parsed(changes: list[str] | None) -> dict[str, Any]:
 
 def finding_names(names: list[str] | None) -> list[str]:
     """The names of findings or severities, once they are known; raises BadParameter."""
-    from flowerml.checks import finding
+    from flowerml.data import findings
 
     try:
-        return [finding.known(name) for name in names or []]
+        return [findings.known(name) for name in names or []]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--fail-on") from None
 
@@ -70,7 +70,7 @@ def rename(classifier: "Classifier", path: Path | None) -> None:
 
 def names_of(classes: Sequence[str], path: Path) -> dict[str, str]:
     """The names that a JSON file has for some of the classes; raises DataError where it has none for any."""
-    from flowerml.sources import category_names
+    from flowerml.pipeline.download import category_names
 
     names = category_names(path)
     if not set(names) & set(classes):
@@ -84,7 +84,7 @@ def names_of(classes: Sequence[str], path: Path) -> dict[str, str]:
 def _value(text: str) -> Any:
     import yaml
 
-    from flowerml.params import Loader
+    from flowerml.config.params import Loader
 
     try:
         return yaml.load(text, Loader)

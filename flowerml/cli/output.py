@@ -5,7 +5,7 @@ import sys
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
-from flowerml.archive.entries import shown
+from flowerml.data.archives.members import shown
 
 if TYPE_CHECKING:
     from rich.console import Console

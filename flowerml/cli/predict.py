@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowerml.cli import options, output
-from flowerml.errors import InputError, ModelError
-from flowerml.locating import DESCRIPTION, in_project, located
+from flowerml.core.errors import InputError, ModelError
+from flowerml.registry.locate import DESCRIPTION, in_project, located
 
 if TYPE_CHECKING:
-    from flowerml.classifier import Candidate, Classifier, Prediction
+    from flowerml.classifier.classifier import Candidate, Classifier, Prediction
     from flowerml.cli.inputs import Input
 
     Answer = tuple[Input, Prediction | InputError]
@@ -51,13 +51,13 @@ def main(
 
     What cannot be read is told on stderr and the rest is answered; the exit code is then 1.
     """
-    from flowerml.classifier import Classifier
+    from flowerml.classifier.classifier import Classifier
     from flowerml.cli import inputs as reading
 
     _remark_on_device(device, gpu)
     _refuse_models(inputs)
     if plot is not None:
-        from flowerml.cli import figure
+        from flowerml.cli import plot as figure
 
         figure.refuse_unknown(plot)
     stdin = reading.Stdin()
@@ -139,7 +139,7 @@ def _rest(top: "tuple[Candidate, ...]") -> str:
 
 def _drawn(path: Path, classifier: "Classifier", answers: "list[Answer]") -> "list[Answer]":
     """The answers, once the only one of them is drawn."""
-    from flowerml.cli import figure
+    from flowerml.cli import plot as figure
 
     if len(answers) != 1:
         raise typer.BadParameter(f"draws one input, and there are {len(answers):,}", param_hint="--plot")

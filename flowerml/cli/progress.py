@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Self
 from flowerml.cli.output import console, say
 
 if TYPE_CHECKING:
-    from flowerml.fit import Epoch
-    from flowerml.search import Search, Trial
+    from flowerml.engine.fit import Epoch
+    from flowerml.search.study import Search, Trial
 
 
 class Live:

@@ -29,7 +29,7 @@ def main(
     The gate judges it again, by what was logged with it, against the version that has the alias, and with the limits of
     params.yaml. Each move stands in the registered model's tag `history`.
     """
-    from flowerml import promotion
+    from flowerml.registry import promotion
 
     result = promotion.promote(name, str(version), alias=alias, forced=force, why=why)
     print(output.short(result, 1000))

@@ -34,24 +34,24 @@ def main(
     nothing is registered. Says identical, within the stored intervals (exit code 0), or different, first at which
     stage (1).
     """
-    from flowerml import promotion, registered, reproduction
-    from flowerml.errors import FlowermlError
+    from flowerml.core.errors import FlowermlError
+    from flowerml.registry import client, promotion, reproduce
 
     export = promotion.section_of(name)
     model = name or export.registered_model
-    recorded = registered.recorded(model, version or export.alias)
-    output.say(f"{model} version {recorded.version}, {reproduction.origin(recorded)}")
-    if lost := reproduction.lost_changes(recorded):
+    recorded = client.recorded(model, version or export.alias)
+    output.say(f"{model} version {recorded.version}, {reproduce.origin(recorded)}")
+    if lost := reproduce.lost_changes(recorded):
         if not force:
             raise FlowermlError(f"{model} version {recorded.version}: {lost}; --force leaves them out")
         output.say(f"warning: {lost}")
-    for remark in reproduction.remarks(recorded):
+    for remark in reproduce.remarks(recorded):
         output.say(f"remark: {remark}")
     with ExitStack() as block:
         scratch = _new(keep) if keep else Path(block.enter_context(tempfile.TemporaryDirectory(prefix="flowerml-")))
-        copy = reproduction.clean_copy(recorded, Path.cwd(), scratch)
-        reproduction.run(recorded, copy, scratch, told=lambda stage: output.say(f"running {stage} …"))
-        found = reproduction.compare(recorded, copy)
+        copy = reproduce.clean_copy(recorded, Path.cwd(), scratch)
+        reproduce.run(recorded, copy, scratch, told=lambda stage: output.say(f"running {stage} …"))
+        found = reproduce.compare(recorded, copy)
     if keep:
         output.say(f"kept in {copy}")
     for detail in found.details:
@@ -62,7 +62,7 @@ def main(
 
 
 def _new(folder: Path) -> Path:
-    from flowerml.errors import FlowermlError
+    from flowerml.core.errors import FlowermlError
 
     try:
         folder.mkdir(parents=True)

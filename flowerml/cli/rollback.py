@@ -23,7 +23,7 @@ def main(
 
     What had it when is told by the registered model's tag `history`, which this adds to.
     """
-    from flowerml import promotion
+    from flowerml.registry import promotion
 
     origin, target, alias = promotion.rollback(name, alias=alias, why=why)
     print(f"{name}@{alias} is version {target} again, and was {origin}")

@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 import typer
 
 from flowerml.cli import options, output
-from flowerml.errors import FlowermlError
-from flowerml.locating import DESCRIPTION
+from flowerml.core.errors import FlowermlError
+from flowerml.registry.locate import DESCRIPTION
 
 if TYPE_CHECKING:
-    from flowerml.further import Finished
-    from flowerml.making import Made
-    from flowerml.tasks import Pipeline
+    from flowerml.classifier.warm_start import Finished
+    from flowerml.pipeline.run import Made
+    from flowerml.tasks.registry import Pipeline
 
 NAME = "train"
 EXAMPLES = """[bold]Examples[/]
@@ -98,26 +98,27 @@ def _train(
 ) -> "tuple[Made, Pipeline]":
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # a bar in a file is a mess
-    from flowerml import making, tracking, workflow
     from flowerml.cli import progress
-    from flowerml.locking import alone
-    from flowerml.paths import Paths
+    from flowerml.config.paths import Paths
+    from flowerml.core.locks import alone
+    from flowerml.pipeline import adhoc, run
+    from flowerml.tracking import runs
 
-    tracking.check()
+    runs.check()
     further = _finished(finished)
     kind = kind or (further.kind if further else None)
     start = further.parameters if further else None
     root = _kept(work)
     with alone(Paths(name, root).lock, waiting=f"{name}: another process trains it in {root}; waiting for its end"):
-        pipeline, origin = workflow.fetched(data, kind, values, name=name, root=root, start=start)
+        pipeline, origin = adhoc.fetched(data, kind, values, name=name, root=root, start=start)
         output.say(f"{data}: of kind {pipeline.kind}; what is not said is as in {finished or origin}")
-        output.say(making.extract(pipeline))
-        return making.make(pipeline, folder, shows=progress.shown, further=further), pipeline
+        output.say(run.extract(pipeline))
+        return run.make(pipeline, folder, shows=progress.shown, further=further), pipeline
 
 
 def _finished(model: str | None) -> "Finished | None":
-    from flowerml.further import Finished
-    from flowerml.locating import located
+    from flowerml.classifier.warm_start import Finished
+    from flowerml.registry.locate import located
 
     if model is None:
         return None
@@ -147,7 +148,7 @@ def _name(data: str) -> str:
 
 def _folder(given: Path | None, name: str, data: str) -> Path:
     """Where the classifier will be saved; raises FlowermlError for a folder that holds anything else."""
-    from flowerml.paths import Paths
+    from flowerml.config.paths import Paths
 
     folder = given or Paths(name).classifier
     if given is None:
@@ -163,7 +164,8 @@ def _folder(given: Path | None, name: str, data: str) -> Path:
 
 def _refuse_anothers(folder: Path, name: str, data: str) -> None:
     """Raises FlowermlError where a pipeline, or a training on other data, has its classifier in this folder."""
-    from flowerml import files, params
+    from flowerml.config import params
+    from flowerml.core import files
 
     if params.PARAMS_FILE.exists() and name in params.read()["pipelines"]:
         raise FlowermlError(f"{folder} is where `dvc repro` puts the pipeline {name}; choose a folder with --save-dir")
@@ -183,7 +185,7 @@ def _refuse_sizes(values: dict[str, Any]) -> None:
 
 def _kept(work: Path) -> Path:
     """The working folder; git passes it over."""
-    from flowerml import files
+    from flowerml.core import files
 
     ignored = work / ".gitignore"
     if not ignored.exists() and (work == WORK or not work.exists()):

@@ -35,7 +35,7 @@ def main(
     Without options it has those that the pipelines in this folder have made.
     """
     from flowerml import web
-    from flowerml.locating import all_in_project, located
+    from flowerml.registry.locate import all_in_project, located
 
     models = model or ([] if endpoint else all_in_project())
     with ExitStack() as stack:

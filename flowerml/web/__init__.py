@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowerml.errors import FlowermlError
+from flowerml.core.errors import FlowermlError
 
 if TYPE_CHECKING:
     import gradio as gr

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from flowerml.errors import FlowermlError
+from flowerml.core.errors import FlowermlError
 from flowerml.web import render, samples
 from flowerml.web.samples import Sample
 from flowerml.web.sources import Source

@@ -4,8 +4,8 @@ import base64
 from collections.abc import Iterator
 from html import escape
 
-from flowerml.classifier import Candidate
-from flowerml.web.answer import Answer
+from flowerml.classifier.classifier import Candidate
+from flowerml.serving.answer import Answer
 
 FAINT = 0.08  # of the strongest word; what is weaker is not marked
 SHOWN = 10_000  # characters of a text

@@ -21,7 +21,7 @@ class Sample:
 
 def pictures(folder: Path) -> list[Sample]:
     """Drawn flowers, written to the folder. They are not named: what they show is for the model to say."""
-    from flowerml.image.sample import jpeg
+    from flowerml.tasks.image.sample import jpeg
 
     found = []
     for number, species in enumerate(SPECIES, start=1):
@@ -34,7 +34,7 @@ def pictures(folder: Path) -> list[Sample]:
 
 def reviews() -> list[Sample]:
     """Short reviews of invented films, two of each mood, in turns."""
-    from flowerml.text.sample import compose
+    from flowerml.tasks.text.sample import compose
 
     found: dict[str, list[str]] = {}
     for mood in ("pos", "neg"):

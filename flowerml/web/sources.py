@@ -10,12 +10,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
-from flowerml import identity
-from flowerml.addresses import reason, without_password
-from flowerml.classifier import Classifier
-from flowerml.errors import FlowermlError, InputError, ModelError
-from flowerml.tasks import TASKS
-from flowerml.web.answer import Answer
+from flowerml.classifier.classifier import Classifier
+from flowerml.core.errors import FlowermlError, InputError, ModelError
+from flowerml.core.urls import reason, without_password
+from flowerml.serving import version as identity
+from flowerml.serving.answer import Answer
+from flowerml.tasks.registry import TASKS
 
 CONNECT = 3.0  # seconds; a server that is there accepts at once
 LARGEST_REPLY = 32 * 2**20

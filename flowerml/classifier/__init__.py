@@ -1,0 +1,1 @@
+"""The saved classifier: the only thing that predicts."""

@@ -1,0 +1,78 @@
+"""A finished classifier as the start of another training: its encoder as it is, its network's weights to go on from."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowerml.classifier.classifier import Classifier
+from flowerml.core import files
+from flowerml.core.errors import ModelError
+from flowerml.tasks.registry import TASKS, Encoder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FROZEN, NETWORK = "frozen.", "network."  # the parts of a saved graph
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a saved classifier leaves to go on from. `parameters` are those of encode and train, by dotted names."""
+
+    folder: Path
+    kind: str
+    classes: tuple[str, ...]
+    names: Mapping[str, str]
+    parameters: Mapping[str, Any]
+    encoder: Encoder
+    weights: "Mapping[str, Tensor]"
+
+    @classmethod
+    def load(cls, folder: Path) -> "Finished":
+        """Read a saved classifier; raises ModelError where there is none, or one that cannot be trained further."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        saved = Classifier.load(folder).description
+        parameters = {
+            name: value for name, value in saved["parameters"].items() if name.startswith(("encode.", "train."))
+        }
+        if parameters.get("train.network") == "ngrams":
+            raise ModelError(f"{folder}: n-grams are counted, not trained further; train anew on all the data")
+        try:
+            tensors = load_file(folder / "weights.safetensors")
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"{folder}: its weights cannot be read ({error}); copy the whole folder") from None
+        return cls(
+            *(folder, saved["task"], tuple(saved["classes"]), saved["names"], parameters),
+            encoder=_encoder(saved, _part(tensors, FROZEN)),
+            weights=_part(tensors, NETWORK),
+        )
+
+    def check(self, classes: tuple[str, ...]) -> None:
+        """Raises ModelError unless the classes to train on are those it has."""
+        if classes == self.classes:
+            return
+        new, missing = sorted(set(classes) - set(self.classes)), sorted(set(self.classes) - set(classes))
+        parts = [f"{word} {', '.join(labels[:5])}" for word, labels in (("new:", new), ("missing:", missing)) if labels]
+        raise ModelError(
+            f"{self.folder}: trained further on the same {len(self.classes)} classes only, and those of the data "
+            f"differ ({'; '.join(parts)}); train anew without --from"
+        )
+
+
+def _encoder(saved: Mapping[str, Any], frozen: "Mapping[str, Tensor]") -> Encoder:
+    """The encoder with all that training needs, by way of a folder as it saves itself in."""
+    from safetensors.torch import save_file
+
+    with tempfile.TemporaryDirectory(prefix="flowerml-") as folder:
+        files.write_json(Path(folder, "encoder.json"), saved["encoder"])
+        if frozen:
+            save_file(dict(frozen), Path(folder, "frozen.safetensors"))
+        return TASKS[saved["task"]].Encoder.load(Path(folder))
+
+
+def _part(tensors: "Mapping[str, Tensor]", prefix: str) -> "dict[str, Tensor]":
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,1 @@
+"""params.yaml: its schema, its defaults, a pipeline's sections and paths."""

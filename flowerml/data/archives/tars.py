@@ -1,0 +1,188 @@
+"""Reading a tar front to back.
+
+tarfile decodes each header; the walk from one to the next is our own. tarfile's ends without a word at a damaged
+header or a missing end mark, follows sizes below zero in circles, and takes in headers of any size.
+"""
+
+import io
+import tarfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from flowerml.core.errors import DataError
+from flowerml.data.archives.decompress import PIECE, Unpacked, is_packed
+from flowerml.data.archives.members import Limits, Member, Tally, in_units, name_problem, normal, place, size_problem
+
+HEADER_BYTES = 2**20  # of one extended header: long names, and what systems note beside a file
+ZEROS = bytes(tarfile.BLOCKSIZE)
+PAX_KEYS = {b"path": "path", b"GNU.sparse.name": "path", b"size": "size"}
+EXTENDED = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
+PASSED_OVER = (tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK)  # hold nothing that is needed here
+
+
+def is_tar(start: bytes) -> bool:
+    """Whether a file that starts with these 512 bytes or more is a plain tar, be it an empty or a damaged one."""
+    if start[257:262] == b"ustar" or start[: len(ZEROS)] == ZEROS:
+        return True
+    try:
+        return bool(tarfile.TarInfo.frombuf(start[: len(ZEROS)], "utf-8", "surrogateescape"))
+    except tarfile.TarError:
+        return False
+
+
+def read(path: Path, limits: Limits) -> Iterator[Member]:
+    """The members of the tar at `path`, plain or compressed; directories are left out."""
+    with path.open("rb") as file:
+        if not is_packed(file.peek(tarfile.BLOCKSIZE)):
+            yield from _members(_Stream(file, Tally(path, limits)))
+            return
+        unpacked = Unpacked(file)
+        if not is_tar(unpacked.peek(tarfile.BLOCKSIZE)):
+            raise DataError(
+                f"{place(path)}: compressed, but what is inside is no tar; expected a folder, a .tar (or .tar.gz, "
+                ".tar.bz2, .tar.xz) or a .zip"
+            )
+        tally = Tally(path, limits, packed=path.stat().st_size)
+        yield from _members(_Stream(io.BufferedReader(unpacked, PIECE), tally))
+
+
+class _Stream:
+    """The bytes of a tar, read or skipped in steps of known size, each counted before it is taken."""
+
+    def __init__(self, file: BinaryIO, tally: Tally) -> None:
+        self._file, self.tally = file, tally
+        self._length = file.seek(0, io.SEEK_END) if file.seekable() else None
+        if self._length is not None:
+            file.seek(0)
+        self.position = 0
+
+    def read(self, size: int) -> bytes:
+        self._advance(size)
+        content = self._file.read(size)
+        if len(content) != size:
+            raise tarfile.ReadError("it ends early")
+        return content
+
+    def skip(self, size: int) -> None:
+        self._advance(size)
+        if self._length is not None:
+            self._file.seek(size, io.SEEK_CUR)
+            return
+        while size:
+            content = self._file.read(min(size, PIECE))
+            if not content:
+                raise tarfile.ReadError("it ends early")
+            size -= len(content)
+
+    def rest(self) -> Iterator[bytes]:
+        while content := self._file.read(PIECE):
+            self.tally.add(size=len(content))
+            yield content
+
+    def _advance(self, size: int) -> None:
+        if size < 0:
+            raise tarfile.ReadError("a size below zero")
+        self.position += size
+        if self._length is not None and self.position > self._length:
+            raise tarfile.ReadError("it ends early")
+        self.tally.add(size=size)
+
+
+def _members(stream: _Stream) -> Iterator[Member]:
+    tally = stream.tally
+    for entry in _entries(stream):
+        tally.add(members=1)
+        start = stream.position
+        if not entry.isdir():
+            contents = partial(_contents, stream, start, entry.size)
+            name = normal(entry.name)
+            yield Member(name, contents, tally.source, name_problem(name) or _problem(entry, tally.limits))
+        stream.skip(start + _blocks(entry.size) - stream.position)
+    if any(content != bytes(len(content)) for content in stream.rest()):
+        raise tarfile.ReadError("something follows its end mark; of several tars in one file only the first is read")
+
+
+def _problem(entry: tarfile.TarInfo, limits: Limits) -> str | None:
+    if "sparse" in entry.pax_headers:
+        return "a sparse file: pack it without --sparse"
+    return size_problem(entry.size, limits) or (None if entry.isreg() else "a link or device")
+
+
+def _contents(stream: _Stream, start: int, size: int) -> bytes:
+    assert stream.position == start, "a member is read once, before the next one is asked for"
+    return stream.read(size)
+
+
+def _entries(stream: _Stream) -> Iterator[tarfile.TarInfo]:
+    """The headers up to the end mark, with the names and sizes that extended headers give; data follows each."""
+    extended: dict[str, str] = {}
+    while (block := stream.read(tarfile.BLOCKSIZE)) != ZEROS:
+        entry = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        if entry.type in PASSED_OVER:
+            stream.skip(_blocks(entry.size))
+        elif entry.type == tarfile.GNUTYPE_LONGNAME:
+            extended["path"] = _text(_header(stream, entry.size).partition(b"\0")[0])
+        elif entry.type in EXTENDED:
+            extended |= _pax(_header(stream, entry.size))
+        else:
+            if entry.type == tarfile.GNUTYPE_SPARSE:
+                extended["sparse"] = ""
+                _skip_sparse_map(stream, block)
+            yield _completed(entry, extended)
+            extended = {}
+
+
+def _completed(entry: tarfile.TarInfo, extended: dict[str, str]) -> tarfile.TarInfo:
+    entry.name = extended.get("path", entry.name)
+    entry.size = _number(extended["size"]) if "size" in extended else entry.size
+    if not entry.isreg() and entry.type in tarfile.SUPPORTED_TYPES:
+        entry.size = 0  # links, directories and devices have no data, whatever their headers say
+    entry.pax_headers = extended
+    return entry
+
+
+def _pax(content: bytes) -> dict[str, str]:
+    """What is needed of a pax header, which is made of records of `<length> <key>=<value>` and a line's end."""
+    kept = {}
+    start, end = 0, len(content.rstrip(b"\0"))
+    while start < end:
+        length = _number(_text(content[start : start + 20].partition(b" ")[0]))
+        key, equals, value = content[start : start + length - 1].partition(b" ")[2].partition(b"=")
+        if not equals or not 0 < length <= end - start:
+            raise tarfile.ReadError("an extended header that makes no sense")
+        if key.startswith(b"GNU.sparse."):
+            kept["sparse"] = ""
+        if key in PAX_KEYS:
+            kept[PAX_KEYS[key]] = _text(value)
+        start += length
+    return kept
+
+
+def _header(stream: _Stream, size: int) -> bytes:
+    if size > HEADER_BYTES:
+        raise tarfile.ReadError(f"an extended header of {in_units(size)}")
+    content = stream.read(size)
+    stream.skip(_blocks(size) - size)
+    return content
+
+
+def _skip_sparse_map(stream: _Stream, block: bytes) -> None:
+    more = block[482]
+    while more:
+        more = stream.read(tarfile.BLOCKSIZE)[504]
+
+
+def _blocks(size: int) -> int:
+    return -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 20):
+        raise tarfile.ReadError("a number that is none")
+    return int(text)
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "surrogateescape")

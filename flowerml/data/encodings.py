@@ -1,0 +1,166 @@
+"""The cached encodings: an Arrow file that is written as a stream and read through a memory map."""
+
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+from numpy.typing import NDArray
+
+from flowerml.core.files import replacing
+from flowerml.data.examples import Key
+
+# A record batch ends at so many rows or bytes; as much is in memory.
+ROWS = 256
+BYTES = 16 * 2**20
+
+FINGERPRINTS = b"fingerprints"
+
+Row = dict[str, NDArray[Any]]
+Columns = Mapping[str, pa.DataType]
+
+
+def write(
+    path: Path, rows: Iterable[tuple[Key, Row]], *, columns: Columns, fingerprints: Mapping[str, str] | None = None
+) -> None:
+    """Write each example's id, split, label and digest beside its encoding and a checksum, a few hundred at a time.
+
+    `fingerprints` name, for each split, what its encodings depend on beside the digests.
+    """
+    schema = _schema(columns).with_metadata({FINGERPRINTS: json.dumps(fingerprints or {}, sort_keys=True)})
+    with (
+        replacing(path) as temporary,
+        pa.OSFile(str(temporary), "wb") as sink,
+        pa.ipc.new_file(sink, schema) as file,
+    ):
+        for group in _groups(rows):
+            keys = {name: [getattr(key, name) for key, _ in group] for name in Key.__slots__}
+            values = {name: _array([row[name] for _, row in group], kind) for name, kind in columns.items()}
+            checks = [_checksum(key, row) for key, row in group]
+            file.write_batch(pa.RecordBatch.from_pydict({**keys, **values, "checksum": checks}, schema=schema))
+
+
+class Former:
+    """The rows of an encoded file, if there is one, that hold for the fingerprints given: found by their content.
+
+    A file that is missing, of another format or damaged has none. Memory is bounded but for a few words a row.
+    """
+
+    def __init__(self, path: Path, *, columns: Columns, fingerprints: Mapping[str, str]) -> None:
+        self._fingerprints = fingerprints
+        self._places: dict[tuple[str, str], tuple[int, int]] = {}
+        self._batch = lru_cache(4)(lambda number: _open(path).get_batch(number))
+        try:
+            schema, batches = _open(path).schema, _open(path).num_record_batches
+            if schema.equals(_schema(columns)):
+                self._index(json.loads(schema.metadata[FINGERPRINTS]), batches)
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+            self._places = {}
+
+    def __contains__(self, key: Key) -> bool:
+        return self._place(key) in self._places
+
+    def __getitem__(self, key: Key) -> Row:
+        """The encoding of an example; raises KeyError where there is none."""
+        number, row = self._places[self._place(key)]
+        return _values(self._batch(number), row)
+
+    def _place(self, key: Key) -> tuple[str, str]:
+        return self._fingerprints[key.split], key.digest
+
+    def _index(self, fingerprints: Mapping[str, str], batches: int) -> None:
+        for number in range(batches):
+            batch = self._batch(number)
+            batch.validate(full=True)
+            columns = (batch.column(name).to_pylist() for name in (*Key.__slots__, "checksum"))
+            for row, (*fields, checksum) in enumerate(zip(*columns, strict=True)):
+                key = Key(*fields)
+                if checksum == _checksum(key, _values(batch, row)):
+                    self._places[fingerprints[key.split], key.digest] = number, row
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The encodings of the train and valid splits. `table` has id, split, label and the encoder's columns."""
+
+    table: pa.Table
+
+    @classmethod
+    def read(cls, path: Path) -> "Encoded":
+        """Map the file into memory; pages are read when they are used."""
+        return cls(pa.ipc.open_file(pa.memory_map(str(path))).read_all())
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The labels of the training split, sorted: the order of a classifier's outputs."""
+        return tuple(sorted(set(self.of("train", "label").to_pylist())))
+
+    def of(self, split: str, column: str) -> pa.Array:
+        """One column of the rows of a split."""
+        rows = pa.compute.equal(self.table.column("split"), split)
+        return self.table.column(column).filter(rows).combine_chunks()
+
+    def targets(self, split: str, classes: tuple[str, ...]) -> NDArray[np.int64]:
+        """The class index of each row of a split, [N]."""
+        index = {label: number for number, label in enumerate(classes)}
+        return np.array([index[label] for label in self.of(split, "label").to_pylist()], dtype=np.int64)
+
+
+def _array(values: list[NDArray[Any]], kind: pa.DataType) -> pa.Array:
+    """Ragged NumPy rows ([n] or [n, D]) as one Arrow list array, without going through Python numbers."""
+    offsets = np.concatenate([[0], np.cumsum([len(value) for value in values])]).astype(np.int32)
+    flat = pa.array(np.concatenate(values).reshape(-1))
+    inner = kind.value_type
+    content = pa.FixedSizeListArray.from_arrays(flat, type=inner) if pa.types.is_fixed_size_list(inner) else flat
+    return pa.ListArray.from_arrays(pa.array(offsets), content, type=kind)
+
+
+def _schema(columns: Columns) -> pa.Schema:
+    return pa.schema({**dict.fromkeys(Key.__slots__, pa.string()), **columns, "checksum": pa.uint32()})
+
+
+def _open(path: Path) -> pa.ipc.RecordBatchFileReader:
+    return pa.ipc.open_file(pa.memory_map(str(path)))
+
+
+def _groups(rows: Iterable[tuple[Key, Row]]) -> Iterator[list[tuple[Key, Row]]]:
+    group: list[tuple[Key, Row]] = []
+    size = 0
+    for key, row in rows:
+        group.append((key, row))
+        size += sum(value.nbytes for value in row.values())
+        if len(group) == ROWS or size >= BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _checksum(key: Key, row: Row) -> int:
+    """Of what a row is found by, and of its values."""
+    found = zlib.crc32(f"{key.split} {key.digest}".encode())
+    for name in sorted(row):
+        found = zlib.crc32(np.ascontiguousarray(row[name]).data, found)
+    return found
+
+
+def _values(batch: pa.RecordBatch, row: int) -> Row:
+    """A row's encoding, as it was given to be written."""
+    return {
+        field.name: _numbers(batch.column(field.name)[row].values)
+        for field in batch.schema
+        if pa.types.is_list(field.type)
+    }
+
+
+def _numbers(array: pa.Array) -> NDArray[Any]:
+    """[n], or of lists of one length [n, D]."""
+    if pa.types.is_fixed_size_list(array.type):
+        return array.flatten().to_numpy().reshape(-1, array.type.list_size)
+    return array.to_numpy()

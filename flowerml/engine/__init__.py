@@ -1,0 +1,1 @@
+"""The training loop, ONNX graphs and parallel maps."""

@@ -1,0 +1,108 @@
+"""Labelled examples of any source, to score a classifier on: chosen by their names, then read one by one."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowerml.core.errors import DataError, InputError
+from flowerml.data import split
+from flowerml.data.examples import Examples, Raw
+from flowerml.data.layout import Row
+from flowerml.pipeline import download
+from flowerml.tasks.registry import TASKS, Pipeline
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Chosen rows of one kind, and what reads them: each with its raw input, or why it cannot be read.
+
+    `split` is the one they are of, or `all`; `warnings` are sentences about the source.
+    """
+
+    kind: str
+    rows: list[Row]
+    split: str
+    warnings: list[str]
+    read: Callable[[], Iterator[tuple[Row, Raw | InputError]]]
+
+    @property
+    def labels(self) -> list[str]:
+        return sorted({row.label for row in self.rows})
+
+
+def of_pipeline(pipeline: Pipeline, wanted: str | None, *, dealt: bool, limit: int | None) -> Labelled:
+    """The examples of one split of a fetched source; `wanted` None is `test`, or all where there are no splits.
+
+    Where it is to be `dealt`, missing splits are dealt as `extract` would. At most `limit` of each class are taken.
+    Raises DataError where there are none.
+    """
+    source, data = pipeline.paths.archive, pipeline.data
+    table = download.split_table(pipeline.paths.split_table)
+    listing = pipeline.task.listing(source, data, labelled=table is None or not table.has_labels)
+    if table:
+        listing = table.applied(listing)
+    rows = split.limited(listing.rows, limit=data.limit, seed=data.seed)
+    if dealt:
+        rows = split.deal(rows, valid=data.split.valid, test=data.split.test, seed=data.seed)
+    rows, name = _chosen(rows, wanted, source.resolve())
+    rows = split.limited(rows, limit=limit, seed=data.seed)
+
+    def read() -> Iterator[tuple[Row, Raw | InputError]]:
+        by_id = {row.id: row for row in rows}
+        for id, content in pipeline.task.contents(source, data, set(by_id)):
+            try:
+                yield by_id[id], pipeline.task.from_bytes(content)
+            except InputError as error:
+                yield by_id[id], error
+
+    return Labelled(pipeline.kind, rows, name, listing.warnings, read)
+
+
+def of_table(path: Path, wanted: str | None, *, limit: int | None) -> Labelled:
+    """The examples of one split of an example table, such as data/flowers/examples.parquet."""
+    table = Examples(path)
+    every = [Row(key.id, key.label, key.split) for key in table.keys(*split.SPLITS)]
+    rows, name = _chosen(every, wanted, path)
+    rows = split.limited(rows, limit=limit, seed=0)
+    by_id = {row.id: row for row in rows}
+
+    def read() -> Iterator[tuple[Row, Raw | InputError]]:
+        chosen = table.of(*split.SPLITS, where=lambda key: key.id in by_id)
+        return ((by_id[example.id], example.raw) for example in chosen)
+
+    return Labelled(kind_of_table(path), rows, name, [], read)
+
+
+def is_table(path: Path) -> bool:
+    """Whether this is an example table: a Parquet file with the columns of one."""
+    if path.suffix.lower() != ".parquet" or not path.is_file():
+        return False
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return {"id", "split", "label", "digest", "raw"} <= set(pq.read_schema(path).names)
+    except (pa.ArrowException, OSError):
+        return False
+
+
+def kind_of_table(path: Path) -> str:
+    """The task whose raw inputs are kept in a column of this type."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kept = bytes if pa.types.is_binary(pq.read_schema(path).field("raw").type) else str
+    return next(kind for kind, task in TASKS.items() if kept is task.RAW)
+
+
+def _chosen(rows: list[Row], wanted: str | None, source: Path) -> tuple[list[Row], str]:
+    there = sorted({row.split for row in rows if row.split is not None}, key=split.SPLITS.index)
+    if wanted is None:
+        wanted = "test" if there else ALL
+    chosen = [row for row in rows if wanted in (ALL, row.split)]
+    if not chosen:
+        has = f"it has {', '.join(there)}" if there else "it has no splits"
+        raise DataError(f"{source}: no examples of the split {wanted}; {has}: choose with --split, or take {ALL}")
+    return chosen, wanted

@@ -1,0 +1,1 @@
+"""The MLflow model registry: registering, the gate, promotion, reproduction, the model card."""

@@ -1,0 +1,1 @@
+"""The hyperparameter search: its study, its trials, its checkpoint."""

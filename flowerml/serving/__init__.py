@@ -1,0 +1,1 @@
+"""A classifier behind an endpoint: the pyfunc, the wire format, a client."""

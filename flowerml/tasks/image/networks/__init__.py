@@ -1,0 +1,69 @@
+"""The feed-forward head of the image task, trained on the features of a frozen backbone."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from flowerml.data.encodings import Encoded
+from flowerml.engine.fit import Fit, Inputs, Training
+
+if TYPE_CHECKING:
+    from flowerml.tasks.image.sections import Train
+
+
+class FeedForward(nn.Sequential):
+    """Features [B, D] -> logits [B, C]: fully connected layers with ReLU and dropout, as in the notebook.
+
+    `hidden_units` [4096, 4096] is the notebook's head, [] a linear one. Dropout stands before each layer but the
+    first; a linear head has it before its only one.
+    """
+
+    def __init__(self, features: int, classes: int, *, hidden_units: list[int], dropout: float) -> None:
+        layers: list[nn.Module] = []
+        for width in hidden_units:
+            layers += [nn.Linear(features, width), nn.ReLU(), nn.Dropout(dropout)]
+            features = width
+        super().__init__(*(layers or [nn.Dropout(dropout)]), nn.Linear(features, classes))
+
+
+class FeatureBatches:
+    """Cached features, all in memory. In each epoch one view of each training picture is picked at random."""
+
+    def __init__(self, encoded: Encoded, classes: tuple[str, ...]) -> None:
+        self._features = {split: _features(encoded, split) for split in ("train", "valid")}
+        self._targets = {split: torch.from_numpy(encoded.targets(split, classes)) for split in ("train", "valid")}
+        self.train_counts = torch.bincount(self._targets["train"], minlength=len(classes))
+        self.width = self._features["train"][0].shape[1]
+
+    def train(self, *, batch_size: int) -> Iterator[tuple[Inputs, Tensor]]:
+        features, offsets = self._features["train"]
+        counts = offsets[1:] - offsets[:-1]
+        views = offsets[:-1] + (torch.rand(len(counts)) * counts).long()
+        for chosen in torch.randperm(len(counts)).split(batch_size):
+            yield (features[views[chosen]],), self._targets["train"][chosen]
+
+    def valid(self, *, batch_size: int) -> Iterator[tuple[Inputs, Tensor]]:
+        features, _ = self._features["valid"]
+        for start in range(0, len(features), batch_size):
+            yield (features[start : start + batch_size],), self._targets["valid"][start : start + batch_size]
+
+
+def _features(encoded: Encoded, split: str) -> tuple[Tensor, Tensor]:
+    """All views of a split's rows as [sum of views, D], and where each row's begin and end, [N + 1]."""
+    column = encoded.of(split, "features")
+    width = column.type.value_type.list_size
+    values = np.asarray(column.flatten().flatten()).reshape(-1, width)
+    offsets = np.concatenate([[0], np.cumsum(column.value_lengths())])
+    # Arrow's memory is read-only, and so is what is done with the features.
+    return torch.from_numpy(values.copy()), torch.from_numpy(offsets)
+
+
+def start(data: FeatureBatches, section: "Train") -> tuple[nn.Module, Training]:
+    """A new head from the section's seed, and the iteration that trains it."""
+    torch.manual_seed(section.seed)
+    classes = len(data.train_counts)
+    network = FeedForward(data.width, classes, hidden_units=section.hidden_units, dropout=section.dropout)
+    return network, Fit(network, data, **section.gradient())

@@ -1,0 +1,55 @@
+"""The sections of params.yaml that a pipeline of pictures has."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from flowerml.config import params
+from flowerml.config.params import Count, Fraction, Section
+
+
+class Limits(params.Limits):
+    """Pillow itself refuses pictures of more than 178,956,970 pixels."""
+
+    pixels: Annotated[int, Field(ge=1, le=178_956_970)]
+
+
+class Checks(params.Checks):
+    """The sides of a picture are counted in pixels."""
+
+    smallest_side: Count
+    largest_side: Count
+    longest_shape: Annotated[float, Field(ge=1)]
+
+
+class Data(params.Data):
+    """Pictures: one folder per class, or any folders and a table with their labels."""
+
+    checks: Checks
+    limits: Limits
+
+
+class Augment(Section):
+    """The notebook's random transforms, applied to every view of a training picture but the first."""
+
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    smallest_crop: Annotated[float, Field(gt=0, le=1)]
+    flip: bool
+
+
+class Encode(Section):
+    """The frozen backbone, and how many times it sees each training picture."""
+
+    backbone: str
+    weights: str
+    views: Count
+    augment: Augment
+    batch_size: Count
+    seed: int
+
+
+class Train(params.Train):
+    """The feed-forward head."""
+
+    hidden_units: list[Count]
+    dropout: Fraction

@@ -1,0 +1,81 @@
+"""Batches of texts of about the same length, padded on the right."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flowerml.data.encodings import Encoded
+from flowerml.engine.fit import Inputs
+
+# So many batches are sorted by length together: enough for little padding, and few enough to stay random.
+BATCHES_IN_A_BUCKET = 50
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Ragged rows of whole numbers: row i is values[offsets[i] : offsets[i + 1]]."""
+
+    values: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, encoded: Encoded, split: str, column: str) -> "Sequences":
+        """A column of a split of the encoded texts."""
+        lists = encoded.of(split, column)
+        offsets = np.concatenate([[0], np.cumsum(np.asarray(lists.value_lengths(), dtype=np.int64))])
+        return cls(np.asarray(lists.flatten()), offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> NDArray[np.int32]:
+        return self.values[self.offsets[row] : self.offsets[row + 1]]
+
+    def __iter__(self) -> Iterator[NDArray[np.int32]]:
+        return (self[row] for row in range(len(self)))
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """The length of each row."""
+        return np.diff(self.offsets)
+
+    def padded(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Some rows as [B, T] int64, filled up with 0 on the right, and their lengths [B]."""
+        lengths = self.lengths[rows]
+        batch = np.zeros((len(rows), lengths.max()), dtype=np.int64)
+        for place, row in enumerate(rows):
+            batch[place, : lengths[place]] = self[row]
+        return torch.from_numpy(batch), torch.from_numpy(lengths)
+
+
+class StemBatches:
+    """Batches of (stems [B, T], lengths [B]) and targets [B] for `flowerml.engine.fit.Fit`."""
+
+    def __init__(self, stems: dict[str, Sequences], targets: dict[str, NDArray[np.int64]], *, classes: int) -> None:
+        self._stems = stems
+        self._targets = {split: torch.from_numpy(part) for split, part in targets.items()}
+        self.train_counts = torch.bincount(self._targets["train"], minlength=classes)
+
+    def train(self, *, batch_size: int) -> Iterator[tuple[Inputs, Tensor]]:
+        """One epoch: shuffled, sorted by length within buckets, and the batches shuffled again."""
+        order = torch.randperm(len(self._stems["train"])).numpy()
+        batches: list[NDArray[np.int64]] = []
+        for start in range(0, len(order), batch_size * BATCHES_IN_A_BUCKET):
+            bucket = order[start : start + batch_size * BATCHES_IN_A_BUCKET]
+            bucket = bucket[np.argsort(self._stems["train"].lengths[bucket], kind="stable")]
+            batches += [bucket[first : first + batch_size] for first in range(0, len(bucket), batch_size)]
+        for number in torch.randperm(len(batches)).tolist():
+            yield self._batch("train", batches[number])
+
+    def valid(self, *, batch_size: int) -> Iterator[tuple[Inputs, Tensor]]:
+        """The validation texts from the shortest to the longest."""
+        order = np.argsort(self._stems["valid"].lengths, kind="stable")
+        for start in range(0, len(order), batch_size):
+            yield self._batch("valid", order[start : start + batch_size])
+
+    def _batch(self, split: str, rows: NDArray[np.int64]) -> tuple[Inputs, Tensor]:
+        return self._stems[split].padded(rows), self._targets[split][rows]

@@ -1,0 +1,156 @@
+"""Which texts a source holds (files in folders, or rows of a table), and how their bytes become text."""
+
+import codecs
+from collections import Counter
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowerml.core.errors import DataError, InputError
+from flowerml.data.layout import SPLITS, Listing, Row, composed, list_files, read_files
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from flowerml.tasks.text.sections import Data
+
+SUFFIXES = frozenset({".txt"})
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+UNLABELLED = "unsup"  # the folder of aclImdb with reviews of unknown sentiment
+BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+
+def listing(source: Path, section: "Data", *, labelled: bool = True) -> Listing:
+    """The texts of a table, or of a folder or archive with one folder per class; raises DataError.
+
+    Not `labelled`: the classes stand elsewhere, and the files may be in any folders.
+    """
+    if _is_table(source):
+        return _list_table(_read_table(source, section), section)
+    found = list_files(source, suffixes=SUFFIXES, labelled=labelled, limits=section.limits.of_archives())
+    unlabelled = Counter(row.label for row in found.rows)[UNLABELLED]
+    if unlabelled:
+        found.skip(UNLABELLED, f"{unlabelled:,} texts without a label")
+    return Listing([row for row in found.rows if row.label != UNLABELLED], found.skipped, found.warnings)
+
+
+def contents(source: Path, section: "Data", wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    """The bytes of the wanted texts, in the order of the source."""
+    if not _is_table(source):
+        yield from read_files(source, wanted=wanted, limits=section.limits.of_archives())
+        return
+    for number, text in enumerate(_read_table(source, section)[section.text_column]):
+        if _row_id(number) in wanted:
+            yield _row_id(number), text.encode(errors="replace")
+
+
+def read(raw: bytes, section: "Data") -> str:
+    """Bytes as text: UTF-8, UTF-16 with its mark, Windows-1252, or what charset-normalizer makes of it.
+
+    Raises InputError: `not_a_text` for binary data or an encoding that cannot be told, `empty_text`, and
+    `text_too_long` above the section's limit.
+    """
+    limit = section.limits.characters
+    text = decoded(raw)
+    if not text.strip():
+        raise InputError("empty_text", "an empty text")
+    if len(text) > limit:
+        raise InputError("text_too_long", f"{len(text):,} characters; at most {limit:,} are read")
+    return text
+
+
+def decoded(raw: bytes) -> str:
+    """The text these bytes spell, of any length; raises InputError `not_a_text`."""
+    marked = next((name for mark, name in BYTE_ORDER_MARKS.items() if raw.startswith(mark)), None)
+    try:
+        text = raw.decode(marked or "utf-8")
+    except UnicodeDecodeError:
+        return _guessed(raw)
+    if "\0" in text:
+        raise InputError("not_a_text", "binary data, not a text")
+    return text
+
+
+def _guessed(raw: bytes) -> str:
+    from charset_normalizer import from_bytes
+
+    if b"\0" in raw:
+        raise InputError("not_a_text", "binary data, not a text")
+    # Western European first: between its neighbours, a text of a few accents leaves the choice open.
+    best = from_bytes(raw[:100_000], cp_isolation=["cp1252"]).best() or from_bytes(raw[:100_000]).best()
+    try:
+        return raw.decode(best.encoding if best else "ascii")
+    except UnicodeDecodeError:
+        raise InputError("not_a_text", "not a text in an encoding that can be told; save it as UTF-8") from None
+
+
+def _is_table(source: Path) -> bool:
+    return source.resolve().suffix.lower() in TABLES
+
+
+def _read_table(source: Path, section: "Data") -> "pd.DataFrame":
+    path = source.resolve()
+    try:
+        table = _READERS[path.suffix.lower()](path)
+    except (ValueError, OSError, UnicodeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{path}: cannot be read as {path.suffix[1:]} in UTF-8 ({reason})") from None
+    named = {"text_column": section.text_column, "label_column": section.label_column}
+    optional = {"split_column": section.split_column, "group_column": section.group_column}
+    for name, column in {**named, **optional}.items():
+        if column is not None and column not in table.columns:
+            found = ", ".join(map(str, table.columns[:8]))
+            raise DataError(f"{path}: no column {column!r}; it has {found}: set data.{name} to one of these")
+    columns = [name for name in dict.fromkeys([*named.values(), *optional.values()]) if name is not None]
+    table = table[columns]
+    return table.astype(object).where(table.notna(), "").astype(str)
+
+
+def _csv(path: Path, separator: str = ",") -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
+
+
+def _jsonl(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.read_json(path, lines=True, dtype=False)
+
+
+def _parquet(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.read_parquet(path)
+
+
+_READERS: dict[str, Any] = {
+    ".csv": _csv,
+    ".tsv": lambda path: _csv(path, "\t"),
+    ".jsonl": _jsonl,
+    ".parquet": _parquet,
+}
+
+
+def _list_table(table: "pd.DataFrame", section: "Data") -> Listing:
+    found = Listing()
+    nothing = [None] * len(table)
+    splits = table[section.split_column] if section.split_column else nothing
+    groups = table[section.group_column] if section.group_column else nothing
+    for number, (label, split, group) in enumerate(zip(table[section.label_column], splits, groups, strict=True)):
+        if not label:
+            found.skip(_row_id(number), "no label")
+        elif split and split.lower() not in SPLITS:
+            found.skip(_row_id(number), f"split {split!r} is not one of {', '.join(SPLITS)}")
+        else:
+            found.rows.append(
+                Row(_row_id(number), composed(label), SPLITS[split.lower()] if split else None, group or None)
+            )
+    if not found.rows:
+        raise DataError(f"no row has a label in column {section.label_column!r}")
+    return found
+
+
+def _row_id(number: int) -> str:
+    """The number of a table's row as a person counts: the first is 1."""
+    return f"row {number + 1}"

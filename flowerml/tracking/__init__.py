@@ -1,0 +1,1 @@
+"""MLflow runs that survive a dead server, and the lineage they record."""

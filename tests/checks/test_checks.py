@@ -1,0 +1,270 @@
+"""One of every defect, planted among drawn pictures and composed texts: each is found, by its name, on its file."""
+
+import io
+import json
+import random
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flowerml.checks import labels
+from flowerml.checks.copies import joined
+from flowerml.core.errors import ParamsError
+from flowerml.data.encodings import Encoded
+from flowerml.data.examples import Key
+from flowerml.data.findings import ChecksError
+from flowerml.pipeline import check, download, extract
+from flowerml.tasks import registry
+from flowerml.tasks.image.sample import SPECIES, jpeg
+from flowerml.tasks.text.sample import compose
+from tests.support.project import REPOSITORY, set_params
+
+ROSE, TULIP = SPECIES[:2]
+HOSTILE = "<script>alert(1)</script>.jpg"
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """Twelve pictures of each of two species, in splits."""
+    splits = ["train"] * 10 + ["valid", "test"]
+    return {
+        f"{split}/{species}/{number}.jpg": jpeg(species, number, 7)
+        for species in (ROSE, TULIP)
+        for number, split in enumerate(splits)
+    }
+
+
+@pytest.fixture(scope="module")
+def composed():
+    """Twelve reviews of each of two classes, in splits."""
+    splits = ["train"] * 10 + ["valid", "test"]
+    return {
+        f"{split}/{label}/{number}.txt": compose(label, rng=random.Random(f"{label}{number}")).encode()
+        for label in ("pos", "neg")
+        for number, split in enumerate(splits)
+    }
+
+
+@pytest.fixture
+def fetched(tmp_path, monkeypatch, pack):
+    """A pipeline on a folder of these files."""
+
+    def fetch(files, name="flowers", **data):
+        shutil.copy(REPOSITORY / "params.yaml", tmp_path)
+        monkeypatch.chdir(tmp_path)
+        values = {"source": str(pack(files, "folder")), "category_names": None, **data}
+        set_params(tmp_path / "params.yaml", {f"{name}.data.{key}": value for key, value in values.items()})
+        pipeline = registry.pipeline(name)
+        download.fetch(pipeline)
+        return pipeline
+
+    return fetch
+
+
+@pytest.fixture
+def found(fetched):
+    """The ids of what is found in these files, by the name of the finding."""
+
+    def find(files, name="flowers", **data):
+        report = check.of_pipeline(fetched(files, name, **data)).report
+        return {one["name"]: one["ids"] for one in report["findings"]}
+
+    return find
+
+
+def saved(picture, kind="JPEG", **options):
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def opened(raw):
+    return Image.open(io.BytesIO(raw))
+
+
+def turned(raw, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return saved(opened(raw), exif=exif)
+
+
+def planted_pictures(drawn):
+    """File -> content and the names of what is wrong with it, each on a picture of its own."""
+    fresh = (jpeg(ROSE, number, 8) for number in range(100))
+    cut = next(fresh)
+    large = opened(next(fresh))
+    grey = np.asarray(opened(next(fresh)).convert("L")).astype(np.uint16) * 256
+    return {
+        "cut.jpg": (cut[: len(cut) // 2], "unreadable"),
+        "nothing.jpg": (b"", "unreadable"),
+        "text.jpg": (b"Roses are red.", "wrong_type"),
+        "page.jpg": (b"<!doctype html><title>Not found</title>", "wrong_type"),
+        "png.jpg": (saved(opened(next(fresh)), "PNG"), "wrong_type"),
+        "gif.jpg": (saved(opened(next(fresh)).convert("L"), "GIF"), "wrong_type"),
+        "small.jpg": (saved(opened(next(fresh)).resize((20, 24))), "tiny"),
+        "huge.png": (saved(large.resize((700, 700)), "PNG"), "enormous"),
+        "strip.jpg": (saved(opened(next(fresh)).resize((600, 60))), "extreme_shape"),
+        "palette.png": (saved(opened(next(fresh)).convert("P"), "PNG"), "odd_mode"),
+        "cmyk.jpg": (saved(opened(next(fresh)).convert("CMYK")), "odd_mode"),
+        "sixteen.png": (saved(Image.fromarray(grey), "PNG"), "odd_mode"),
+        "alpha.png": (saved(opened(next(fresh)).convert("RGBA"), "PNG"), "odd_mode"),
+        "lying.jpg": (turned(next(fresh), 6), "rotated"),
+        HOSTILE.replace("/", "|"): (b"violets are blue", "wrong_type"),
+    }
+
+
+def test_pictures_without_a_defect_are_passed_in_silence(found, drawn):
+    assert found(drawn) == {}
+
+
+def test_each_defect_of_one_picture_is_found_on_its_file(found, drawn):
+    planted = planted_pictures(drawn)
+    files = {f"train/{ROSE}/{name}": content for name, (content, _) in planted.items()}
+    ids = found(drawn | files, checks={**CHECKS["flowers"], "largest_side": 650})
+    expected = {(name, f"train/{ROSE}/{file}") for file, (_, name) in planted.items()}
+    expected.add(("odd_mode", f"train/{ROSE}/gif.jpg"))  # a GIF has a palette
+    assert {(name, id) for name, some in ids.items() for id in some} == expected
+
+
+def test_copies_of_pictures_are_told_by_where_they_are(found, drawn):
+    rose, other, third, fourth = (jpeg(ROSE, number, 9) for number in range(4))
+    files = {
+        **{f"train/{ROSE}/a.jpg": rose, f"train/{ROSE}/b.jpg": rose},
+        **{f"train/{ROSE}/c.jpg": other, f"test/{ROSE}/d.jpg": other, f"train/{TULIP}/e.jpg": other},
+        **{f"train/{ROSE}/f.jpg": third, f"train/{ROSE}/g.jpg": saved(opened(third).resize((200, 200)), quality=40)},
+        **{f"train/{ROSE}/h.jpg": fourth, f"valid/{ROSE}/i.png": saved(opened(fourth), "PNG")},
+    }
+    assert found(drawn | files) == {
+        "leak": [f"test/{ROSE}/d.jpg", f"train/{ROSE}/c.jpg", f"train/{TULIP}/e.jpg"],
+        "conflicting_label": [f"test/{ROSE}/d.jpg", f"train/{ROSE}/c.jpg", f"train/{TULIP}/e.jpg"],
+        "duplicate": [f"train/{ROSE}/a.jpg", f"train/{ROSE}/b.jpg"],
+        "near_duplicate": [f"train/{ROSE}/f.jpg", f"train/{ROSE}/g.jpg"],
+        "near_leak": [f"train/{ROSE}/h.jpg", f"valid/{ROSE}/i.png"],
+    }
+
+
+def test_defects_of_classes_are_told_with_their_names(found, drawn, tmp_path):
+    files = {
+        **{f"train/{ROSE.upper()}/{number}.jpg": jpeg(TULIP, number, 3) for number in range(2)},
+        **{f"train/caf\u00e9/{number}.jpg": jpeg(TULIP, number, 4) for number in range(10)},
+        **{f"train/cafe\u0301/{number}.jpg": jpeg(TULIP, number + 10, 4) for number in range(10)},
+        **{f"train/broken/{number}.jpg": b"\xff\xd8" for number in range(2)},
+        "train/unfilled/notes.txt": b"to come",
+    }
+    (tmp_path / "source.folder/train/bare").mkdir(parents=True)
+    ids = found(drawn | files, checks={**CHECKS["flowers"], "imbalance": 5.0})
+    assert ids["empty_class"] == ["broken", "bare", "unfilled"]
+    assert ids["tiny_class"] == [f"{ROSE.upper()} (2)"]
+    assert ids["colliding_class_names"] == [
+        f"{ROSE.upper()!r} and {ROSE!r}",
+        "'cafe\\u0301' and 'caf\\xe9'",
+    ]
+    assert f"{ROSE.upper()} (no test)" in ids["missing_in_split"]
+    assert ids["imbalance"] == ["café", ROSE.upper()] and "refused" in ids
+
+
+def test_a_class_that_cannot_be_dealt_is_told_and_the_others_are_checked(found, drawn):
+    unsplit = {name.partition("/")[2]: content for name, content in drawn.items()}
+    ids = found(unsplit | {"lily/0.jpg": jpeg(ROSE, 50, 1), "lily/1.jpg": unsplit[f"{ROSE}/0.jpg"]})
+    assert ids["tiny_class"] == ["lily (2)"] and ids["conflicting_label"] == [f"{ROSE}/0.jpg", "lily/1.jpg"]
+    assert "refused" in ids
+
+
+def test_texts_without_a_defect_are_passed_in_silence(found, composed):
+    assert found(composed, "reviews") == {}
+
+
+def test_each_defect_of_one_text_is_found_on_its_file(found, composed):
+    planted = {
+        "short.txt": (b"Good.", "too_short"),
+        "empty.txt": (b" \n", "empty"),
+        "long.txt": (" ".join(f"word{number}" for number in range(1600)).encode(), "too_long"),
+        "endless.txt": (b"endless " * 200_000, "enormous"),
+        "picture.txt": (saved(Image.new("RGB", (64, 64)), "PNG"), "wrong_type"),
+        "page.txt": (b"<html><body>A film of some merit, all in all.</body></html>", "wrong_type"),
+        "binary.txt": (bytes(range(256)), "unreadable"),
+        "garbled.txt": ("A café of many characters, wrongly read".encode().decode("cp1252").encode(), "garbled"),
+    }
+    files = {f"train/pos/{name}": content for name, (content, _) in planted.items()}
+    ids = found(composed | files, "reviews")
+    expected = {(name, f"train/pos/{file}") for file, (_, name) in planted.items()}
+    assert {(name, id) for name, some in ids.items() for id in some} == expected
+
+
+def test_copies_of_texts_are_found_whatever_their_case_space_and_markup(found, composed):
+    words = [f"word{number}" for number in random.Random(1).sample(range(10_000), 60)]
+    text, changed = " ".join(words), " ".join([*words[:30], "another", *words[31:]])
+    files = {
+        **{"train/pos/a.txt": text.encode(), "test/pos/b.txt": text.upper().replace(" ", "\n\n").encode()},
+        **{"train/neg/c.txt": text.replace(" ", "<br /> ", 3).encode(), "valid/neg/d.txt": changed.encode()},
+    }
+    same = ["test/pos/b.txt", "train/neg/c.txt", "train/pos/a.txt"]
+    near = ["test/pos/b.txt", "valid/neg/d.txt"]
+    assert found(composed | files, "reviews") == {
+        **{"leak": same, "conflicting_label": same, "near_leak": near, "near_conflicting_label": near}
+    }
+
+
+@pytest.mark.parametrize("name", ["leak", "error"])
+def test_what_fail_on_names_stops_extract_with_a_report_and_no_table(fetched, drawn, name):
+    leaking = drawn | {f"test/{ROSE}/again.jpg": drawn[f"train/{ROSE}/0.jpg"], f"test/{ROSE}/{HOSTILE[:8]}.jpg": b"no"}
+    pipeline = fetched(leaking, checks={**CHECKS["flowers"], "fail_on": [name]})
+    with pytest.raises(ChecksError, match=r"(?s)^leak: 2 examples .*checks\.fail_on stops here"):
+        extract.extract(pipeline)
+    assert not pipeline.paths.examples.exists()
+    assert [one["name"] for one in json.loads(pipeline.paths.checks.read_text())["findings"]] == ["leak", "wrong_type"]
+    page = pipeline.paths.data_page.read_text()
+    assert "http" not in page.replace("http-equiv", "") and page.count("data:image/jpeg;base64,") == 2
+    assert "<script" not in page and "&lt;script&gt;" in page
+
+
+def test_what_fail_on_does_not_name_stops_nothing(fetched, drawn):
+    leaking = drawn | {f"test/{ROSE}/again.jpg": drawn[f"train/{ROSE}/0.jpg"]}
+    report = extract.extract(fetched(leaking, checks={**CHECKS["flowers"], "fail_on": ["label_error", "note"]}))
+    assert report["counts"] == {"train": 20, "valid": 2, "test": 3}
+
+
+def test_a_name_that_is_not_looked_for_is_refused_with_the_nearest_one(changed):
+    with pytest.raises(ParamsError, match=r"data\.checks\.fail_on: .*'lek'; did you mean 'leak'\?$"):
+        registry.pipeline("flowers", changed("flowers.data.checks.fail_on", ["lek"]))
+
+
+def points(per_class=40):
+    """Three clouds of unit vectors, [3 * per_class, 8], with their keys."""
+    rng = np.random.default_rng(0)
+    centres = np.repeat(np.eye(8)[:3], per_class, axis=0)
+    vectors = centres + rng.normal(0, 0.1, centres.shape)
+    keys = [Key(str(number), "train", "abc"[number // per_class], str(number)) for number in range(3 * per_class)]
+    return keys, vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_swapped_labels_are_found_and_no_others():
+    keys, vectors = points()
+    assert labels.finding(keys, vectors, {}) is None
+    for number in (5, 50):
+        keys[number] = Key(str(number), "train", "c", str(number))
+    told = labels.finding(keys, vectors, {"c": "crocus"})
+    assert {id for group in told.groups for id in group} == {"5", "50"}
+    assert told.notes["5"].startswith("is crocus; looks like a (")
+
+
+def test_pairs_that_share_an_example_are_one_group():
+    assert joined([(4, 7), (1, 2), (7, 9), (2, 3)]) == [[1, 2, 3], [4, 7, 9]]
+
+
+def test_encode_tells_what_shows_in_the_finished_project(reproduced):
+    for name, kind in {"flowers": "image", "reviews": "text"}.items():
+        found = json.loads((reproduced.folder / "data" / name / "encoded_checks.json").read_text())["findings"]
+        page = (reproduced.folder / "reports" / name / "data.html").read_text()
+        assert all(one["name"] in page and one["ids"] for one in found)
+        encoded = Encoded.read(reproduced.folder / "data" / name / "encoded.arrow")
+        vectors = registry.TASKS[kind].vectors(encoded)[:20]
+        np.testing.assert_allclose((vectors @ vectors.T).diagonal(), 1, rtol=1e-5)
+
+
+CHECKS = {
+    name: registry.pipeline(name, REPOSITORY / "params.yaml").data.checks.model_dump()
+    for name in ("flowers", "reviews")
+}

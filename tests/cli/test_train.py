@@ -1,0 +1,236 @@
+"""`flowerml train`, on small data of every layout."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+from typer.testing import CliRunner
+
+from flowerml import Classifier
+from flowerml.cli.app import app
+from flowerml.config import params
+from flowerml.core.errors import ParamsError
+from flowerml.pipeline import adhoc
+from flowerml.tasks.registry import TASKS, checked
+from tests.support.project import REPOSITORY
+
+COLOURS = {"blue": (30, 60, 200), "red": (200, 40, 30)}
+GOOD, BAD = "good great fine lovely", "bad awful poor dreadful"
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    """An MLflow database without a run; to make one takes seconds."""
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch, database):
+    """A folder that is no project and has a database, for commands to run in."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(database, tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    return tmp_path
+
+
+@pytest.fixture
+def pictures(folder):
+    """Twelve pictures each of two colours, one folder per class."""
+    rng = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (folder / "colours" / name).mkdir(parents=True)
+        for number in range(12):
+            pixels = (np.array(colour) + rng.normal(0, 20, (64, 64, 3))).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / "colours" / name / f"{number}.png")
+    return Path("colours")
+
+
+@pytest.fixture
+def reviews(folder):
+    """Sixty short reviews in a table."""
+    rng = np.random.default_rng(0)
+    words = {5: GOOD.split(), 1: BAD.split()}
+    rows = [f"{' '.join(rng.choice(words[stars], 8))} film,{stars}" for stars in words for _ in range(30)]
+    (folder / "reviews.csv").write_text("\n".join(["review,stars", *rows]))
+    return Path("reviews.csv")
+
+
+@pytest.fixture
+def first(reviews):
+    """A classifier of the reviews, in the folder `first`."""
+    train(reviews, *LSTM, "--save-dir", "first")
+    return Path("first")
+
+
+TABLE = ("--set", "data.text_column=review", "-S", "data.label_column=stars")
+LSTM = (*TABLE, "--network", "lstm", "--epochs", "3", "--set", "train.hidden_dim=8", "--learning-rate", "0.02")
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(one) for one in arguments])
+
+
+def train(*arguments):
+    result = run("train", *arguments)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def runs(name):
+    client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    experiment = client.get_experiment_by_name(name)
+    return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+
+
+def test_pictures_become_a_classifier_that_is_recorded_and_can_be_used(pictures):
+    Path("names.json").write_text('{"red": "scarlet", "blue": "navy"}')
+    course = ("--hidden_units", 64, "--learning_rate", "0.01", "--arch", "tf_efficientnet_lite0")
+    result = train(pictures, "--epochs", 12, *course, "--category_names", "names.json")
+    classifier = Classifier.load("models/colours/classifier")
+    assert classifier.kind == "image" and classifier.classes == ("blue", "red")
+    assert classifier.description["parameters"]["train.hidden_units"] == [64]
+    assert f"flowerml predict PICTURE.jpg --model {classifier.folder}" in result.stdout
+    assert sum(line.startswith("epoch ") for line in result.stderr.splitlines()) == 12
+    recorded = runs("colours")
+    assert set(recorded) == {"search", "trial 0", "evaluate"}
+    assert recorded["evaluate"].data.metrics["accuracy"] == 1
+    assert recorded["search"].data.params["train.learning_rate"] == "0.01"
+    evaluated = json.loads(run("evaluate", "models/colours", pictures.resolve(), "--json").stdout)
+    assert (evaluated["split"], evaluated["examples"]) == ("test", 4)  # of 24, the two of each class it was not shown
+    prediction = run("predict", pictures / "red/0.png", "--json")
+    assert json.loads(prediction.stdout)["top"][0]["name"] == "scarlet"
+
+
+def test_a_table_of_texts_is_told_from_its_name_and_trained_on(reviews):
+    train(reviews, *LSTM)
+    classifier = Classifier.load("models/reviews/classifier")
+    assert classifier.kind == "text" and classifier.classes == ("1", "5")
+    assert classifier.description["parameters"]["train.epochs"] == 3
+
+
+def test_a_finished_one_is_trained_further_from_its_weights(reviews, first):
+    train(reviews, *TABLE, "--from", first, "--save-dir", "second", "--learning-rate", "1e-9", "--epochs", "1")
+    texts = ["A good film.", "A bad film."]
+    before, after = (Classifier.load(one) for one in ("first", "second"))
+    np.testing.assert_allclose(after.probabilities(texts), before.probabilities(texts), atol=1e-4)
+    assert after.description["parameters"]["train.hidden_dim"] == 8
+
+
+def test_pictures_are_trained_further_on_the_backbone_that_was_saved(pictures):
+    train(pictures, "--epochs", 2, "--save-dir", "first", "--backbone", "squeezenet1_1", "--set", "encode.weights=none")
+    result = train(pictures, "--from", "first", "--save-dir", "second", "--epochs", 2)
+    first, second = (Classifier.load(one) for one in ("first", "second"))
+    assert second.encoder == first.encoder
+    assert "what is not said is as in first" in result.stderr
+
+
+def test_what_cannot_be_trained_further_is_told(reviews, first):
+    reviews.write_text(reviews.read_text().replace(",5", ",3"))
+    for arguments, code, said in (
+        (["--from", "first"], 1, "differ (new: 3; missing: 5)"),
+        (["--from", "first", "--network", "ngrams"], 2, "leave out --network"),
+        (["--from", "first", "--trials", "2"], 2, "leave out --trials"),
+        (["--from", "nowhere"], 1, "there is nothing"),
+    ):
+        result = run("train", reviews, *TABLE, *arguments, "--save-dir", "second")
+        assert (result.exit_code, said in result.stderr) == (code, True), result.output
+    assert not Path("second").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["nowhere"], 1, "there is nothing"),
+        (["sample"], 1, "say --kind"),
+        (["colours", "--network", "lstm"], 1, "train.network: no parameter for this kind of data"),
+        (["colours", "--kind", "text"], 1, "no examples found"),
+        (["colours", "--learning-rate", "-1"], 1, "expected greater than 0"),
+        (["colours", "--valid", "0.6", "--test", "0.5"], 1, "must leave a share for train"),
+        (["colours", "--save-dir", "colours"], 1, "holds other things"),
+        (["colours", "--device", "cuda"], 1, "torch finds no GPU"),
+        (["colours", "--gpu"], 1, "torch finds no GPU"),
+        (["colours", "--epochs", "0"], 2, "--epochs"),
+        (["colours", "--set", "epochs"], 2, "NAME=VALUE"),
+        (["colours", "--kind", "sound"], 2, "--kind"),
+    ],
+)
+def test_what_makes_no_sense_is_told_before_anything_is_trained(pictures, arguments, code, said):
+    result = run("train", *arguments)
+    assert (result.exit_code, said in result.stderr) == (code, True), result.output
+    assert not Path("models", "colours", "classifier").exists()
+    assert len(list(pictures.rglob("*.png"))) == 24
+
+
+def test_a_classifier_of_other_data_is_not_replaced(reviews, folder):
+    train(reviews, *LSTM)
+    (folder / "other").mkdir()
+    result = run("train", reviews.rename(folder / "other/reviews.csv"), *LSTM)
+    assert result.exit_code == 1 and "was trained on reviews.csv" in result.stderr
+
+
+def test_a_search_leaves_what_was_said_alone(reviews):
+    result = train(reviews, *LSTM, "--trials", 2)
+    assert "trial 2/2" in result.stderr
+    recorded = runs("reviews")
+    trials = [recorded[name].data.params for name in ("trial 0", "trial 1")]
+    assert [one["train.network"] for one in trials] == ["lstm", "lstm"]
+    assert [one["train.learning_rate"] for one in trials] == ["0.02", "0.02"]
+    assert (
+        trials[0]["train.dropout"] != trials[1]["train.dropout"]
+        or trials[0]["train.penalty"] != trials[1]["train.penalty"]
+    )
+
+
+def test_ctrl_c_ends_it_with_130_and_leaves_nothing_half_written(reviews, folder):
+    command = [sys.executable, "-m", "flowerml", "train", reviews, *LSTM, "--epochs", "5000", "--save-dir", "stopped"]
+    log = folder / "log"
+    # A program that was started in the background of a shell ignores SIGINT, and so would its children.
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with log.open("w") as file, subprocess.Popen(command, stderr=file, preexec_fn=listen) as process:
+        for _ in range(600):
+            if "epoch 2/" in log.read_text() or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+    assert log.read_text().splitlines()[-1] == "interrupted" and "Traceback" not in log.read_text()
+    assert not (folder / "stopped").exists()
+    assert {run.info.status for run in runs("reviews").values()} == {"KILLED"}
+
+
+def test_the_defaults_are_those_of_the_params_of_this_project():
+    for kind in TASKS:
+        found = adhoc.defaults(kind).sections
+        name = next(name for name, its in params.read(REPOSITORY / "params.yaml")["pipelines"].items() if its == kind)
+        assert found == params.read(REPOSITORY / "params.yaml")[name]
+        checked(name, kind, found, path=adhoc.DEFAULTS)
+
+
+def test_in_a_project_the_winner_of_the_last_search_is_the_default(reproduced, monkeypatch):
+    monkeypatch.chdir(reproduced.folder)
+    winner = Classifier.load("models/flowers/classifier").description["parameters"]
+    found = params.dotted(adhoc.defaults("image").sections)
+    assert all(found[name] == value for name, value in winner.items() if name.startswith(("encode.", "train.")))
+    assert found["data.sample_per_class"] == 14
+
+
+def test_a_name_that_is_none_is_refused():
+    sections = {"train": {"epochs": 3}}
+    with pytest.raises(ParamsError, match=r"train\.epoch: no parameter .* there are epochs"):
+        adhoc.put(sections, {"train.epoch": 4})
+    adhoc.put(sections, {"train.epochs": 5, "encode.views": 2}, known_only=True)
+    assert sections == {"train": {"epochs": 5}}

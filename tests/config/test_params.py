@@ -1,0 +1,194 @@
+import re
+
+import pytest
+from pydantic import ValidationError
+
+from flowerml.config import params
+from flowerml.core.errors import ParamsError
+from flowerml.tasks import registry
+from tests.support.project import REPOSITORY
+
+SPACE = "flowers.train.search.space"
+
+
+@pytest.fixture
+def train():
+    return registry.pipeline("flowers", REPOSITORY / "params.yaml").train
+
+
+def refused(path, message: str):
+    """Asserts that the pipeline `flowers` cannot be read from `path`, for this reason and no other."""
+    with pytest.raises(ParamsError) as caught:
+        registry.pipeline("flowers", path)
+    assert str(caught.value) == f"{path}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("train.epochs", "many", 'expected a valid integer, found "many"'),
+        ("train.epochs", 2.5, "expected a valid integer, found 2.5"),
+        ("train.epochs", 0, "expected greater than or equal to 1, found 0"),
+        ("train.dropout", True, "expected a valid number, found true"),
+        ("train.optimizer", "lion", "expected 'adamw', 'adam' or 'sgd', found \"lion\""),
+        ("encode.augment.flip", "yes", 'expected a valid boolean, found "yes"'),
+        ("data.split.test", 1.0, "expected less than 1, found 1.0"),
+        ("export.alias", None, "expected a valid string, found null"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_with_its_place(changed, name, value, expected):
+    refused(changed(f"flowers.{name}", value), f"flowers.{name}: {expected}")
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("train.learning_rat", "learning_rate"),
+        ("encode.augment.rotaton", "rotation"),
+        ("train.search.trails", "trials"),
+        ("evalute", "evaluate"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest_one(changed, name, nearest):
+    refused(changed(f"flowers.{name}", 1), f"flowers.{name}: unknown name; did you mean {nearest!r}?")
+
+
+def test_a_misspelt_name_is_not_told_a_second_time_as_missing(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text((REPOSITORY / "params.yaml").read_text().replace("label_smoothing:", "label_smothing:"))
+    refused(path, "flowers.train.label_smothing: unknown name; did you mean 'label_smoothing'?")
+
+
+def test_every_problem_gets_a_line(changed):
+    path = changed("flowers.evaluate", {"top_k": "five", "resamples": 10, "gallery": 0})
+    with pytest.raises(ParamsError) as caught:
+        registry.pipeline("flowers", path)
+    assert str(caught.value).splitlines() == [
+        f'{path}: flowers.evaluate.top_k: expected a valid integer, found "five"',
+        f"{path}: flowers.evaluate.batch_size: missing; give it a value",
+    ]
+
+
+def test_shares_that_leave_nothing_for_train_are_refused(changed):
+    message = "flowers.data.split: valid and test together must leave a share for train (below 1)"
+    refused(changed("flowers.data.split.valid", 0.99), message)
+
+
+def test_a_section_without_a_pipeline_is_refused_with_the_nearest_pipeline(changed):
+    refused(changed("flower", {}), "unknown section 'flower'; did you mean 'flowers'?")
+
+
+def test_a_pipeline_without_a_section_is_told_what_it_needs(changed):
+    path = changed("pipelines.flowers", "image")
+    path.write_text("pipelines: {flowers: image}")
+    refused(path, "flowers: expected a section with data, encode, train, evaluate, export, found null")
+
+
+def test_an_unknown_pipeline_is_refused_with_the_known_ones(changed):
+    path = changed("pipelines.flowers", "image")
+    with pytest.raises(ParamsError, match=r"no pipeline 'birds' under pipelines:; there are flowers"):
+        registry.pipeline("birds", path)
+
+
+@pytest.mark.parametrize("kind", ["sound", None, 3, ["image"]])
+def test_an_unknown_kind_is_refused_with_the_known_ones(changed, kind):
+    with pytest.raises(
+        ParamsError, match=rf"pipelines\.flowers: expected one of image.*, found {re.escape(repr(kind))}"
+    ):
+        registry.pipeline("flowers", changed("pipelines.flowers", kind))
+
+
+@pytest.mark.parametrize("text", ["", "3", "- flowers", "pipelines:", "pipelines: image"])
+def test_a_file_without_pipelines_is_told_what_to_write(tmp_path, text):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    refused(path, "expected `pipelines:` with a name and its kind, such as `flowers: image`")
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path):
+    path = tmp_path / "params.yaml"
+    refused(path, "not found; run this in the project's folder")
+    path.write_text("pipelines: {flowers: image")
+    with pytest.raises(ParamsError, match=r"params\.yaml: not valid YAML in UTF-8: .*line 1"):
+        params.read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "candidates", "expected"),
+    [
+        ("learning_rat", [0.1], "train: search.space: unknown parameter 'learning_rat'; did you mean 'learning_rate'?"),
+        ("dropout", [0.2, "half"], "train: search.space.dropout: input should be a valid number, found 'half'"),
+        ("dropout", {"low": 0.1, "high": 1.5}, "train: search.space.dropout: input should be less than 1, found 1.5"),
+        (
+            "hidden_units",
+            [[], [0]],
+            "train: search.space.hidden_units: input should be greater than or equal to 1, found [0]",
+        ),
+        ("dropout", {"low": 0.5, "high": 0.1}, "train.search.space.dropout: low (0.5) must be below high (0.1)"),
+        (
+            "dropout",
+            {"low": 0.0, "high": 0.1, "log": True},
+            "train.search.space.dropout: a log range starts above 0, not at 0.0",
+        ),
+        ("dropout", {"low": 0.1, "hihg": 0.2}, "train.search.space.dropout.hihg: unknown name; did you mean 'high'?"),
+        ("dropout", {"low": 0.1}, "train.search.space.dropout.high: missing; give it a value"),
+        ("dropout", {"low": True, "high": 2}, "train.search.space.dropout.low: expected a number, found true"),
+        ("dropout", [], "train.search.space: dropout has no choices"),
+        ("dropout", 0.3, "train.search.space.dropout: expected a valid list, found 0.3"),
+    ],
+)
+def test_a_search_space_that_cannot_be_searched_is_refused(changed, name, candidates, expected):
+    refused(changed(SPACE, {name: candidates}), f"flowers.{expected}")
+
+
+@pytest.mark.parametrize("name", ["seed", "search"])
+def test_the_seed_and_the_search_itself_cannot_be_searched(changed, name):
+    with pytest.raises(ParamsError, match=rf"search\.space: unknown parameter '{name}'"):
+        registry.pipeline("flowers", changed(SPACE, {name: [1, 2]}))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-3", 0.001), ("1E5", 1e5), ("-2e+2", -200.0), (".5", 0.5), ("1.", 1.0), ("3", 3), ("-3", -3), ("1e", "1e")],
+)
+def test_numbers_are_read_as_yaml_1_2_has_them(tmp_path, text, value):
+    path = tmp_path / "params.yaml"
+    path.write_text(f"pipelines: {{flowers: image}}\nflowers: {text}\n")
+    found = params.read(path)["flowers"]
+    assert found == value and type(found) is type(value)
+
+
+def test_parameters_go_by_their_dotted_names(changed):
+    named = registry.pipeline("flowers", changed("flowers.train.hidden_units", [512, 64])).parameters()
+    assert named["train.hidden_units"] == [512, 64]
+    assert named["encode.augment.flip"] is True
+    assert {name.split(".")[0] for name in named} == {"data", "encode", "train", "evaluate", "export"}
+
+
+def test_a_point_of_the_search_space_replaces_values(train):
+    point = train.replaced({"dropout": 0.25, "hidden_units": [7]})
+    assert (point.dropout, point.hidden_units) == (0.25, [7])
+    assert point.model_copy(update={"dropout": train.dropout, "hidden_units": train.hidden_units}) == train
+
+
+@pytest.mark.parametrize("point", [{"dropout": 1.0}, {"epochs": 2.5}, {"droput": 0.5}])
+def test_a_point_of_the_search_space_is_checked_like_the_section(train, point):
+    with pytest.raises(ValidationError):
+        train.replaced(point)
+
+
+def test_a_section_does_not_change(train):
+    with pytest.raises(ValidationError, match="frozen"):
+        train.epochs = 3
+
+
+@pytest.mark.parametrize("alias", ["latest", "v3", "a/b", ""])
+def test_an_alias_that_mlflow_would_refuse_is_refused_at_once(changed, alias):
+    with pytest.raises(ParamsError, match=r"flowers\.export\.alias"):
+        registry.pipeline("flowers", changed("flowers.export.alias", alias))
+
+
+def test_params_in_another_encoding_are_told(tmp_path):
+    (tmp_path / "params.yaml").write_bytes("pipelines: {café: image}".encode("latin-1"))
+    with pytest.raises(ParamsError, match="not valid YAML in UTF-8"):
+        registry.pipeline("flowers", tmp_path / "params.yaml")

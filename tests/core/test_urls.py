@@ -1,0 +1,41 @@
+"""What of an address may be shown and recorded."""
+
+import pytest
+
+from flowerml.core.urls import reason, without_password, without_secrets
+from flowerml.tasks import registry
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://me:secret@host/data.zip", "https://host/data.zip"),
+        ("https://host/data.zip?token=secret&part=1", "https://host/data.zip?…"),
+        ("s3://key:secret@bucket/data.tar", "s3://bucket/data.tar"),
+        ("my pictures/what?.tar", "my pictures/what?.tar"),
+        ("sample", "sample"),
+    ],
+)
+def test_what_is_recorded_of_an_address_holds_no_secret(address, shown):
+    assert without_secrets(address) == shown
+
+
+def test_a_password_may_hold_anything_but_a_slash():
+    assert without_password("postgresql://me:a:b?c@host/runs") == "postgresql://host/runs"
+
+
+def test_the_parameters_that_are_recorded_hold_no_secret(changed):
+    path = changed("flowers.data.source", "https://me:secret@host/data.zip?key=secret")
+    pipeline = registry.pipeline("flowers", path)
+    assert pipeline.data.source.count("secret") == 2
+    assert pipeline.parameters()["data.source"] == "https://host/data.zip?…"
+
+
+def test_the_reason_is_what_an_error_comes_down_to():
+    try:
+        try:
+            raise ConnectionRefusedError(111, "Connection refused")
+        except OSError as error:
+            raise RuntimeError("three retries") from error
+    except RuntimeError as error:
+        assert reason(error) == "Connection refused"

@@ -1,0 +1,114 @@
+import io
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from flowerml.core.errors import DownloadError
+from tests.support.downloading import CONTENT, NAME, SHA256, fetch
+
+
+@pytest.fixture
+def target(tmp_path) -> Path:
+    return tmp_path / "kept" / NAME
+
+
+class Bucket(fsspec.AbstractFileSystem):
+    """A bucket of one file, which remembers what it was asked as the real ones do.
+
+    Its next reader breaks after as many bytes as `breaks` says; the file changes into the next of `contents` as soon
+    as one has begun to read.
+    """
+
+    protocol = "bucket"
+    contents: list[bytes]
+    breaks: list[tuple[int, Exception]]
+    starts: list[int]
+
+    def info(self, path: str, **settings) -> dict:
+        if path.endswith("folder"):
+            return {"name": path, "type": "directory", "size": 0}
+        if not path.endswith(NAME):
+            raise FileNotFoundError(path)
+        content = self.contents[0]
+        return self.dircache.setdefault(path, {"type": "file", "size": len(content), "tag": hash(content)})
+
+    def invalidate_cache(self, path: str | None = None) -> None:
+        self.dircache.clear()
+
+    def _open(self, path: str, mode: str = "rb", **settings) -> io.BytesIO:
+        reader = Reader(self.contents[0])
+        reader.starts, reader.breaks = self.starts, self.breaks.pop(0) if self.breaks else None
+        if len(self.contents) > 1:
+            self.contents.pop(0)
+        return reader
+
+
+class Reader(io.BytesIO):
+    """An open file of the bucket, read in small pieces."""
+
+    def seek(self, start: int, whence: int = 0) -> int:
+        self.starts.append(start)
+        return super().seek(start, whence)
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.breaks and self.tell() >= self.breaks[0]:
+            raise self.breaks[1]
+        return super().read(50_000)
+
+
+@pytest.fixture
+def bucket() -> type[Bucket]:
+    """A bucket of its own for each test."""
+    own = type("Own", (Bucket,), {"contents": [CONTENT], "breaks": [], "starts": []})
+    fsspec.register_implementation("bucket", own, clobber=True)
+    return own
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError("reset"), TimeoutError(), RuntimeError("of the backend")])
+def test_a_file_in_a_bucket_goes_on_where_it_was(bucket, target, error):
+    bucket.breaks = [(100_000, error)]
+    fetch(f"bucket://b/{NAME}", target, checksum=SHA256)
+    assert bucket.starts == [0, 100_000] and target.read_bytes() == CONTENT
+
+
+def test_a_file_in_a_bucket_that_changed_is_not_mixed(bucket, target):
+    bucket.breaks = [(100_000, ConnectionResetError())]
+    with pytest.raises(DownloadError, match="ConnectionResetError"):
+        fetch(f"bucket://b/{NAME}", target, attempts=1)
+    bucket.contents[0] = CONTENT[::-1]
+    fetch(f"bucket://b/{NAME}", target)
+    assert bucket.starts == [0, 0] and target.read_bytes() == CONTENT[::-1]
+
+
+def test_a_file_in_a_bucket_that_changes_while_it_is_read_is_not_mixed(bucket, target):
+    bucket.contents.append(CONTENT[::-1])
+    fetch(f"bucket://b/{NAME}", target)
+    assert bucket.starts == [0, 0] and target.read_bytes() == CONTENT[::-1]
+
+
+@pytest.mark.parametrize("name, words", [("folder", "this is a folder"), ("b.bin", "FileNotFoundError")])
+def test_what_is_no_file_in_a_bucket_is_refused(bucket, target, name, words):
+    with pytest.raises(DownloadError, match=words):
+        fetch(f"bucket://b/{name}", target)
+
+
+def test_a_bucket_that_keeps_failing_is_given_up_on(bucket, target):
+    bucket.breaks = [(0, RuntimeError("no\ncredentials"))] * 9
+    with pytest.raises(DownloadError, match="RuntimeError: no credentials, given up after 3 attempts in a row"):
+        fetch(f"bucket://b/{NAME}", target)
+    assert len(bucket.breaks) == 6
+
+
+def test_a_file_of_a_bucket_is_fetched_again_where_it_changed_alone(bucket, target, capsys):
+    for content in (CONTENT, CONTENT, b"new"):
+        bucket.contents[0] = content
+        fetch(f"bucket://b/{NAME}", target)
+        assert target.read_bytes() == content
+    assert bucket.starts == [0, 0]
+
+
+def test_the_memory_of_fsspec_is_read(target):
+    fsspec.filesystem("memory").pipe("/b/a.bin", CONTENT)
+    fetch("memory://b/a.bin", target, checksum=SHA256)
+    assert target.read_bytes() == CONTENT

@@ -1,0 +1,199 @@
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from flowerml.core import files
+from flowerml.data import encodings, examples
+from flowerml.data.encodings import Encoded
+from flowerml.data.examples import Example, Examples, Key
+
+PICTURES = [
+    Example("rose/1", "train", "rose", b"\xff\xd8\x00"),
+    Example("lily/1", "test", "lily", b""),
+    Example("rose/2", "train", "rose", bytes(range(256))),
+]
+REVIEWS = [
+    Example("pos/1", "train", "pos", 'A "délicious"\tfilm.\n<br />\N{ROSE}'),
+    Example("neg/1", "valid", "neg", ""),
+]
+KEYS = [Key(str(number), "train" if number % 3 else "valid", "rose", f"{number:064x}") for number in range(600)]
+
+
+def make(path, kind: str, content: str) -> None:
+    if kind == "folder":
+        path.mkdir()
+        (path / "a").write_text(content)
+    elif kind == "file":
+        path.write_text(content)
+
+
+def read(path) -> str:
+    return (path / "a" if path.is_dir() else path).read_text()
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A function that writes examples to a file of their own."""
+
+    def write(rows, raw=bytes) -> Examples:
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.parquet"
+        examples.write(path, rows, raw=raw)
+        return Examples(path)
+
+    return write
+
+
+@pytest.mark.parametrize(("rows", "raw"), [(PICTURES, bytes), (REVIEWS, str), ([], bytes)])
+def test_examples_come_back_as_they_were(table, rows, raw):
+    assert list(table(iter(rows), raw)) == rows
+
+
+def test_splits_are_read_in_the_order_of_the_file(table):
+    written = table(PICTURES)
+    assert list(written.of("train")) == [PICTURES[0], PICTURES[2]]
+    assert list(written.of("train", "test")) == PICTURES
+    assert list(written.of("valid")) == []
+    keys = [Key(one.id, one.split, one.label, one.digest) for one in PICTURES]
+    assert list(written.keys("test", "train")) == keys
+    assert written.count("test", "train") == 3
+
+
+def test_of_a_split_those_that_are_wanted_are_read(table, monkeypatch):
+    monkeypatch.setattr("flowerml.data.examples.ROW_GROUP_BYTES", 100)
+    splits = ["train"] * 5 + ["test"] + ["train"] * 4
+    rows = [Example(str(number), name, "rose", bytes([number]) * 30) for number, name in enumerate(splits)]
+    wanted = {rows[5].digest, rows[8].digest, rows[9].digest}
+    assert list(table(rows).of("train", where=lambda key: key.digest in wanted)) == rows[8:]
+
+
+def test_large_tables_are_written_in_groups(table, monkeypatch):
+    monkeypatch.setattr("flowerml.data.examples.ROW_GROUP_BYTES", 100)
+    rows = [Example(str(number), "train", "rose", bytes(30)) for number in range(10)]
+    written = table(rows)
+    assert list(written) == rows
+    assert pa.parquet.ParquetFile(written.path).num_row_groups == 3
+
+
+def test_the_digest_of_an_example_is_the_sha256_of_its_content():
+    assert PICTURES[0].digest == hashlib.sha256(b"\xff\xd8\x00").hexdigest()
+    assert REVIEWS[0].digest == hashlib.sha256(REVIEWS[0].raw.encode()).hexdigest()
+
+
+def test_the_digest_of_a_table_does_not_depend_on_the_order_of_rows(table):
+    assert table(PICTURES).digest() == table(reversed(PICTURES)).digest()
+
+
+@pytest.mark.parametrize("change", [{"id": "rose/3"}, {"split": "valid"}, {"label": "lily"}, {"raw": b"\xff"}])
+def test_the_digest_of_a_table_depends_on_all_else(table, change):
+    assert table(PICTURES).digest() != table([replace(PICTURES[0], **change), *PICTURES[1:]]).digest()
+
+
+def test_the_digest_of_a_split_depends_on_that_split_alone(table):
+    whole, part = table(PICTURES), table(PICTURES[:2])
+    assert whole.digest("test") == part.digest("test")
+    assert whole.digest("train") != part.digest("train")
+    assert whole.digest("train", "test") == whole.digest()
+
+
+def failing(rows):
+    yield from rows
+    raise KeyError("the source went away")
+
+
+def test_a_failed_table_leaves_nothing(tmp_path):
+    with pytest.raises(KeyError):
+        examples.write(tmp_path / "a.parquet", failing(PICTURES), raw=bytes)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_table_leaves_the_one_before(table):
+    written = table(PICTURES)
+    with pytest.raises(KeyError):
+        examples.write(written.path, failing(PICTURES[:1]), raw=bytes)
+    assert list(written) == PICTURES
+    assert list(written.path.parent.iterdir()) == [written.path]
+
+
+def test_a_failed_encoding_leaves_nothing(tmp_path):
+    rows = failing([(KEYS[0], {"ids": np.zeros(3, np.int32)})])
+    with pytest.raises(KeyError):
+        encodings.write(tmp_path / "a.arrow", rows, columns={"ids": pa.list_(pa.int32())})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_encodings_of_any_number_of_views_come_back_as_they_were(tmp_path):
+    rng = np.random.default_rng(0)
+    values = [rng.standard_normal((1 + number % 4, 5), dtype=np.float32) for number in range(len(KEYS))]
+    rows = zip(KEYS, ({"features": value} for value in values), strict=True)
+    encodings.write(tmp_path / "a.arrow", rows, columns={"features": pa.list_(pa.list_(pa.float32(), 5))})
+    found = Encoded.read(tmp_path / "a.arrow").table
+    assert found.column("id").to_pylist() == [key.id for key in KEYS]
+    for one, value in zip(found.column("features"), values, strict=True):
+        np.testing.assert_array_equal(np.array(one.as_py(), np.float32), value)
+
+
+def test_encodings_of_any_length_come_back_as_they_were(tmp_path):
+    values = [np.arange(number % 7, dtype=np.int32) for number in range(len(KEYS))]
+    columns = {"stems": pa.list_(pa.int32()), "words": pa.list_(pa.int32())}
+    rows = zip(KEYS, ({"stems": value, "words": value + 1} for value in values), strict=True)
+    encodings.write(tmp_path / "a.arrow", rows, columns=columns)
+    found = Encoded.read(tmp_path / "a.arrow")
+    assert found.of("valid", "stems").to_pylist() == [value.tolist() for value in values[::3]]
+    assert found.of("valid", "words").to_pylist() == [(value + 1).tolist() for value in values[::3]]
+
+
+def test_classes_are_those_of_train_sorted_as_text(tmp_path):
+    labels = [("10", "train"), ("9", "train"), ("9", "valid"), ("10", "valid"), ("8", "valid")]
+    rows = [(Key(f"{i}", split, label, ""), {"ids": np.zeros(1, np.int32)}) for i, (label, split) in enumerate(labels)]
+    encodings.write(tmp_path / "a.arrow", rows[:4], columns={"ids": pa.list_(pa.int32())})
+    found = Encoded.read(tmp_path / "a.arrow")
+    assert found.classes == ("10", "9")
+    assert found.targets("valid", found.classes).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("before", ["nothing", "file", "folder"])
+@pytest.mark.parametrize("now", ["file", "folder"])
+def test_what_was_made_takes_the_place_of_what_stood_there(tmp_path, before, now):
+    make(tmp_path / "target", before, "old")
+    with files.replacing(tmp_path / "target") as temporary:
+        make(temporary, now, "new")
+    assert read(tmp_path / "target") == "new"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("kind", ["nothing", "file", "folder"])
+@pytest.mark.parametrize("now", ["file", "folder"])
+def test_a_link_is_replaced_and_what_it_points_to_stays(tmp_path, kind, now):
+    make(tmp_path / "kept", kind, "old")
+    (tmp_path / "target").symlink_to(tmp_path / "kept")
+    with files.replacing(tmp_path / "target") as temporary:
+        make(temporary, now, "new")
+    assert read(tmp_path / "target") == "new" and not (tmp_path / "target").is_symlink()
+    assert kind == "nothing" or read(tmp_path / "kept") == "old"
+
+
+@pytest.mark.parametrize("now", ["file", "folder"])
+def test_a_failure_leaves_what_stood_there(tmp_path, now):
+    make(tmp_path / "target", "folder", "old")
+    with pytest.raises(KeyError), files.replacing(tmp_path / "target") as temporary:
+        make(temporary, now, "new")
+        raise KeyError
+    assert read(tmp_path / "target") == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_folders_above_are_made(tmp_path):
+    files.write_json(tmp_path / "a" / "b.json", {"Blüte": [1, None]})
+    assert files.read_json(tmp_path / "a" / "b.json") == {"Blüte": [1, None]}
+    assert "Blüte" in (tmp_path / "a" / "b.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "nothing"])
+def test_removing_does_not_follow_links(tmp_path, kind):
+    make(tmp_path / "kept", kind, "old")
+    (tmp_path / "link").symlink_to(tmp_path / "kept")
+    files.remove(tmp_path / "link")
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"] * (kind != "nothing")

@@ -1,0 +1,178 @@
+import math
+from contextlib import closing
+
+import pyarrow as pa
+import pytest
+import torch
+from torch import nn
+
+from flowerml.core.errors import DivergedError
+from flowerml.data.encodings import Encoded
+from flowerml.engine.fit import Fit, evaluate
+from flowerml.tasks.image.networks import FeatureBatches, FeedForward
+
+SECTION = {
+    "learning_rate": 0.1,
+    "batch_size": 16,
+    "epochs": 5,
+    "optimizer": "adamw",
+    "weight_decay": 0.0,
+    "schedule": "constant",
+    "label_smoothing": 0.0,
+    "patience": None,
+    "class_weights": None,
+}
+
+
+def batches(
+    *,
+    train: tuple[int, int] = (40, 40),
+    valid: tuple[int, int] = (20, 20),
+    apart: float = 3.0,
+    valid_apart: float | None = None,
+) -> FeatureBatches:
+    """Two classes of points in the plane, around x = -apart and x = apart, so many of each in train and valid."""
+    torch.manual_seed(0)
+    splits = (("train", train, apart), ("valid", valid, apart if valid_apart is None else valid_apart))
+    rows = [(split, label, x) for split, count, x in splits for label in (0, 1) for _ in range(count[label])]
+    points = torch.randn(len(rows), 2) + torch.tensor([[x * (2 * label - 1), 0.0] for _, label, x in rows])
+    columns = {
+        "split": [split for split, _, _ in rows],
+        "label": ["ab"[label] for _, label, _ in rows],
+        "features": pa.array([[point] for point in points.tolist()], type=pa.list_(pa.list_(pa.float32(), 2))),
+    }
+    return FeatureBatches(Encoded(pa.table(columns)), ("a", "b"))
+
+
+def head(seed: int = 0) -> FeedForward:
+    torch.manual_seed(seed)
+    return FeedForward(2, 2, hidden_units=[4], dropout=0.1)
+
+
+def weights(network: nn.Module) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()]).clone()
+
+
+def test_classes_that_are_apart_are_learned():
+    network, data = head(), batches()
+    epochs = list(Fit(network, data, **SECTION))
+    assert [epoch.number for epoch in epochs] == [1, 2, 3, 4, 5]
+    assert epochs[-1].train_loss < epochs[0].train_loss
+    assert evaluate(network, data.valid(batch_size=7))[1] == 1.0
+
+
+def test_evaluation_does_not_depend_on_the_size_of_a_batch():
+    network, data = head(), batches(apart=0.5)
+    assert evaluate(network, data.valid(batch_size=7)) == pytest.approx(evaluate(network, data.valid(batch_size=40)))
+
+
+def test_a_seed_decides_every_bit_of_the_weights():
+    found = []
+    for seed in (3, 3, 4):
+        network, data = head(seed), batches()
+        torch.manual_seed(seed)
+        list(Fit(network, data, **SECTION))
+        found.append(weights(network))
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("taken", [2, 6, None])
+def test_however_it_ends_the_network_has_the_weights_of_the_best_epoch(taken):
+    # With the sides of the validation points changed, an epoch more of training makes them worse.
+    network, data = head(), batches(valid_apart=-3.0)
+    seen = []
+    with closing(Fit(network, data, **SECTION | {"epochs": 8})) as epochs:
+        for epoch in epochs:
+            seen.append((epoch.valid_accuracy, -epoch.valid_loss, weights(network)))
+            if epoch.number == taken:
+                break
+    best = max(seen, key=lambda one: one[:2])
+    assert torch.equal(weights(network), best[2])
+    assert not torch.equal(weights(network), seen[-1][2])
+    assert not network.training
+
+
+def test_it_stops_when_no_epoch_was_better_for_as_long_as_patience_lasts():
+    network, data = head(), batches(apart=0.3)
+    numbers = [epoch.number for epoch in Fit(network, data, **SECTION | {"epochs": 50, "patience": 3})]
+    all_of_them = list(Fit(head(), batches(apart=0.3), **SECTION | {"epochs": numbers[-1]}))
+    best = max(all_of_them, key=lambda epoch: (epoch.valid_accuracy, -epoch.valid_loss))
+    assert numbers[-1] == best.number + 3 < 50
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_is_an_error_and_the_best_weights_stay(value):
+    network, data = head(), batches()
+    epochs = Fit(network, data, **SECTION)
+    next(epochs)
+    good = weights(network)
+    nn.init.constant_(network[0].weight, value)
+    with pytest.raises(DivergedError, match=r"not a number any more in epoch 2 \(.*\); lower learning_rate \(0\.1\)"):
+        next(epochs)
+    assert torch.equal(weights(network), good)
+
+
+def test_balanced_class_weights_help_the_rare_class():
+    recalls = {}
+    for class_weights in (None, "balanced"):
+        network, data = head(), batches(train=(190, 10), valid=(50, 50), apart=1.0)
+        list(Fit(network, data, **SECTION | {"class_weights": class_weights, "learning_rate": 0.01, "epochs": 8}))
+        logits = torch.cat([network(*inputs) for inputs, _ in data.valid(batch_size=100)])
+        recalls[class_weights] = logits[50:].argmax(1).float().mean().item()
+    assert recalls[None] < 0.3 < 0.5 < recalls["balanced"]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "one_cycle"])
+def test_every_optimiser_learns_with_every_schedule(optimizer, schedule):
+    network, data = head(), batches()
+    epochs = list(Fit(network, data, **SECTION | {"optimizer": optimizer, "schedule": schedule, "weight_decay": 0.01}))
+    assert epochs[-1].valid_accuracy == 1.0
+
+
+def test_a_schedule_moves_the_learning_rate_over_the_whole_training():
+    rates = {}
+    for schedule in ("constant", "cosine", "one_cycle"):
+        rates[schedule] = [epoch.learning_rate for epoch in Fit(head(), batches(), **SECTION | {"schedule": schedule})]
+    assert rates["constant"] == [0.1] * 5
+    assert rates["cosine"][0] == 0.1 and rates["cosine"] == sorted(rates["cosine"], reverse=True)
+    assert rates["one_cycle"][0] == pytest.approx(0.1 / 25) and max(rates["one_cycle"]) > 0.09
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "one_cycle"])
+@pytest.mark.parametrize("batch_size", [1, 7, 80, 1000])
+def test_a_schedule_fits_any_size_of_a_batch(schedule, batch_size):
+    section = SECTION | {"schedule": schedule, "batch_size": batch_size, "epochs": 1}
+    assert len(list(Fit(head(), batches(train=(5, 4), valid=(1, 1)), **section))) == 1
+
+
+@pytest.mark.parametrize("change", [{"weight_decay": 1.0}, {"label_smoothing": 0.3}])
+def test_weight_decay_and_label_smoothing_keep_weights_small(change):
+    free, held = head(), head()
+    list(Fit(free, batches(), **SECTION))
+    list(Fit(held, batches(), **SECTION | change))
+    assert weights(held).norm() < 0.8 * weights(free).norm()
+
+
+def test_what_is_frozen_is_not_trained():
+    network = head()
+    network[0].requires_grad_(False)
+    before = network[0].weight.clone()
+    list(Fit(network, batches(), **SECTION))
+    assert torch.equal(network[0].weight, before)
+
+
+def test_each_epoch_picks_one_view_of_each_picture():
+    kind = pa.list_(pa.list_(pa.float32(), 1))
+    views = [[[10.0], [11.0]], [[20.0]], [[30.0], [31.0], [32.0]], [[40.0]]]
+    columns = {
+        "split": ["train"] * 3 + ["valid"],
+        "label": ["a", "b", "a", "b"],
+        "features": pa.array(views, type=kind),
+    }
+    data = FeatureBatches(Encoded(pa.table(columns)), ("a", "b"))
+    torch.manual_seed(0)
+    epochs = [torch.cat([inputs[0] for inputs, _ in data.train(batch_size=2)]).flatten().tolist() for _ in range(50)]
+    assert {tuple(sorted(int(value) // 10 for value in epoch)) for epoch in epochs} == {(1, 2, 3)}
+    assert {value for epoch in epochs for value in epoch} == {10, 11, 20, 30, 31, 32}

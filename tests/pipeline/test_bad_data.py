@@ -1,0 +1,147 @@
+"""What a person is told when the data cannot be used, and that nothing half-written is left."""
+
+import io
+import json
+import shutil
+
+import pytest
+from PIL import Image
+
+from flowerml.core.errors import FlowermlError
+from flowerml.data.examples import Examples
+from flowerml.pipeline import download
+from flowerml.pipeline import extract as extraction
+from flowerml.tasks import registry
+from tests.support.project import REPOSITORY, Project, set_params
+
+
+def jpeg(shade: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 24), (shade, 255 - shade, 90)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of two classes with six pictures each, all different."""
+    for label in ("rose", "tulip"):
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        for number in range(6):
+            (tmp_path / "pictures" / label / f"{number}.jpg").write_bytes(jpeg(20 * number + len(label)))
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def extract(tmp_path, monkeypatch):
+    """Runs download and extract on a source and gives the report."""
+    shutil.copy(REPOSITORY / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    def run(source, **data):
+        values = {"source": str(source), **data}
+        set_params(tmp_path / "params.yaml", {f"flowers.data.{name}": value for name, value in values.items()})
+        pipeline = registry.pipeline("flowers")
+        download.fetch(pipeline)
+        return extraction.extract(pipeline)
+
+    return run
+
+
+def left(tmp_path):
+    return sorted(path.name for path in (tmp_path / "data").rglob("*")) if (tmp_path / "data").exists() else []
+
+
+def test_a_good_folder_is_read(extract, pictures):
+    report = extract(pictures)
+    assert report["counts"] == {"train": 8, "valid": 2, "test": 2}
+    assert report["skipped"] == []
+
+
+def test_no_such_source(extract, tmp_path):
+    expected = "flowers.data.source: expected sample, flowers102, flowers102-notebook, a URL or a path; there is"
+    with pytest.raises(FlowermlError, match=expected):
+        extract("nowhere")
+    assert left(tmp_path) == []
+
+
+def test_an_empty_folder(extract, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FlowermlError, match="no examples found; expected one folder per class holding"):
+        extract(tmp_path / "empty")
+    assert left(tmp_path) == ["archive", "category_names.json", "flowers", "split_table.csv"]
+
+
+def test_one_class(extract, pictures):
+    shutil.rmtree(pictures / "tulip")
+    with pytest.raises(FlowermlError, match=r"one class only \(rose\)"):
+        extract(pictures)
+
+
+def test_one_picture_in_a_class(extract, pictures):
+    for path in sorted((pictures / "tulip").iterdir())[1:]:
+        path.unlink()
+    with pytest.raises(FlowermlError, match=r"class 'tulip' has 1 example; at least 3 are needed"):
+        extract(pictures)
+
+
+def test_what_is_no_picture_is_listed_and_left_out(extract, pictures):
+    (pictures / "rose" / "notes.txt").write_text("roses are red")
+    (pictures / "rose" / "7.jpg").write_text("violets are blue")
+    (pictures / "tulip" / "8.jpg").write_bytes(jpeg(1)[:300])
+    skipped = {one["id"]: one["reason"] for one in extract(pictures)["skipped"]}
+    assert set(skipped) == {"rose/notes.txt", "rose/7.jpg", "tulip/8.jpg"}
+    assert "not a picture of a known kind" in skipped["rose/7.jpg"]
+
+
+def test_a_class_of_unreadable_pictures_leaves_no_table(extract, pictures, tmp_path):
+    for path in (pictures / "tulip").iterdir():
+        path.write_text("nothing to see")
+    with pytest.raises(FlowermlError, match=r"no readable training example of tulip.*6 files were left out"):
+        extract(pictures)
+    assert left(tmp_path) == ["archive", "category_names.json", "flowers", "split_table.csv"]
+
+
+def test_names_that_do_not_fit_the_classes(extract, pictures, tmp_path):
+    (tmp_path / "names.json").write_text(json.dumps({"rose": "Rosa", "lily": "Lilium"}))
+    with pytest.raises(FlowermlError, match=r"no name for 1 of the 2 classes \(tulip\)"):
+        extract(pictures, category_names=str(tmp_path / "names.json"))
+
+
+def test_names_that_are_no_names(extract, pictures, tmp_path):
+    for text in ("{", "[1, 2]", '{"rose": 3}'):
+        (tmp_path / "names.json").write_text(text)
+        with pytest.raises(FlowermlError, match=r"names\.json: (not valid JSON|expected a JSON object)"):
+            extract(pictures, category_names=str(tmp_path / "names.json"))
+
+
+def test_a_source_is_linked_and_its_bytes_are_kept_as_they_came(extract, pictures, tmp_path):
+    extract(pictures)
+    assert (tmp_path / "data/flowers/archive").resolve() == pictures
+    raws = {example.id: example.raw for example in Examples(tmp_path / "data/flowers/examples.parquet")}
+    assert raws == {f"{path.parent.name}/{path.name}": path.read_bytes() for path in pictures.rglob("*.jpg")}
+
+
+def test_changing_from_a_folder_to_the_sample_leaves_the_folder_alone(extract, pictures, tmp_path):
+    extract(pictures)
+    extract("sample", sample_per_class=3)
+    assert len(list(pictures.rglob("*.jpg"))) == 12
+    assert (tmp_path / "data/flowers/archive").is_file()
+
+
+def test_dvc_notices_a_changed_source_and_only_that(tmp_path, pictures):
+    (tmp_path / "project").mkdir()
+    project = Project(tmp_path / "project")
+    project.set({"flowers.data.source": str(pictures)})
+    project.run("dvc", "repro", "extract@flowers")
+    assert "Running" not in project.run("dvc", "repro", "extract@flowers").stdout
+    (pictures / "rose" / "9.jpg").write_bytes(jpeg(200))
+    assert "Running stage 'extract@flowers'" in project.run("dvc", "repro", "extract@flowers").stdout
+    assert len(list(Examples(project.folder / "data/flowers/examples.parquet"))) == 13
+
+
+def test_a_stage_says_one_line_and_exits_with_1(tmp_path):
+    project = Project(tmp_path)
+    project.set({"flowers.train.learning_rate": "fast"})
+    done = project.run("python", "-m", "stages.train", "flowers", check=False)
+    assert done.returncode == 1
+    assert done.stderr == 'error: params.yaml: flowers.train.learning_rate: expected a valid number, found "fast"\n'

@@ -1,0 +1,138 @@
+import csv
+import hashlib
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+from torchvision.datasets import Flowers102
+
+from flowerml.core import files
+from flowerml.core.errors import DataError
+from flowerml.data import catalogue
+from flowerml.data.catalogue import PUBLISHED
+from flowerml.pipeline import download, extract
+from flowerml.tasks import registry
+from tests.support.file_server import serving
+from tests.support.project import REPOSITORY, set_params
+
+
+@pytest.fixture
+def fetched(tmp_path, monkeypatch):
+    """Runs `fetch` for a pipeline with the given `data` parameters in an empty folder; gives its paths."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name: str, **values: object):
+        Path("params.yaml").write_bytes((REPOSITORY / "params.yaml").read_bytes())
+        set_params(
+            Path("params.yaml"),
+            {"reviews.data.category_names": None, **{f"{name}.data.{k}": v for k, v in values.items()}},
+        )
+        pipeline = registry.pipeline(name)
+        download.fetch(pipeline)
+        return pipeline.paths
+
+    return run
+
+
+def test_the_catalogue_says_of_flowers102_what_torchvision_says():
+    published = PUBLISHED["flowers102"]
+    ours = {Path(file.url).name: file.checksum for file in (published.archive, *published.more.values())}
+    assert ours == {name: f"md5:{md5}" for name, md5 in Flowers102._file_dict.values()}
+    assert published.archive.url.startswith(Flowers102._download_url_prefix)
+
+
+def test_a_url_is_downloaded_once_for_all_pipelines(fetched, pack):
+    content = pack({"a/1.jpg": b"1", "b/2.jpg": b"2"}, "zip").read_bytes()
+    with serving({"pictures.zip": content}) as server:
+        url = server.url("pictures.zip")
+        paths = fetched("flowers", source=url)
+        assert paths.archive.read_bytes() == content
+        before = len(server.requests)
+        assert fetched("reviews", source=url).archive.resolve() == paths.archive.resolve()
+    assert paths.archive.resolve().is_relative_to(Path("data/downloads").resolve())
+    assert [request.headers.get("If-None-Match") is not None for request in server.requests[before:]] == [True]
+
+
+def test_a_server_that_cannot_be_reached_is_told_with_what_to_do(fetched, monkeypatch):
+    monkeypatch.setattr(download, "PAUSE", 0.01)
+    with pytest.raises(DataError) as caught:
+        fetched("flowers", source="http://127.0.0.1:9/pictures.zip")
+    message = str(caught.value)
+    assert "http://127.0.0.1:9/pictures.zip" in message
+    assert "data/downloads/127.0.0.1" in message
+    assert "or set flowers.data.source to sample or to a path" in message
+    assert not Path("data/flowers/archive").exists()
+
+
+def picture(number: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), (number, 0, 0)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def oxford(pack, tmp_path, monkeypatch):
+    """A server with six pictures in the layout of Oxford's, and the catalogue with their checksums."""
+    archive = pack({f"jpg/image_{n:05d}.jpg": picture(n) for n in range(1, 7)}, "tar.gz")
+    savemat(tmp_path / "labels.mat", {"labels": np.array([[1, 1, 1, 2, 2, 2]], dtype=np.uint8)})
+    ids = {"trnid": np.array([[1, 4]]), "valid": np.array([[2, 5]]), "tstid": np.array([[6, 3]])}
+    savemat(tmp_path / "splits.mat", ids)
+    published = PUBLISHED["flowers102"]
+    contents = {
+        published.archive.url: archive.read_bytes(),
+        published.more["imagelabels"].url: (tmp_path / "labels.mat").read_bytes(),
+        published.more["setid"].url: (tmp_path / "splits.mat").read_bytes(),
+    }
+
+    def known(file: catalogue.File) -> catalogue.File:
+        return replace(file, checksum=f"md5:{hashlib.md5(contents[file.url]).hexdigest()}")
+
+    more = {name: known(file) for name, file in published.more.items()}
+    monkeypatch.setitem(PUBLISHED, "flowers102", replace(published, archive=known(published.archive), more=more))
+    with serving({url.removeprefix("https://"): content for url, content in contents.items()}) as server:
+        monkeypatch.setenv(download.MIRROR, server.url(""))
+        yield server
+
+
+def test_flowers102_comes_with_the_official_labels_splits_and_names(fetched, oxford):
+    paths = fetched("flowers", source="flowers102")
+    with paths.split_table.open(newline="") as file:
+        rows = {row["file"]: (row["label"], row["split"]) for row in csv.DictReader(file)}
+    assert rows["image_00001.jpg"] == ("1", "train")
+    assert rows["image_00005.jpg"] == ("2", "valid")
+    assert rows["image_00006.jpg"] == ("2", "test")
+    assert files.read_json(paths.category_names)["1"] == "pink primrose"
+
+
+def test_flowers102_is_extracted_in_the_official_split(fetched, oxford):
+    fetched("flowers", source="flowers102")
+    report = extract.extract(registry.pipeline("flowers"))
+    assert report["classes"] == {split: {"1": 1, "2": 1} for split in ("train", "valid", "test")}
+    assert report["warnings"] == []
+
+
+def test_a_published_set_of_the_other_kind_is_refused(fetched):
+    with pytest.raises(DataError, match=r"reviews.data.source: 'flowers102' is for a pipeline of kind image"):
+        fetched("reviews", source="flowers102")
+
+
+def test_a_misspelt_name_is_told_with_the_nearest(fetched):
+    with pytest.raises(
+        DataError, match=r"sample, flowers102, flowers102-notebook, a URL or a path \(did you mean 'flowers102'\?\)"
+    ):
+        fetched("flowers", source="flower102")
+
+
+def test_a_table_of_the_users_wins_and_is_linked(fetched, tmp_path):
+    (tmp_path / "mine.csv").write_text("file,split\na.jpg,train\n")
+    paths = fetched("flowers", **{"split.table": "mine.csv", "sample_per_class": 4})
+    assert paths.split_table.resolve() == tmp_path / "mine.csv"
+    assert download.split_table(paths.split_table).rows == {"a.jpg": {"file": "a.jpg", "split": "train"}}
+
+
+def test_without_a_table_there_is_none(fetched):
+    assert download.split_table(fetched("flowers", sample_per_class=4).split_table) is None

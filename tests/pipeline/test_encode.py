@@ -1,0 +1,186 @@
+"""What is encoded again when something changes, and what is taken over from the file that stood there."""
+
+import io
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from flowerml.data import encodings, examples
+from flowerml.data.examples import Example, Examples
+from flowerml.pipeline import encode as encoding
+from flowerml.tasks import text as texts
+from flowerml.tasks.image.encoder import Encoder
+from flowerml.tasks.image.encoder.backbone import Frozen
+from flowerml.tasks.image.encoder.features import InTorch, OnCores
+from flowerml.tasks.image.encoder.pictures import Transform
+from flowerml.tasks.image.sections import Encode
+
+HALF = (0.5, 0.5, 0.5)
+AUGMENT = {"rotation": 30.0, "smallest_crop": 0.5, "flip": True}
+
+
+def picture(number: int) -> bytes:
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(number).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def frozen(seed: int = 0) -> Frozen:
+    torch.manual_seed(seed)
+    return Frozen(nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()))
+
+
+def section(**changes: object) -> Encode:
+    values = {"backbone": "tiny", "weights": "none", "views": 1, "augment": AUGMENT, "batch_size": 3, "seed": 0}
+    return Encode.model_validate({**values, **changes})
+
+
+def encoder(network: Frozen | None = None) -> Encoder:
+    transform = Transform(resize=16, crop=13, interpolation="bilinear", mean=HALF, std=HALF)
+    return Encoder("tiny", transform, features=16, frozen=network or frozen())
+
+
+PICTURES = [Example(f"{n}.png", "valid" if n % 4 == 3 else "train", "rose", picture(n)) for n in range(11)]
+REVIEWS = [Example(str(n), "valid" if n % 3 == 2 else "train", "pos", f"A fine film, part {n}.") for n in range(9)]
+STEPS = {"strip_html": True, "lower_case": True, "letters_and_digits": True, "stop_words": "drop", "stem": True}
+WORDS = SimpleNamespace(**STEPS, vocab_size=50, max_length=9, max_words=9)
+
+
+@pytest.fixture
+def encode(tmp_path):
+    """A function that encodes rows and gives the report and the file, which it holds against one from scratch."""
+
+    def run(rows, encoder, section, *, path=tmp_path / "encoded.arrow"):
+        examples.write(tmp_path / "examples.parquet", rows, raw=type(rows[0].raw))
+        table = Examples(tmp_path / "examples.parquet")
+        report = encoding.encode(path, table, encoder, section)
+        encoding.encode(tmp_path / "scratch.arrow", table, encoder, section)
+        assert path.read_bytes() == (tmp_path / "scratch.arrow").read_bytes()
+        (tmp_path / "scratch.arrow").unlink()
+        return report, path
+
+    return run
+
+
+def fitted(rows: list[Example]) -> texts.Encoder:
+    train = [row for row in rows if row.split == "train"]
+    return texts.Encoder.fit(train, WORDS, SimpleNamespace(characters=1000))
+
+
+@pytest.mark.parametrize("views", [1, 3])
+@pytest.mark.parametrize("position", [0, 3, 10])
+def test_of_pictures_only_the_changed_one_is_encoded(encode, views, position):
+    first, _ = encode(PICTURES, encoder(), section(views=views))
+    assert str(first) == "encoded 11 of 11 examples"
+    changed = [*PICTURES]
+    changed[position] = replace(PICTURES[position], raw=picture(99))
+    again, _ = encode(changed, encoder(), section(views=views))
+    assert str(again) == "encoded 1 of 11 examples; 10 unchanged"
+
+
+@pytest.mark.parametrize("views", [1, 3])
+def test_names_labels_order_and_what_is_gone_encode_nothing(encode, views):
+    encode(PICTURES, encoder(), section(views=views))
+    changed = [replace(row, id=f"new/{row.id}", label="lily") for row in reversed(PICTURES[2:])]
+    report, path = encode(changed, encoder(), section(views=views))
+    assert (report.encoded, report.unchanged) == (0, 9)
+    assert set(encodings.Encoded.read(path).of("train", "label").to_pylist()) == {"lily"}
+
+
+def test_a_picture_that_changes_its_split_is_encoded_again_where_it_gets_other_views(encode):
+    moved = [replace(PICTURES[0], split="valid"), *PICTURES[1:]]
+    for views, expected in ((1, 0), (2, 1)):
+        encode(PICTURES, encoder(), section(views=views))
+        assert encode(moved, encoder(), section(views=views))[0].encoded == expected
+
+
+def test_of_texts_only_the_changed_one_is_encoded_while_the_dictionary_is_the_same(encode):
+    encode(REVIEWS, fitted(REVIEWS), WORDS)
+    changed = [*REVIEWS[:8], replace(REVIEWS[8], raw="Another film altogether.")]
+    assert encode(changed, fitted(changed), WORDS)[0].encoded == 1
+    more = [*changed, Example("9", "train", "pos", "Excellent, excellent!")]
+    assert encode(more, fitted(more), WORDS)[0].encoded == 10
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"views": 2}, 9),  # the training pictures
+        ({"views": 2, "seed": 1}, 9),
+        ({"seed": 1}, 0),  # of views that there are not; of the network there are the weights
+        ({"batch_size": 5}, 0),
+        ({"augment": AUGMENT | {"flip": False}}, 0),
+    ],
+)
+def test_a_parameter_encodes_again_what_depends_on_it(encode, change, expected):
+    encode(PICTURES, encoder(), section())
+    report, _ = encode(PICTURES, encoder(), section(**change))
+    assert report.encoded == expected
+
+
+@pytest.mark.parametrize("change", ["weights", "transform", "network"])
+def test_another_encoder_encodes_all_again(encode, change):
+    encode(PICTURES, encoder(), section())
+    other = {
+        "weights": encoder(frozen(seed=1)),
+        "transform": replace(encoder(), transform=replace(encoder().transform, resize=17)),
+        "network": encoder(Frozen(nn.Sequential(*frozen().module[:2], nn.AdaptiveMaxPool2d(2), nn.Flatten()))),
+    }
+    assert encode(PICTURES, other[change], section())[0].encoded == 11
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "overwritten", "text", "folder", "older"])
+def test_a_file_that_cannot_be_used_is_passed_over(encode, damage, tmp_path):
+    _, path = encode(PICTURES, encoder(), section())
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "folder":
+        path.mkdir()
+    elif damage == "older":  # no fingerprints
+        encodings.write(path, encoded_rows(), columns=encoder().columns)
+    else:
+        half = len(content) // 2
+        kinds = {"empty": b"", "truncated": content[:half], "text": b"roses are red"}
+        path.write_bytes(kinds.get(damage, content[:300] + bytes(half) + content[300 + half :]))
+    assert encode(PICTURES, encoder(), section())[0].encoded == 11
+
+
+def encoded_rows():
+    keys = [examples.Key(row.id, row.split, row.label, row.digest) for row in PICTURES]
+    return zip(keys, encoder().encode(PICTURES, section()), strict=True)
+
+
+def test_a_row_whose_numbers_are_damaged_is_encoded_again(encode):
+    _, path = encode(PICTURES, encoder(), section())
+    content = path.read_bytes()
+    (features,) = encoder().encode(PICTURES[5:6], section())
+    assert content.count(features["features"].tobytes()) == 1
+    path.write_bytes(content.replace(features["features"].tobytes(), np.zeros(16, np.float32).tobytes()))
+    assert encode(PICTURES, encoder(), section())[0].encoded == 1
+
+
+def test_the_file_that_stood_there_may_be_read_only_and_stays_after_a_failure(encode, tmp_path):
+    _, path = encode(PICTURES, encoder(), section())
+    path.chmod(0o444)
+    before = path.read_bytes()
+    unreadable = [*PICTURES, Example("no.png", "train", "rose", b"no picture")]
+    with pytest.raises(ValueError, match="not a picture"):
+        encode(unreadable, encoder(), section())
+    assert path.read_bytes() == before
+    assert encode(PICTURES[:4], encoder(), section())[0].encoded == 0
+
+
+@pytest.mark.parametrize("make", [lambda: OnCores(frozen(), size=(13, 13)), lambda: InTorch(frozen(), "cpu")])
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 64])
+def test_an_engine_gives_each_item_the_features_of_its_views_whatever_the_batch(make, batch_size):
+    stacks = [np.random.default_rng(n).standard_normal((1 + n % 3, 3, 13, 13), np.float32) for n in range(7)]
+    found = list(make().over(list, stacks, batch_size=batch_size))
+    assert [len(rows) for rows in found] == [1, 2, 3, 1, 2, 3, 1]
+    for rows, stack in zip(found, stacks, strict=True):
+        np.testing.assert_allclose(rows, frozen()(torch.from_numpy(stack)), atol=1e-6)

@@ -1,0 +1,63 @@
+"""`kill -9` in the middle of each stage, then the same command: it ends with what it would have ended with anyway."""
+
+import random
+
+import pytest
+
+from tests.support.killing import after, changed, command, digests, killed, leftovers, runs, written
+from tests.support.project import Project
+
+OUTPUTS = {
+    "download": ["data/flowers/archive", "data/flowers/category_names.json", "data/flowers/split_table.csv"],
+    "extract": ["data/flowers/examples.parquet", "data/flowers/checks.json"],
+    "encode": ["data/flowers/encoded.arrow", "data/flowers/encoder"],
+}
+HALF_WRITTEN = {"download": ".archive.*", "extract": ".examples.parquet.*", "encode": ".encoded.arrow.*"}
+
+
+@pytest.fixture(scope="module")
+def project(reproduced, tmp_path_factory) -> Project:
+    return reproduced.copy(tmp_path_factory.mktemp("killed") / "project")
+
+
+@pytest.mark.parametrize("stage", ["download", "extract", "encode"])
+def test_a_stage_killed_while_it_writes_leaves_nothing_half_done_and_repeats_itself_to_the_byte(project, stage):
+    before = digests(project.folder, *OUTPUTS[stage])
+    (project.folder / OUTPUTS[stage][0]).unlink()
+    killed(project, command(stage, "flowers"), written(project.folder / "data/flowers", HALF_WRITTEN[stage]))
+    assert leftovers(project.folder) and not (project.folder / OUTPUTS[stage][0]).exists()
+    project.run(*command(stage, "flowers"))
+    assert digests(project.folder, *OUTPUTS[stage]) == before and not leftovers(project.folder)
+
+
+def test_an_evaluation_that_was_killed_is_repeated_to_the_byte(project):
+    before = digests(project.folder, "reports/flowers")
+    killed(project, command("evaluate", "flowers"), lambda now: now > 1.5)
+    project.run(*command("evaluate", "flowers"))
+    assert digests(project.folder, "reports/flowers") == before and not leftovers(project.folder)
+
+
+def test_an_export_that_was_killed_leaves_no_run_behind_that_seems_to_be_running(project):
+    begun = written(project.folder / ".flowerml/runs", "flowers.export.jsonl")
+    killed(project, command("export", "flowers"), after(begun, 1.0))
+    project.run(*command("export", "flowers"))
+    assert [run["status"] for run in runs(project) if run["name"] == "export"][-2:] == ["KILLED", "FINISHED"]
+
+
+def test_a_search_killed_twice_goes_on_in_the_same_runs_to_the_same_bits(project, tmp_path):
+    project.set({"flowers.train.epochs": 200, "flowers.train.batch_size": 16, "flowers.train.search.trials": 2})
+    uninterrupted, train = project.copy(tmp_path / "uninterrupted"), command("train", "flowers")
+    uninterrupted.run(*train)
+    checkpoint, chance, count = project.folder / "data/flowers/checkpoint", random.Random(0), len(runs(project))
+    killed(project, train, after(written(checkpoint, "*"), chance.uniform(0, 1)))
+    assert "RUNNING" in [run["status"] for run in runs(project)]
+    killed(project, train, after(changed(checkpoint / "progress.safetensors"), chance.uniform(0, 0.5)))
+    project.run(*train)
+    found = runs(project)[count:]
+    classifier = "models/flowers/classifier"
+    assert digests(project.folder, classifier) == digests(uninterrupted.folder, classifier)
+    assert sorted((run["name"], run["status"]) for run in found) == [
+        *[("search", "FINISHED"), ("trial 0", "FINISHED"), ("trial 1", "FINISHED")]
+    ]
+    assert all(run["steps"] == list(range(1, 201)) for run in found if run["name"] != "search")
+    assert not checkpoint.exists()

@@ -1,0 +1,136 @@
+"""A full disk, a place that cannot be written to, Ctrl-C and two at once: a line, an exit code, nothing broken."""
+
+import errno
+import resource
+import signal
+import subprocess
+
+import pytest
+
+from flowerml.core import files, os_errors
+from flowerml.engine.fit import Fit
+from flowerml.search.checkpoint import Checkpoint
+from tests.engine.test_fit import SECTION, batches, head
+from tests.search.test_resume import trial
+from tests.support.killing import command, killed, leftovers, runs, started, written
+from tests.support.project import Project
+
+
+@pytest.fixture
+def largest():
+    """A function that lets no file grow beyond so many bytes, as a full disk would not; until the test is over."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_file_that_finds_no_room_leaves_the_former_one(tmp_path, largest):
+    files.write_json(tmp_path / "numbers.json", [1])
+    largest(1000)
+    with pytest.raises(OSError, match="numbers") as refused:
+        files.write_json(tmp_path / "numbers.json", list(range(1000)))
+    largest(10**9)
+    assert files.read_json(tmp_path / "numbers.json") == [1]
+    assert [path.name for path in tmp_path.iterdir()] == ["numbers.json"]
+    assert os_errors.explained(refused.value) == (
+        f"{tmp_path}/numbers.json: File too large; allow larger files (ulimit -f), and say the same again"
+    )
+
+
+def test_a_checkpoint_that_finds_no_room_leaves_the_former_one(changed, tmp_path, largest):
+    training, one = Fit(head(), batches(), **SECTION), trial(changed)
+    checkpoint = Checkpoint(tmp_path / "checkpoint", "key")
+    one.see(next(training))
+    checkpoint.write(one, training)
+    one.see(next(training))
+    largest(1000)
+    with pytest.raises(OSError) as refused:
+        checkpoint.write(one, training)
+    largest(10**9)
+    assert refused.value.errno == errno.EFBIG and os_errors.explained(refused.value).startswith(str(tmp_path))
+    assert len(Checkpoint(tmp_path / "checkpoint", "key").records[0].epochs) == 1
+
+
+def test_a_folder_whose_successor_cannot_be_made_stays(tmp_path):
+    with files.replacing(tmp_path / "folder") as temporary:
+        temporary.mkdir()
+        (temporary / "file").write_text("former")
+    with pytest.raises(OSError) as refused, files.replacing(tmp_path / "folder") as temporary:
+        temporary.mkdir()
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert (tmp_path / "folder/file").read_text() == "former"
+    assert refused.value.filename == str(tmp_path / "folder")
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_makes_is_not(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    (tmp_path / f".file.{dead.pid}.tmp").mkdir()
+    (tmp_path / ".file.1.tmp").write_text("of a process that lives")
+    files.write_json(tmp_path / "file", 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".file.1.tmp", "file"]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            OSError(errno.ENOSPC, "x", "a/b"),
+            "a/b: No space left on device; make room on the disk, and say the same again",
+        ),
+        (OSError(errno.EROFS, "x", "a"), "a: Read-only file system; it cannot be written to; work in another folder"),
+        (
+            PermissionError(errno.EACCES, "x", "a"),
+            "a: Permission denied; see that you may write there, and say the same again",
+        ),
+        (RuntimeError("(sqlite3.OperationalError) database or disk is full"), "No space left on device ((sqlite3"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "; make room on the disk"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(error, line):
+    found = os_errors.explained(error)
+    assert found is not None and line in found and "\n" not in found
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), FileNotFoundError(errno.ENOENT, "x", "a"), KeyError("a")])
+def test_a_bug_is_not_explained_away(error):
+    assert os_errors.explained(error) is None
+
+
+@pytest.fixture(scope="module")
+def project(reproduced, tmp_path_factory) -> Project:
+    return reproduced.copy(tmp_path_factory.mktemp("refused") / "project")
+
+
+def test_a_stage_on_a_full_disk_ends_with_a_line_that_names_the_file(project):
+    (project.folder / "data/flowers/examples.parquet").unlink()
+    line = " ".join(command("extract", "flowers"))
+    done = project.run("bash", "-c", f"ulimit -f 20; exec {line}", check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "error: data/flowers/examples.parquet: File too large; allow larger files" in done.stderr
+    assert not (project.folder / "data/flowers/examples.parquet").exists() and not leftovers(project.folder)
+    project.run(*command("extract", "flowers"))
+
+
+def test_a_file_in_the_place_of_a_folder_is_one_line(project):
+    reports = project.folder / "reports/flowers"
+    reports.rename(project.folder / "kept")
+    reports.touch()
+    done = project.run(*command("evaluate", "flowers"), check=False)
+    reports.unlink()
+    (project.folder / "kept").rename(reports)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "error: reports/flowers: " in done.stderr and "a file stands where a folder is expected" in done.stderr
+
+
+def test_ctrl_c_and_two_at_once_leave_a_search_that_goes_on(project):
+    project.set({"flowers.train.epochs": 60, "flowers.train.batch_size": 16, "flowers.train.search.trials": 2})
+    train, checkpoint = command("train", "flowers"), project.folder / "data/flowers/checkpoint"
+    said = killed(project, train, written(checkpoint, "*"), signal.SIGINT)
+    assert said.endswith("interrupted; the same command goes on from here\n") and "Traceback" not in said
+    assert {run["status"] for run in runs(project)} <= {"FINISHED", "KILLED"}
+    first, second = started(project, train), started(project, train)
+    outputs = [process.communicate()[0] for process in (first, second)]
+    assert first.returncode == second.returncode == 0
+    assert sum("flowers: another process is at work on it; waiting for its end" in text for text in outputs) == 1
+    assert {run["status"] for run in runs(project)} == {"FINISHED"} and not checkpoint.exists()

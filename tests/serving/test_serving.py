@@ -1,0 +1,178 @@
+"""The exported model, as MLflow loads and serves it."""
+
+import base64
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from importlib.metadata import Distribution, distribution
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from flowerml import Classifier
+
+
+@pytest.fixture(scope="module")
+def expected(reproduced, picture):
+    classifier = Classifier.load(reproduced.folder / "models/flowers/classifier")
+    (prediction,) = classifier.predict([picture], top_k=3)
+    return [pytest.approx(candidate, abs=1e-5) for candidate in prediction.to_json()["top"]]
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda image: {"dataframe_split": {"columns": ["image"], "data": [[image]]}},
+        lambda image: {"dataframe_records": [{"image": image}]},
+        lambda image: {"instances": [{"image": image}]},
+        lambda image: {"inputs": {"image": [image]}},
+        lambda image: {"inputs": ["data:image/jpeg;base64," + image]},
+    ],
+    ids=["dataframe_split", "dataframe_records", "instances", "inputs", "data URI"],
+)
+def test_each_key_gets_the_classifiers_own_answer(flowers_served, flower, expected, wrap):
+    (answer,) = flowers_served.ask({**wrap(flower), "params": {"top_k": 3}}).predictions
+    assert answer["top"] == expected
+    assert answer["model"] == {"name": "flowers", "version": "1"}
+
+
+def test_a_row_that_cannot_be_read_gets_an_error_in_its_place(flowers_served, flower, expected):
+    rows = [flower, "***", base64.b64encode(b"text").decode(), flower[: len(flower) // 8 * 4], None, flower]
+    reply = flowers_served.ask({"dataframe_split": {"columns": ["image"], "data": [[row] for row in rows]}})
+    answers = reply.predictions
+    codes = [answer["error"]["code"] for answer in answers[1:-1]]
+    assert codes == ["not_base64", "unreadable_image", "unreadable_image", "not_base64"]
+    assert answers[0]["top"][:3] == answers[-1]["top"][:3] == expected
+
+
+def test_a_top_k_below_one_is_answered_with_the_range(flowers_served, flower):
+    (answer,) = flowers_served.ask({"inputs": [flower], "params": {"top_k": 0}}).predictions
+    assert answer["error"] == {"code": "bad_top_k", "message": "top_k must be a whole number from 1 to 10, not 0"}
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda text: {"dataframe_split": {"columns": ["text"], "data": [[text]]}},
+        lambda text: {"dataframe_records": [{"text": text}]},
+        lambda text: {"instances": [{"text": text}]},
+        lambda text: {"inputs": [text]},
+    ],
+    ids=["dataframe_split", "dataframe_records", "instances", "inputs"],
+)
+def test_raw_text_is_answered_under_each_key(reviews_served, reproduced, wrap):
+    classifier = Classifier.load(reproduced.folder / "models/reviews/classifier")
+    (prediction,) = classifier.predict(["Terrific film!"])
+    (answer,) = reviews_served.ask(wrap("Terrific film!")).predictions
+    assert answer["top"] == [pytest.approx(candidate, abs=1e-5) for candidate in prediction.to_json()["top"]]
+    assert answer["known"] is prediction.known
+    assert answer["model"] == {"name": "reviews", "version": "1"}
+
+
+def test_a_text_that_cannot_be_read_gets_an_error_in_its_place(reviews_served):
+    rows = [["A film."], [""], [7], [None], [{"a": 1}], ["word " * 300_000]]
+    answers = reviews_served.ask({"dataframe_split": {"columns": ["text"], "data": rows}}).predictions
+    assert "top" in answers[0]
+    codes = [answer["error"]["code"] for answer in answers[1:]]
+    assert codes == ["empty_text", "not_a_text", "not_a_text", "not_a_text", "text_too_long"]
+
+
+def test_the_exported_folder_loads_alone_and_without_torch(reproduced, flower, expected, tmp_path):
+    program = """
+import sys, json, mlflow, pandas
+model = mlflow.pyfunc.load_model(sys.argv[1])
+answer = model.predict(pandas.DataFrame({"image": [sys.stdin.read()]}), params={"top_k": 3, "explain": True})
+import flowerml
+heavy = {"torch", "torchvision", "timm", "sklearn", "pydantic_settings", "optuna", "dvc"} & set(sys.modules)
+print(json.dumps([answer, flowerml.__file__, sorted(heavy & {"torch", "torchvision", "timm", "optuna", "dvc"})]))
+"""
+    folder = reproduced.folder / "models/flowers/mlflow"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(folder)], input=flower, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    (answer,), package, heavy = json.loads(done.stdout.splitlines()[-1])
+    assert answer["top"] == expected
+    assert answer["explanation"]["kind"] == "image"
+    assert answer["model"] == {"name": "flowers", "version": None}
+    assert package.startswith(str(folder))
+    assert heavy == []
+
+
+def installed(names: Iterable[str]) -> dict[str, Distribution]:
+    """Packages and all that they need, as they are installed here."""
+    found: dict[str, Distribution] = {}
+    waiting = list(names)
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name not in found:
+            found[name] = distribution(name)
+            needed = map(Requirement, found[name].requires or [])
+            waiting += [one.name for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
+    return found
+
+
+def test_the_environment_of_the_model_has_no_torch_and_is_below_a_gigabyte(reproduced):
+    requirements = (reproduced.folder / "models/flowers/mlflow/requirements.txt").read_text().split()
+    assert all("==" in line for line in requirements)
+    names = {line.split("==")[0] for line in requirements}
+    assert names == {"mlflow", "numpy", "onnxruntime", "pandas", "pillow"}
+    packages = installed(names)
+    assert not {"torch", "torchvision", "timm", "triton", "optuna", "dvc"} & set(packages)
+    assert sum(file.size or 0 for package in packages.values() for file in package.files or []) < 1e9
+
+
+def test_a_picture_is_explained_on_request(flowers_served, reproduced, picture, flower):
+    classifier = Classifier.load(reproduced.folder / "models/flowers/classifier")
+    (answer,) = flowers_served.ask({"inputs": [flower], "params": {"explain": True}}).predictions
+    assert set(answer) == {"top", "known", "model", "explanation"}
+    assert answer["explanation"] == classifier.explain(picture).to_json()
+    (answer,) = flowers_served.ask({"inputs": [flower], "params": {"explain": False}}).predictions
+    assert set(answer) == {"top", "known", "model"}
+
+
+def test_a_text_is_explained_on_request(reviews_served, reproduced):
+    raw = "<i>Great</i> fun,\n and never dull! 👍"
+    classifier = Classifier.load(reproduced.folder / "models/reviews/classifier")
+    (answer,) = reviews_served.ask({"inputs": [raw], "params": {"explain": True, "top_k": 1}}).predictions
+    explanation = answer["explanation"]
+    assert (explanation["kind"], explanation["label"]) == ("text", answer["top"][0]["label"])
+    assert "".join(word["text"] for word in explanation["words"]) == raw
+    expected = [word.weight for word in classifier.explain(raw).words]
+    assert [word["weight"] for word in explanation["words"]] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.fixture
+def loaded(reproduced, monkeypatch):
+    """The model as it is while it is served, in this process."""
+    from flowerml.serving.pyfunc import LIMIT, ClassifierModel
+
+    def load(*, folder=reproduced.folder / "models/flowers/classifier", seconds: float = 60):
+        monkeypatch.setenv(LIMIT, str(seconds))
+        model = ClassifierModel()
+        model.load_context(SimpleNamespace(artifacts={"classifier": str(folder)}))
+        return model
+
+    return load
+
+
+def test_a_request_that_takes_too_long_is_answered_in_part(loaded, flower):
+    answers = loaded(seconds=0.0001).predict(None, pd.DataFrame({"image": [flower] * 3}))
+    assert "top" in answers[0]
+    assert [answer["error"]["code"] for answer in answers[1:]] == ["out_of_time"] * 2
+    assert answers[1]["error"]["message"] == "only 1 of 3 rows could be answered in time"
+
+
+def test_a_bug_is_told_to_the_log_and_not_to_the_sender(loaded, reproduced, flower, tmp_path, caplog):
+    shutil.copytree(reproduced.folder / "models/flowers/classifier", tmp_path / "broken")
+    description = json.loads((tmp_path / "broken/classifier.json").read_text())
+    description["encoder"]["transform"]["crop"] = 100  # the graph was traced with another size
+    (tmp_path / "broken/classifier.json").write_text(json.dumps(description))
+    answers = loaded(folder=tmp_path / "broken").predict(None, pd.DataFrame({"image": [flower, flower]}))
+    assert answers == [{"error": {"code": "internal_error", "message": "the server failed; its log says why"}}] * 2
+    assert "InvalidArgument" in caplog.text

@@ -1,0 +1,91 @@
+"""A copy of this project in a folder of its own, small enough to be run by tests."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flowerml.config import params
+
+REPOSITORY = Path(__file__).parents[2]
+SMALL: dict[str, Any] = {
+    "flowers.data.sample_per_class": 14,
+    "flowers.train.epochs": 4,
+    "flowers.train.search.trials": 3,
+    "reviews.data.sample_per_class": 60,
+    "reviews.train.epochs": 2,
+    "reviews.train.hidden_dim": 8,
+    "reviews.train.buckets": 32768,
+    "reviews.train.search.trials": 2,
+}
+
+
+class Project:
+    """A clone with its own parameters, database and DVC cache."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("dvc.yaml", "params.yaml", "MLproject", "python_env.yaml", ".dvcignore", ".gitignore"):
+            shutil.copy(REPOSITORY / name, folder / name)
+        for name in ("stages", "flowerml"):
+            shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        self.run("git", "init", "-q")
+        self.run("dvc", "init", "-q")
+        shutil.copytree(REPOSITORY / ".dvc/plots", folder / ".dvc/plots")
+        self.set(SMALL)
+        self.run("git", "add", "-A")
+        self.run(
+            "git",
+            "-c",
+            "user.name=test",
+            "-c",
+            "user.email=test@example.com",
+            "-c",
+            "commit.gpgsign=false",
+            "commit",
+            "-q",
+            "-m",
+            "start",
+        )
+
+    def set(self, values: dict[str, Any]) -> None:
+        """Change params.yaml by dotted names."""
+        set_params(self.folder / "params.yaml", values)
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command in the project's folder with this interpreter's programs first on PATH."""
+        kept = {"cwd": self.folder, "env": self.environment()}
+        done = subprocess.run(command, **kept, capture_output=True, text=True, timeout=300)
+        assert not check or done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def environment(self) -> dict[str, str]:
+        """What its commands are run with."""
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
+            "PATH": str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"],
+            "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db",
+        }
+
+    def copy(self, folder: Path) -> "Project":
+        """The same in another folder, with all that was made so far."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        copied = Project.__new__(Project)
+        copied.folder = folder
+        return copied
+
+
+def set_params(path: Path, values: dict[str, Any]) -> None:
+    """Change values of a params.yaml by their dotted names."""
+    whole = params.read(path)
+    for name, value in values.items():
+        *above, last = name.split(".")
+        section: Any = whole
+        for part in above:
+            section = section[part]
+        section[last] = value
+    path.write_text(yaml.safe_dump(whole), encoding="utf-8")

@@ -1,0 +1,197 @@
+import io
+import random
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flowerml.core.errors import InputError
+from flowerml.tasks.image.encoder.augment import augmented
+from flowerml.tasks.image.encoder.pictures import Transform, decode
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+TRANSFORM = Transform(resize=64, crop=48, interpolation="bilinear", mean=MEAN, std=STD)
+AUGMENT = {"rotation": 30.0, "smallest_crop": 0.08, "flip": True}
+ORANGE = (255, 128, 0)
+
+
+def noise(width: int, height: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def encoded(picture: Image.Image, kind: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def huge_png(width: int, height: int) -> bytes:
+    """A PNG of a few bytes whose header claims any size."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    whole = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return whole + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(301, 199), (199, 301), (256, 256), (64, 90), (3, 2), (1, 1)])
+def test_the_transform_is_torchvisions(interpolation, size):
+    from torchvision import transforms
+
+    ours = Transform(resize=64, crop=49, interpolation=interpolation, mean=MEAN, std=STD)
+    theirs = transforms.Compose(
+        [
+            transforms.Resize(64, transforms.InterpolationMode(interpolation)),
+            transforms.CenterCrop(49),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+    np.testing.assert_allclose(ours(noise(*size)), theirs(noise(*size)).numpy(), rtol=0, atol=1e-6)
+
+
+def test_a_prepared_picture_is_one_float32_array_in_one_piece():
+    pixels = TRANSFORM(noise(90, 70))
+    assert (pixels.shape, pixels.dtype, pixels.flags.c_contiguous) == ((3, 48, 48), np.float32, True)
+
+
+def test_show_undoes_the_transform():
+    picture = noise(90, 70)
+    np.testing.assert_array_equal(TRANSFORM.show(TRANSFORM(picture)), TRANSFORM.frame(picture))
+
+
+@pytest.mark.parametrize(
+    ("picture", "expected"),
+    [
+        (Image.new("L", (2, 2), 100), (100, 100, 100)),
+        (Image.new("1", (2, 2), 1), (255, 255, 255)),
+        (Image.new("LA", (2, 2), (100, 255)), (100, 100, 100)),
+        (Image.new("LA", (2, 2), (100, 0)), (255, 255, 255)),
+        (Image.new("RGBA", (2, 2), (*ORANGE, 255)), ORANGE),
+        (Image.new("RGBA", (2, 2), (0, 0, 0, 0)), (255, 255, 255)),
+        (Image.new("RGBA", (2, 2), (0, 0, 0, 51)), (204, 204, 204)),
+        (Image.new("RGB", (2, 2), ORANGE).quantize(4), ORANGE),
+        (Image.new("I;16", (2, 2), 128 * 257), (128, 128, 128)),
+        (Image.new("I;16", (2, 2), 65535), (255, 255, 255)),
+    ],
+)
+def test_a_png_of_any_mode_becomes_rgb_on_white(picture, expected):
+    found = decode(encoded(picture))
+    assert found.mode == "RGB"
+    assert found.getcolors() == [(4, expected)]
+
+
+def test_a_palette_with_a_transparent_colour_becomes_white_there():
+    picture = Image.new("P", (2, 2), 1)
+    picture.putpalette([0, 0, 0, *ORANGE])
+    picture.putpixel((0, 0), 0)
+    found = decode(encoded(picture, transparency=0))
+    assert [found.getpixel((x, 0)) for x in (0, 1)] == [(255, 255, 255), ORANGE]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_cmyk_becomes_rgb(kind):
+    picture = Image.new("CMYK", (16, 16), (0, 127, 255, 0))
+    np.testing.assert_allclose(decode(encoded(picture, kind)), np.full((16, 16, 3), ORANGE), atol=3)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_upright(kind, orientation):
+    upright = Image.new("RGB", (48, 32), "black")
+    upright.paste("white", (0, 0, 16, 16))
+    # What a camera held that way stores: the inverse of the turn its tag asks for.
+    turns = [None, None, 0, 3, 1, 5, 2, 6, 4]
+    stored = upright if turns[orientation] is None else upright.transpose(Image.Transpose(turns[orientation]))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    np.testing.assert_allclose(decode(encoded(stored, kind, exif=exif)), upright, atol=40)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF"])
+def test_of_an_animation_the_first_frame_is_taken(kind):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    animation = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+    np.testing.assert_allclose(decode(animation), frames[0], atol=2)
+
+
+def test_bytes_paths_and_pictures_are_the_same(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(noise(9, 7)))
+    for raw in (path.read_bytes(), path, str(path), noise(9, 7)):
+        np.testing.assert_array_equal(decode(raw), noise(9, 7))
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (b"", "unreadable_image"),
+        (b"roses are red", "unreadable_image"),
+        (encoded(noise(60, 60), "JPEG")[:-400], "unreadable_image"),
+        (encoded(noise(60, 60), "PNG")[:-400], "unreadable_image"),
+        (encoded(noise(60, 60), "PPM"), "unreadable_image"),
+        (encoded(Image.new("L", (1, 60_000))), "image_too_large"),
+        (encoded(Image.new("L", (60_000, 1))), "image_too_large"),
+        (huge_png(10_000, 9_000), "image_too_large"),
+        (huge_png(100_000, 100_000), "image_too_large"),
+        ("nowhere.jpg", "no_such_file"),
+        (None, "unknown_input"),
+        (3, "unknown_input"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_what_cannot_be_read_is_refused_with_a_code(raw, code):
+    with pytest.raises(InputError) as caught:
+        decode(raw)
+    assert caught.value.code == code
+    assert str(caught.value) == caught.value.message and "\n" not in caught.value.message
+
+
+def test_a_picture_opened_elsewhere_is_refused_in_the_same_way():
+    lazy = Image.open(io.BytesIO(encoded(noise(60, 60), "JPEG")[:-400]))
+    with pytest.raises(InputError) as caught:
+        decode(lazy)
+    assert caught.value.code == "unreadable_image"
+
+
+def test_an_augmented_view_depends_on_its_seed_alone():
+    first, again, other = (augmented(noise(90, 70), size=(32, 32), rng=random.Random(s), **AUGMENT) for s in (0, 0, 1))
+    assert first.tobytes() == again.tobytes() != other.tobytes()
+
+
+@pytest.mark.parametrize("size", [(90, 70), (70, 90), (1, 1), (200, 1), (1, 200)])
+def test_an_augmented_view_has_its_size_whatever_the_picture(size):
+    rng = random.Random(0)
+    assert {augmented(noise(*size), size=(32, 32), rng=rng, **AUGMENT).size for _ in range(20)} == {(32, 32)}
+
+
+def test_without_rotation_crop_and_flip_a_square_stays_as_it_is():
+    view = augmented(noise(32, 32), size=(32, 32), rotation=0.0, smallest_crop=1.0, flip=False, rng=random.Random(0))
+    np.testing.assert_array_equal(view, noise(32, 32))
+
+
+def test_views_are_rotated_either_way():
+    post = Image.new("RGB", (64, 64))
+    post.paste("white", (30, 0, 34, 32))
+    rng = random.Random(0)
+    views = [augmented(post, size=(64, 64), rotation=30.0, smallest_crop=1.0, flip=False, rng=rng) for _ in range(20)]
+    tops = [np.asarray(view)[4, :, 0].argmax() for view in views]
+    assert min(tops) < 24 and max(tops) > 40
+
+
+def test_half_of_the_views_are_mirrored():
+    plain, rng = noise(32, 32), random.Random(0)
+    views = [augmented(plain, size=(32, 32), rotation=0.0, smallest_crop=1.0, flip=True, rng=rng) for _ in range(200)]
+    mirrored = sum(view.tobytes() != plain.tobytes() for view in views)
+    assert 70 < mirrored < 130
+
+
+def test_a_view_shows_at_least_the_smallest_share_of_the_picture():
+    ramp = Image.fromarray(np.arange(100, dtype=np.uint8)[None, :, None].repeat(100, 0).repeat(3, 2))
+    rng = random.Random(0)
+    views = [augmented(ramp, size=(100, 100), rotation=0.0, smallest_crop=0.5, flip=False, rng=rng) for _ in range(100)]
+    widths = [float(np.ptp(view)) for view in views]
+    # Half of the area with sides of 3:4 is 61 pixels wide.
+    assert 55 < min(widths) < 75 and max(widths) > 90

@@ -1,0 +1,173 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from flowerml.data.encodings import Encoded, write
+from flowerml.data.examples import Key
+from flowerml.engine import onnx
+from flowerml.tasks.text.encoder import Encoder
+from flowerml.tasks.text.encoder.cleaning import Cleaning
+from flowerml.tasks.text.encoder.vocabulary import Vocabulary
+from flowerml.tasks.text.networks import Texts, start
+from flowerml.tasks.text.networks.blend import mixed
+from flowerml.tasks.text.networks.lstm import Lstm, reversed_words
+from flowerml.tasks.text.networks.ngrams import NGrams, fit_ngrams
+
+FIT: dict = {"smoothing": 1.0, "penalty": 1.0, "minimum_count": 1, "seed": 0}
+SIZES = {"embedding_dim": 8, "hidden_dim": 6, "layers": 1, "bidirectional": False, "pooling": "last", "dropout": 0.0}
+VARIANTS = [
+    {},
+    {"pooling": "mean_max"},
+    {"bidirectional": True},
+    {"bidirectional": True, "layers": 2, "pooling": "mean_max"},
+]
+
+
+def lstm(**changes):
+    torch.manual_seed(0)
+    return Lstm(30, 2, **{**SIZES, **changes}).eval()
+
+
+def padded(*rows):
+    lengths = torch.tensor([len(row) for row in rows])
+    return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True), lengths
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_padding_and_company_do_not_change_an_answer(changes):
+    network = lstm(**changes)
+    short, long = [3, 7, 2], [5, 9, 11, 4, 8, 6, 21, 22]
+    alone = network(*padded(short))
+    stems, lengths = padded(short, long)
+    torch.testing.assert_close(network(stems, lengths)[:1], alone)
+    stems[0, 3:] = 29  # not even what the padding is
+    torch.testing.assert_close(network(stems, lengths)[:1], alone)
+
+
+def test_one_direction_is_what_packed_sequences_compute():
+    network = lstm()
+    stems, lengths = padded([3, 7, 2], [5, 9, 11, 4, 8])
+    packed = torch.nn.utils.rnn.pack_padded_sequence(
+        network.embedding(stems), lengths, batch_first=True, enforce_sorted=False
+    )
+    expected = network.output(network.forwards[0](packed)[1][0][-1])
+    torch.testing.assert_close(network(stems, lengths), expected)
+
+
+def test_both_directions_are_what_a_bidirectional_lstm_computes():
+    network = lstm(bidirectional=True)
+    whole = torch.nn.LSTM(8, 6, batch_first=True, bidirectional=True)
+    state = dict(network.forwards[0].named_parameters())
+    state |= {f"{name}_reverse": value for name, value in network.backwards[0].named_parameters()}
+    whole.load_state_dict(state)
+    stems, lengths = padded([3, 7, 2, 9], [5, 9, 11, 4])
+    last = whole(network.embedding(stems))[1][0]
+    torch.testing.assert_close(network(stems, lengths), network.output(torch.cat([last[0], last[1]], dim=1)))
+
+
+def test_words_are_reversed_and_padding_stays():
+    states = torch.tensor([[1, 2, 3, 0], [4, 5, 6, 7]])[:, :, None]
+    turned = reversed_words(states, torch.tensor([3, 4]))[:, :, 0]
+    assert turned.tolist() == [[3, 2, 1, 0], [7, 6, 5, 4]]
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_the_exported_graph_agrees_at_other_sizes(changes, tmp_path):
+    inputs = [padded(*rows) for rows in ([[3, 7]], [[5, 9, 11, 4], [8, 6], [1]])]
+    trace, check = ({"stems": stems.numpy(), "lengths": lengths.numpy()} for stems, lengths in inputs)
+    onnx.export(lstm(**changes), tmp_path / "network.onnx", trace=trace, check=check, output="logits")
+
+
+def encoded_texts(tmp_path, count=200):
+    """Texts whose class is whether 5 comes before 6; each word is hash and stem at once."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(count):
+        words = rng.integers(7, 12, rng.integers(4, 9))
+        label = number % 2
+        words[:2] = (5, 6) if label else (6, 5)
+        split = "valid" if number % 5 == 4 else "train"
+        values = {"stems": words.astype(np.int32), "words": words.astype(np.int32)}
+        rows.append((Key(str(number), split, ("neg", "pos")[label], ""), values))
+    write(tmp_path / "encoded.arrow", rows, columns=encoder().columns)
+    return Texts(Encoded.read(tmp_path / "encoded.arrow"), ("neg", "pos"), codes=encoder().codes)
+
+
+def encoder():
+    steps = {"strip_html": True, "lower_case": True, "letters_and_digits": True, "stop_words": "drop", "stem": True}
+    return Encoder(Cleaning(**steps), Vocabulary(tuple(f"stem{code}" for code in range(10))), 50, 100)
+
+
+def section(network, **changes):
+    gradient = {
+        **{"learning_rate": 0.03, "batch_size": 16, "epochs": 12, "optimizer": "adam", "weight_decay": 0.0},
+        **{"schedule": "constant", "label_smoothing": 0.0, "patience": None, "class_weights": None},
+    }
+    grams = {"order": 2, "buckets": 4096, "smoothing": 1.0, "penalty": 1.0, "minimum_count": 1}
+    values = {"network": network, "seed": 0, **SIZES, **grams, **changes}
+    return SimpleNamespace(**values, class_weights=None, gradient=lambda: gradient)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "ngrams", "blend"])
+def test_each_network_learns_what_depends_on_order_and_keeps_its_promise(kind, tmp_path):
+    network, training = start(encoded_texts(tmp_path), section(kind))
+    epochs = list(training)
+    assert max(epoch.valid_accuracy for epoch in epochs) == 1
+    graph = encoder().graph(network)
+    inputs = [encoder().random_inputs(count, seed=count) for count in (1, 3)]
+    onnx.export(graph, tmp_path / "network.onnx", trace=inputs[0], check=inputs[1], output="logits")
+
+
+def test_single_words_cannot_tell_the_order(tmp_path):
+    _, training = start(encoded_texts(tmp_path), section("ngrams", order=1))
+    assert max(epoch.valid_accuracy for epoch in training) < 0.8
+
+
+@pytest.mark.parametrize("kind", ["lstm", "ngrams", "blend"])
+def test_the_same_seed_gives_the_same_weights(kind, tmp_path):
+    data = encoded_texts(tmp_path)
+    states = []
+    for _ in range(2):
+        network, training = start(data, section(kind))
+        list(training)
+        states.append(network.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_blend_ends_with_the_weights_of_its_best_epoch(tmp_path):
+    data = encoded_texts(tmp_path)
+    network, training = start(data, section("blend"))
+    best = max(list(training), key=lambda epoch: (epoch.valid_accuracy, -epoch.valid_loss))
+    rows = np.arange(len(data.targets["valid"]))
+    inputs = (*data.stems["valid"].padded(rows), *data.words["valid"].padded(rows))
+    with torch.inference_mode():
+        loss = torch.nn.functional.cross_entropy(network(*inputs), torch.from_numpy(data.targets["valid"]))
+    assert loss.item() == pytest.approx(best.valid_loss, rel=1e-4)
+
+
+def test_a_part_that_knows_nothing_gets_little_weight():
+    targets = torch.tensor([0, 1] * 200)
+    knowing = torch.nn.functional.one_hot(targets, 2) * 2.0 + torch.randn(400, 2, generator=torch.manual_seed(0))
+    noise = torch.randn(400, 2, generator=torch.manual_seed(1))
+    weights = mixed(knowing, noise, targets)
+    assert weights[0] > 5 * weights[1] > 0
+
+
+def test_a_code_beyond_the_cut_of_every_training_text_has_a_place(tmp_path):
+    data = encoded_texts(tmp_path)
+    network, training = start(data, section("lstm", max_length=2))
+    list(training)
+    last = torch.tensor([[encoder().codes - 1]])
+    assert network(last, torch.tensor([1])).shape == (1, 2)
+
+
+def test_what_graphs_are_checked_with_finds_n_grams(tmp_path):
+    texts = [f"stem{number} stem{number + 1}" for number in range(9)]
+    words = [encoder().prepare(text)["words"] for text in texts]
+    network = NGrams(2, order=1, buckets=4096)
+    list(fit_ngrams(network, words, np.arange(9) % 2, words, np.arange(9) % 2, **FIT))
+    inputs = encoder().random_inputs(3, seed=0)
+    logits = network(torch.from_numpy(inputs["words"]), torch.from_numpy(inputs["word_lengths"]))
+    assert not torch.allclose(logits, network.bias.expand(3, -1))

@@ -1,0 +1,139 @@
+"""Where a result comes from: what git, DVC and the data say, and what of it is recorded."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from flowerml.data.examples import Examples
+from flowerml.tasks import registry
+from flowerml.tracking import lineage
+
+NOBODY = ("-c", "user.name=test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false")
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A git repository with a commit, as the folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "code.py").write_text("one = 1\n")
+    (tmp_path / "params.yaml").write_text("rate: 1\n")
+    for command in (("init", "-q"), ("add", "-A"), (*NOBODY, "commit", "-q", "-m", "start")):
+        subprocess.run(["git", *command], check=True)
+    return tmp_path
+
+
+def test_results_do_not_make_a_commit_dirty_and_parameters_do(repository):
+    (repository / "reports").mkdir()
+    for result in ("dvc.lock", "reports/metrics.json"):
+        (repository / result).write_text("{}")
+    assert lineage.git()["git_dirty"] == "false" and len(lineage.git()["git_commit"]) == 40
+    (repository / "params.yaml").write_text("rate: 2\n")
+    assert lineage.git()["git_dirty"] == "true"
+
+
+def test_changes_are_kept_without_parameters_and_of_strange_files_the_names(repository):
+    (repository / "code.py").write_text("one = 2\n")
+    (repository / "params.yaml").write_text("source: https://me:secret@host/data.zip\n")
+    (repository / "notes ü.txt").write_text("mine")
+    found = lineage.changes()
+    assert b"+one = 2" in found.patch and b"secret" not in found.patch
+    assert found.untracked == ("notes ü.txt",) and found.not_kept is None
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [("x" * 2**20 + "\n", "at most 1,048,576 are kept"), ('url = "https://me:secret@host/"\n', "with a password")],
+)
+def test_changes_that_are_too_large_or_hold_a_password_are_not_kept(repository, content, reason):
+    (repository / "code.py").write_text(content)
+    found = lineage.changes()
+    assert found.patch == b"" and reason in found.not_kept
+
+
+def test_the_settings_of_a_person_do_not_get_into_a_patch(repository):
+    for name, value in {"diff.noprefix": "true", "color.ui": "always", "diff.external": "false"}.items():
+        subprocess.run(["git", "config", name, value], check=True)
+    (repository / "code.py").write_text("one = 2\n")
+    assert lineage.changes().patch.startswith(b"diff --git a/code.py b/code.py\n")
+
+
+def test_without_git_and_without_dvc_there_is_just_nothing_to_tell(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert lineage.git() == {}
+    assert lineage.changes() == lineage.Changes(b"", None, ())
+    assert lineage.stages("flowers", before="export") == {}
+
+
+def test_a_damaged_lock_tells_nothing(tmp_path):
+    lock = tmp_path / "dvc.lock"
+    for content in ("", "[]", "{", "stages: 3", "\x00"):
+        lock.write_text(content)
+        assert lineage.stages("flowers", before="export", lock=lock) == {}
+
+
+@pytest.fixture(scope="module")
+def client(reproduced):
+    return MlflowClient(f"sqlite:///{reproduced.folder}/mlflow.db")
+
+
+@pytest.fixture(scope="module")
+def version(client):
+    return client.get_model_version("flowers", "1")
+
+
+def test_a_version_and_its_run_tell_where_they_come_from(reproduced, client, version):
+    commit = reproduced.run("git", "rev-parse", "HEAD").stdout.strip()
+    examples = Examples(reproduced.folder / "data/flowers/examples.parquet")
+    expected = {"git_commit": commit, "git_dirty": "false", "data_digest": examples.digest(), "threads": "1"}
+    run = client.get_run(version.run_id)
+    for tags in (version.tags, run.data.tags):
+        assert expected.items() <= tags.items()
+        assert {"python", "machine", "version.torch", "version.mlflow"} <= set(tags)
+    assert version.tags["weights_digest"] == lineage.weights_digest(reproduced.folder / "models/flowers/classifier")
+    assert run.data.params["train.epochs"] == "4"
+
+
+def test_a_version_tells_what_dvc_locked_of_every_stage_before_it(reproduced, version):
+    locked = yaml.safe_load((reproduced.folder / "dvc.lock").read_text())["stages"]
+    for stage in ("download", "extract", "encode", "train", "evaluate"):
+        told = json.loads(version.tags[f"dvc.{stage}"])
+        assert told["outs"] == {one["path"]: one["md5"] for one in locked[f"{stage}@flowers"]["outs"]}
+        assert f"stages/{stage}.py" in told["deps"]
+    assert "dvc.export" not in version.tags
+
+
+def test_each_split_is_logged_as_a_dataset(reproduced, client, version):
+    logged = {one.tags[0].value: one.dataset for one in client.get_run(version.run_id).inputs.dataset_inputs}
+    examples = Examples(reproduced.folder / "data/flowers/examples.parquet")
+    assert {split: json.loads(data.profile)["num_rows"] for split, data in logged.items()} == {
+        **{"train": 100, "valid": 20, "test": 20}
+    }
+    assert examples.digest("test").startswith(logged["test"].digest)
+    assert json.loads(logged["train"].source) == {"uri": "sample"}
+
+
+def test_the_parameters_are_recorded_as_a_file_that_the_pipeline_can_be_read_from(
+    reproduced, client, version, tmp_path
+):
+    folder = client.download_artifacts(version.run_id, lineage.FOLDER, str(tmp_path))
+    recorded = registry.pipeline("flowers", tmp_path / "lineage/params.yaml")
+    assert recorded == registry.pipeline("flowers", reproduced.folder / "params.yaml")
+    facts = json.loads((tmp_path / "lineage/lineage.json").read_text())
+    assert folder and facts["metrics"] == json.loads((reproduced.folder / "reports/flowers/metrics.json").read_text())
+
+
+def test_a_project_without_git_and_without_dvcs_lock_is_exported_too(reproduced, tmp_path):
+    folder = tmp_path / "unpacked"
+    left_out = shutil.ignore_patterns(".git", ".dvc", "dvc.lock", "mlflow.db", "mlruns", "flowers", "encoded.arrow")
+    shutil.copytree(reproduced.folder, folder, ignore=left_out, symlinks=True)
+    environment = {**reproduced.environment(), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+    subprocess.run([sys.executable, "-m", "stages.export", "reviews"], cwd=folder, env=environment, check=True)
+    tags = MlflowClient(environment["MLFLOW_TRACKING_URI"]).get_model_version("reviews", "1").tags
+    assert tags["verdict"] == "promoted" and len(tags["data_digest"]) == 64
+    assert not [name for name in tags if name.startswith(("git_", "dvc."))]

@@ -1,0 +1,300 @@
+"""The page, as a person meets it: in a real browser."""
+
+import base64
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from flowerml import Classifier
+from flowerml.data.examples import Examples
+from tests.support.serving import served
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome found")
+OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run")
+HOSTILE = '<img src="x" onerror="alert(1)">${alert(2)}{{alert(3)}}`'
+
+# Tells of every address that the page's own process looks up or connects to, but for those of this machine.
+PROGRAM = """
+import json, sys
+from pathlib import Path
+asked = json.loads(sys.argv[1])
+here = ("127.0.0.1", "localhost", "::1", None)
+def watch(event, values):
+    host = {"socket.getaddrinfo": lambda: values[0], "socket.connect": lambda: values[1][0]}.get(event, lambda: None)()
+    if host not in here:
+        with Path("strayed.txt").open("a") as strayed:
+            strayed.write(f"{event} {host}\\n")
+sys.addaudithook(watch)
+from flowerml.web import launch
+launch(**asked)
+"""
+
+PASTE = """(content) => {
+    const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+    const given = new DataTransfer();
+    given.items.add(new File([bytes], "pasted.jpg", {type: "image/jpeg"}));
+    document.body.dispatchEvent(new ClipboardEvent("paste", {clipboardData: given, bubbles: true}));
+}"""
+
+
+@contextlib.contextmanager
+def running(folder, **asked):
+    """A page in a process of its own, which writes into `folder`, and leaves no files of its there."""
+    (folder / "tmp").mkdir()
+    with (folder / "log.txt").open("w+") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, json.dumps({**asked, "port": free_port()})],
+            **{"cwd": folder, "stdout": subprocess.PIPE, "stderr": log, "text": True},
+            env={**os.environ, "TMPDIR": str(folder / "tmp")},
+        )
+        try:
+            said = process.stdout.readline()
+            assert "the page is at http" in said, (folder / "log.txt").read_text()
+            yield SimpleNamespace(url=said.split()[4], folder=folder)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=20)
+    assert list((folder / "tmp").glob("flowerml-web-*")) == []
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def flowers(reproduced):
+    return reproduced.folder / "models/flowers/classifier"
+
+
+@pytest.fixture(scope="module")
+def reviews(reproduced):
+    return reproduced.folder / "models/reviews/classifier"
+
+
+@pytest.fixture(scope="module")
+def picture(reproduced, tmp_path_factory):
+    path = tmp_path_factory.mktemp("picture") / "picture.jpg"
+    path.write_bytes(next(Examples(reproduced.folder / "data/flowers/examples.parquet").of("test")).raw)
+    return path
+
+
+@pytest.fixture(scope="module")
+def running_page(flowers, reviews, tmp_path_factory):
+    with running(tmp_path_factory.mktemp("page"), models=[str(flowers), str(reviews)], endpoints=[]) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=list(OPTIONS))
+        yield chromium
+        chromium.close()
+
+
+@contextlib.contextmanager
+def opened(browser, url, *, width=1280, height=860):
+    """The page in a window of its own; it may ask nobody but its own server, and never say more than it shows."""
+    context = browser.new_context(viewport={"width": width, "height": height})
+    page, strayed = context.new_page(), []
+    page.on("request", lambda request: strayed.append(request.url) if not request.url.startswith(own(url)) else None)
+    page.on("console", lambda line: strayed.append(line.text) if "Content Security Policy" in line.text else None)
+    page.on("dialog", lambda dialog: (strayed.append(dialog.message), dialog.dismiss()))
+    page.goto(url)
+    page.locator(".answer").first.wait_for()
+    yield page
+    context.close()
+    assert strayed == []
+
+
+def own(url):
+    return (url, f"blob:{url}", "data:")
+
+
+@pytest.fixture
+def page(browser, running_page):
+    with opened(browser, running_page.url) as found:
+        yield found
+
+
+def shown(page):
+    """What the answer in sight says, when it has come."""
+    page.locator(".verdict:visible, .problem:visible").first.wait_for(timeout=20_000)
+    return page.locator(".answer:visible").inner_text()
+
+
+def shown_classes(page):
+    shown(page)
+    names = page.locator(".answer:visible .name").all_inner_texts()
+    numbers = page.locator(".answer:visible .number").all_inner_texts()
+    return dict(zip(names, (float(re.search(r"[\d.]+", number)[0]) / 100 for number in numbers), strict=True))
+
+
+def expected_classes(folder, raw):
+    (prediction,) = Classifier.load(folder).predict([raw])
+    return {one.name: pytest.approx(one.probability, abs=0.0005 + 1e-5) for one in prediction.top}
+
+
+def ask_about(page, text):
+    page.get_by_role("tab", name="Review").click()
+    box = page.get_by_label("Review")
+    box.fill(text)
+    box.press("Enter")
+
+
+@in_browser
+def test_an_uploaded_picture_gets_the_classifiers_own_answer(page, flowers, picture):
+    page.set_input_files("input[type=file]", picture)
+    assert shown_classes(page) == expected_classes(flowers, picture)
+    assert "Answered by flowers" in shown(page)
+    assert page.locator(".heat img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+
+
+@in_browser
+def test_a_picture_is_pasted_over_another(page, flowers, picture):
+    page.locator(".samples.image button").first.click()
+    page.locator(".heat img").wait_for()
+    before = shown(page)
+    page.evaluate(PASTE, base64.b64encode(picture.read_bytes()).decode())
+    page.wait_for_function("before => document.querySelector('.answer').innerText !== before", arg=before)
+    assert shown_classes(page) == expected_classes(flowers, picture)
+
+
+@in_browser
+@pytest.mark.parametrize("text", ["A wonderful film. I loved it.", "Boring and dull.\nI hated it."])
+def test_enter_asks_about_a_review_and_a_scale_shows_how_positive_it_is(page, reviews, text):
+    ask_about(page, text)
+    expected = expected_classes(reviews, text)
+    assert shown_classes(page) == expected
+    mark = page.get_by_role("meter", name="positive")
+    assert float(mark.get_attribute("aria-valuenow")) / 100 == expected["positive"]
+    assert page.locator(".words .passage").inner_text().split() == text.split()
+
+
+@in_browser
+def test_samples_of_both_kinds_are_answered_at_a_click(page):
+    page.locator(".samples.image button").nth(1).click()
+    assert "Answered by flowers" in shown(page)
+    page.get_by_role("tab", name="Review").click()
+    sample = page.locator(".samples.text button").nth(1)
+    sample.click()
+    assert "Answered by reviews" in shown(page)
+    assert page.get_by_label("Review").input_value() == sample.inner_text()
+
+
+@in_browser
+def test_no_earlier_answer_comes_after_a_later_one(page):
+    ask_about(page, "A film that was long. " * 100)
+    page.get_by_role("button", name="Clear").click()
+    page.wait_for_timeout(2000)  # a question within the moment that Gradio takes to cancel would be cancelled too
+    ask_about(page, "A film that was short. " * 100)
+    sample = page.locator(".samples.text button").first
+    sample.click()
+    page.wait_for_timeout(3000)
+    assert page.locator(".words .passage").inner_text() == sample.inner_text()
+
+
+@in_browser
+def test_the_page_works_by_keyboard(page):
+    page.get_by_role("tab", name="Review").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.type("A film.")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert "Answered by reviews" in shown(page)
+
+
+@in_browser
+def test_what_is_no_picture_gets_a_sentence_and_no_label(page, picture, tmp_path):
+    page.set_input_files("input[type=file]", picture)
+    shown(page)
+    (tmp_path / "notes.jpg").write_text("a text\n" * 100)
+    page.set_input_files("input[type=file]", tmp_path / "notes.jpg")
+    page.locator(".problem").wait_for()
+    assert shown(page).split("\n")[-1].startswith("Not a picture of a known kind")
+    assert page.locator(".verdict").count() == 0
+
+
+@in_browser
+def test_an_empty_review_is_not_asked_about(page):
+    ask_about(page, "  ")
+    page.get_by_text("There is nothing to judge yet.").wait_for()
+
+
+@in_browser
+def test_on_a_phone_nothing_is_cut_off_and_the_answer_comes_into_sight(browser, running_page):
+    with opened(browser, running_page.url, width=390, height=640) as page:
+        ask_about(page, "A wonderful film, and a dull one too.")
+        shown(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.wait_for_function("document.querySelector('.verdict').getBoundingClientRect().bottom < 640")
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Holds the server of the page that asks one, until it is closed."""
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def asking_page(server, reproduced, flowers, tmp_path_factory):
+    """A page of a classifier with names that are HTML, which is never sure, and of a served model; and its address."""
+    folder = tmp_path_factory.mktemp("asking")
+    shutil.copytree(flowers, folder / "classifier")
+    description = json.loads((folder / "classifier/classifier.json").read_text())
+    description["names"] = {label: f"{label}{HOSTILE}" for label in description["classes"]}
+    description["trained"]["pipeline"] = HOSTILE
+    (folder / "classifier/classifier.json").write_text(json.dumps(description))
+    uri = f"sqlite:///{reproduced.folder}/mlflow.db"
+    model = server.enter_context(served("models:/reviews/1", tmp_path_factory.mktemp("serve"), tracking_uri=uri))
+    address = f"http://127.0.0.1:{model.port}"
+    with running(folder, models=["classifier"], endpoints=[address], unsure=1.0) as found:
+        yield found, address
+
+
+@in_browser
+def test_names_of_classes_are_never_read_as_html(browser, asking_page, picture):
+    with opened(browser, asking_page[0].url) as page:
+        page.set_input_files("input[type=file]", picture)
+        assert shown(page).startswith("Not sure")
+        assert shown(page).count(HOSTILE) >= 7  # the best guess, five bars, the signature
+        page.locator(".heat img").wait_for()
+        assert page.locator(".answer:visible img").count() == 1
+
+
+@in_browser
+def test_a_served_model_answers_and_when_it_is_stopped_the_page_says_so(browser, asking_page, server, reviews):
+    asked, address = asking_page
+    with opened(browser, asked.url) as page:
+        ask_about(page, HOSTILE)
+        assert shown_classes(page) == expected_classes(reviews, HOSTILE)
+        assert "Answered by reviews, version 1, in" in shown(page)
+        assert page.locator(".words .passage").inner_text() == HOSTILE
+        server.close()
+        ask_about(page, HOSTILE)
+        page.locator(".problem").wait_for()
+        assert f"The server at {address} cannot be reached" in shown(page)
+        assert page.locator(".answer:visible .verdict").count() == 0
+
+
+@in_browser
+def test_neither_the_page_nor_its_process_asked_anyone_else(page, running_page, picture):
+    page.set_input_files("input[type=file]", picture)  # what the browser asks for is watched in every test
+    shown(page)
+    assert not (running_page.folder / "strayed.txt").exists()

@@ -1,0 +1,242 @@
+"""The page's parts that need no browser: what it refuses, whom it asks, and how it judges an answer."""
+
+import http.client
+import json
+import re
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+from flowerml import web
+from flowerml.core.errors import FlowermlError, ModelError
+from flowerml.serving.answer import Answer
+from flowerml.web import render
+from flowerml.web.sources import Loaded, Served
+
+MODEL = {"name": "m", "version": "3"}
+TOP = [{"label": "a", "name": "A", "probability": 0.9}]
+
+
+SHOWING = {"kind": "text", "seconds": 0.01, "unsure": None}
+
+
+@pytest.fixture
+def silent():
+    """The port of a server that takes calls and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+def answer(*probabilities, **more):
+    top = [{"label": f"c{index}", "name": f"C{index}", "probability": one} for index, one in enumerate(probabilities)]
+    return Answer.from_json({"top": top, "model": MODEL, **more})
+
+
+def test_a_page_of_nothing_is_refused():
+    with pytest.raises(FlowermlError, match="name a classifier's folder, or the address"):
+        web.launch(models=[], endpoints=[], port=free_port())
+
+
+def test_a_folder_without_a_classifier_is_refused(tmp_path):
+    with pytest.raises(ModelError, match="not a saved classifier"):
+        web.launch(models=[tmp_path], endpoints=[], port=free_port())
+
+
+@pytest.mark.parametrize("address", ["ftp://host", "image=", "http://", "http://host:port", "text=http://:80", "a..b"])
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(ModelError, match="is no address of a server; expected a URL"):
+        web.launch(models=[], endpoints=[address], port=free_port())
+
+
+def test_a_port_that_is_taken_is_refused(silent):
+    with pytest.raises(FlowermlError, match=rf"port {silent} \(address already in use\); choose another port"):
+        web.launch(models=[], endpoints=["text=http://127.0.0.1:1"], port=silent)
+
+
+def test_an_address_that_is_not_of_this_machine_is_refused():
+    with pytest.raises(FlowermlError, match=r"no page can be served at 192\.0\.2\.1, port"):
+        web.launch(models=[], endpoints=["text=http://127.0.0.1:1"], host="192.0.2.1")
+
+
+@pytest.mark.parametrize("port", [-1, 0, 65536])
+def test_what_is_no_port_is_refused(port):
+    with pytest.raises(FlowermlError, match="a port is a number from 1 to 65535"):
+        web.launch(models=[], endpoints=["text=http://127.0.0.1:1"], port=port)
+
+
+def test_an_address_alone_whose_server_is_down_cannot_tell_its_kind(silent):
+    with pytest.raises(ModelError, match=r"did not answer within 0\.2 s"):
+        Served(f"http://127.0.0.1:{silent}", timeout=0.2)
+
+
+def test_a_server_that_is_slow_is_given_up_in_words():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        served = Served(f"text=http://name:secret@127.0.0.1:{server.getsockname()[1]}/invocations", timeout=0.2)
+        with pytest.raises(ModelError, match=r"at http://127.0.0.1:\d+ did not answer within 0.2 s; it may be busy"):
+            served.ask("A film.", top_k=2)
+
+
+def test_a_classifier_from_the_registry_tells_its_version(reproduced, tmp_path):
+    reviews = reproduced.folder / "models/reviews/classifier"
+    folder = shutil.copytree(reviews, tmp_path / "artifacts/classifier")
+    assert Loaded(folder).version is None
+    (tmp_path / "registered_model_meta").write_text("model_name: opinions\nmodel_version: '7'\n")
+    answer = Loaded(folder).ask("A film.", top_k=1)
+    assert (answer.model, answer.version) == ("opinions", "7")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        {"top": [], "model": MODEL},
+        {"top": TOP},
+        {"top": TOP, "model": "m"},
+        {"top": TOP, "model": MODEL, "known": "yes"},
+        {"top": [{**TOP[0], "probability": float("nan")}], "model": MODEL},
+        {"top": [{**TOP[0], "probability": 2}], "model": MODEL},
+        {"top": TOP, "model": MODEL, "explanation": {"label": "a", "heat_map": '"><script>'}},
+        {"top": TOP, "model": MODEL, "explanation": {"label": "a", "words": [{"text": "x"}]}},
+        ["top"],
+    ],
+)
+def test_what_is_no_answer_is_not_shown_as_one(value):
+    with pytest.raises(ModelError, match="not an answer of a flowerml model"):
+        Answer.from_json(value)
+
+
+def test_an_answer_without_an_explanation_is_shown_without():
+    html = render.answer(answer(0.9, 0.05), kind="image", seconds=0.01, unsure=None)
+    assert "C0" in html
+    assert "version 3" in html
+    assert "<figure" not in html
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "unsure"),
+    [((0.67, 0.33), True), ((0.68, 0.32), False), ((0.34, 0.1, 0.1, 0.1, 0.1), True), ((0.36, 0.1, 0.1), False)],
+)
+def test_not_sure_ends_on_the_way_from_guessing_to_certainty(probabilities, unsure):
+    assert answer(*probabilities).is_unsure(None) is unsure
+
+
+def test_the_threshold_of_not_sure_is_an_option():
+    assert answer(0.9, 0.1).is_unsure(0.95)
+    assert not answer(0.51, 0.49).is_unsure(0.5)
+
+
+def test_a_model_that_knows_whether_it_is_sure_is_believed_unless_a_threshold_is_given():
+    assert answer(0.99, known=False).is_unsure(None)
+    assert not answer(0.2, known=True).is_unsure(None)
+    assert answer(0.2, known=True).is_unsure(0.5)
+    assert not answer(0.99, known=False).is_unsure(0.5)
+
+
+def test_what_is_not_known_is_shown_as_a_guess():
+    html = render.answer(answer(0.9, 0.05, known=False), kind="image", seconds=0.01, unsure=None)
+    assert "Not sure" in html and "The best guess is <b>C0</b>, with 90.0 %." in html
+    assert "Not sure" not in render.answer(answer(0.3, known=True), kind="image", seconds=0.01, unsure=None)
+
+
+def test_words_stand_on_the_colour_of_the_class_they_speak_for():
+    words = [{"text": "good", "weight": 2.0}, {"text": "dull", "weight": -1.0}, {"text": "film", "weight": 0.0}]
+    for_right = answer(0.2, 0.8, explanation={"label": "c1", "words": words})
+    for_left = answer(0.8, 0.2, explanation={"label": "c0", "words": words})
+    assert sides(for_right) == {"good": "right", "dull": "left"}
+    assert sides(for_left) == {"good": "left", "dull": "right"}
+
+
+def sides(found):
+    html = render.answer(found, **SHOWING)
+    return {text: side for side, text in re.findall(r'<span class="(\w+)" style="--strength[^>]*>(\w+)<', html)}
+
+
+def test_of_a_very_long_text_the_beginning_is_shown():
+    words = [{"text": "good", "weight": 1.0}, {"text": " film" * 100_000, "weight": 0.0}]
+    html = render.answer(answer(0.2, 0.8, explanation={"label": "c1", "words": words}), **SHOWING)
+    assert len(html) < 15_000
+    assert "The rest of the text is not shown." in html
+
+
+def test_a_share_is_never_rounded_to_nothing_or_all():
+    assert [render.percent(share) for share in (0, 0.0002, 0.1234, 0.9999, 1)] == [
+        "0.0 %",
+        "&lt; 0.1 %",
+        "12.3 %",
+        "&gt; 99.9 %",
+        "100.0 %",
+    ]
+
+
+@pytest.mark.parametrize("theme", [":root {", ":root.dark, .dark {"])
+def test_all_colours_of_text_stand_out_from_what_is_behind_them(theme):
+    style = (Path(web.__file__).parent / "page.css").read_text()
+    colours = dict(re.findall(r"--([\w-]+): (#\w{6})", style.split(theme, 1)[1].split("}", 1)[0]))
+    pairs = [(text, ground) for text in ("ink", "soft", "left", "right") for ground in ("card", "ground")]
+    for text, ground in [*pairs, ("on-accent", "right"), ("ink", "problem")]:
+        assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
+
+
+def contrast(one, other):
+    """The ratio of the Web Content Accessibility Guidelines, 2.1."""
+    brighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (brighter + 0.05) / (darker + 0.05)
+
+
+def luminance(colour):
+    channels = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    linear = [one / 12.92 if one <= 0.03928 else ((one + 0.055) / 1.055) ** 2.4 for one in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.fixture(scope="module")
+def port():
+    """That of a page whose model is not there: what is asked of its server never gets so far."""
+    number = free_port()
+    page = web.launch(models=[], endpoints=["image=http://127.0.0.1:1"], port=number, block=False)
+    yield number
+    page.close()
+
+
+def status(port, method, path, body=None):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request(method, path, json.dumps(body) if body else None, {"Content-Type": "application/json"})
+    return connection.getresponse().status
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["file=http://example.com/a.jpg", "proxy=http://example.com", "runs", "openapi.json", "vibe-code", "run/predict"],
+)
+def test_what_the_page_does_not_use_of_its_server_is_shut(port, path):
+    assert status(port, "GET", f"/gradio_api/{path}") == 404
+    assert status(port, "GET", "/monitoring/summary") == 404
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", str(Path(__file__)), "../../etc/passwd"])
+def test_no_file_of_the_machine_is_handed_out(port, path):
+    assert status(port, "GET", f"/gradio_api/file={path}") == 403
+
+
+def test_no_file_is_fetched_from_elsewhere(port):
+    given = {"path": "http://example.com/a.jpg", "meta": {"_type": "gradio.FileData"}}
+    assert status(port, "POST", "/gradio_api/queue/join", {"data": [given], "fn_index": 0, "session_hash": "s"}) == 403
+
+
+def test_a_question_of_many_megabytes_is_refused(port):
+    assert status(port, "POST", "/gradio_api/queue/join", {"data": ["a" * 9_000_000]}) == 413
+
+
+def test_the_browser_is_told_to_ask_nobody_else(port):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", "/")
+    policy = connection.getresponse().headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'self'")
+    assert "http" not in policy
