@@ -3,7 +3,7 @@
 The notebook's way sends every picture through the frozen network in every epoch of every trial, in plain torch; ours
 encodes once and trains on that. Both get the same pictures (PICTURES is a folder, tar or zip with one folder per
 class), the same transform without augmentation, the same heads from the same seeds, in the same order, by the same
-optimiser, schedule and epochs: what is not said here is as in the section `flowers` of params.yaml. So they differ
+optimizer, schedule and epochs: what is not said here is as in the section `flowers` of params.yaml. So they differ
 in time, and in the last bits of the features, which ONNX Runtime and torch round differently.
 """
 

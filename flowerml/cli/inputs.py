@@ -10,9 +10,9 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from flowerml.classifier.classifier import Classifier, Prediction
+from flowerml.core.display import format_size
 from flowerml.core.errors import InputError
-from flowerml.data.archives.members import in_units
-from flowerml.engine.answering import in_place
+from flowerml.engine.parallel import map_readable
 from flowerml.tasks.registry import TASKS, Task
 
 STDIN = "-"
@@ -87,7 +87,7 @@ def answers(
 ) -> Iterator[tuple[Input, Prediction | InputError]]:
     """Each input with its answer, in order; memory does not grow with their number."""
     read = ((one, one.raw(classifier.task)) for one in inputs)
-    return in_place(read, lambda raws: classifier.predict_each(raws, top_k=top_k))
+    return map_readable(read, lambda raws: classifier.predict_each(raws, top_k=top_k))
 
 
 def _of_folder(folder: Path, task: Task) -> Iterator[Input]:
@@ -161,5 +161,5 @@ def _content(path: Path) -> bytes:
 
 def _limited(content: bytes) -> bytes:
     if len(content) > MAX_BYTES:
-        raise InputError("file_too_large", f"larger than {in_units(MAX_BYTES)}")
+        raise InputError("file_too_large", f"larger than {format_size(MAX_BYTES)}")
     return content

@@ -1,6 +1,5 @@
 """params.yaml: read, checked against typed sections, and spoken of by dotted names."""
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from flowerml.core.display import closest, did_you_mean, one_line
 from flowerml.core.errors import ParamsError
 from flowerml.data import archives, findings
 
@@ -157,7 +157,7 @@ class Train(Section):
     search: Search
 
     def gradient(self) -> dict[str, Any]:
-        """The arguments of `flowerml.engine.fit.Fit`."""
+        """The arguments of `flowerml.engine.fit.Trainer`."""
         return {name: getattr(self, name) for name in Train.model_fields if name not in NOT_SEARCHED}
 
     def replaced(self, point: Mapping[str, Any]) -> Self:
@@ -234,97 +234,31 @@ Loader.yaml_implicit_resolvers = {
 
 
 def read(path: Path = PARAMS_FILE) -> dict[str, Any]:
-    """The whole of params.yaml; its `pipelines` (name -> kind) and one section for each are checked to exist."""
+    """Return the whole of params.yaml once its `pipelines` (name -> kind) are checked to exist; raises ParamsError."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except FileNotFoundError:
         raise ParamsError(f"{path}: not found; run this in the project's folder") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path}: not valid YAML in UTF-8: {' '.join(str(error).split())}") from None
+        raise ParamsError(f"{path}: not valid YAML in UTF-8: {one_line(error)}") from None
     pipelines = values.get("pipelines") if isinstance(values, dict) else None
     if not isinstance(pipelines, dict) or not pipelines:
         raise ParamsError(f"{path}: expected `pipelines:` with a name and its kind, such as `flowers: image`")
     for name in set(values) - {"pipelines", *pipelines}:
-        raise ParamsError(f"{path}: unknown section {name!r}{_nearest(name, pipelines)}")
+        raise ParamsError(f"{path}: unknown section {name!r}{suggest(name, pipelines)}")
     return values
 
 
-def sections(types: Mapping[str, type[Section]], values: Any, *, name: str, path: Path) -> dict[str, Any]:
-    """The sections of the pipeline `name`; raises ParamsError with one line for each thing that is wrong."""
+def checked_sections(
+    types: Mapping[str, type[Section]], values: Any, *, name: str, path: Path
+) -> dict[str, Section]:
+    """Return the sections of the pipeline `name`; raises ParamsError with one line for each thing that is wrong."""
     whole = create_model(name, __base__=Section, **{key: (kind, ...) for key, kind in types.items()})  # type: ignore[call-overload]
     if not isinstance(values, dict):
         raise ParamsError(f"{path}: {name}: expected a section with {', '.join(types)}, found {json.dumps(values)}")
     try:
         checked = whole.model_validate(values)
     except ValidationError as error:
-        lines = _explain(whole, error.errors(), name)
+        lines = explain(whole, error.errors(), name)
         raise ParamsError("\n".join(f"{path}: {line}" for line in lines)) from None
     return {key: getattr(checked, key) for key in types}
-
-
-def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values as {"train.learning_rate": 0.001}; lists stay whole.
-
-    >>> dotted({"train": {"epochs": 3, "hidden_units": []}})
-    {'train.epochs': 3, 'train.hidden_units': []}
-    """
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= dotted(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
-
-
-def _explain(kind: type[Section], problems: list[Any], name: str) -> Iterator[str]:
-    """One line for each problem; a name that is missing because it is misspelt is not told twice."""
-    meant = {(*p["loc"][:-1], _close(p["loc"][-1], _siblings(kind, p))) for p in problems if _unknown(p)}
-    for problem in problems:
-        if not (problem["type"] == "missing" and problem["loc"] in meant):
-            yield _line(kind, problem, name)
-
-
-def _line(kind: type[Section], problem: Any, name: str) -> str:
-    where = ".".join([name, *(str(part) for part in problem["loc"] if part not in ("range", "choices"))])
-    if _unknown(problem):
-        return f"{where}: unknown name{_nearest(problem['loc'][-1], _siblings(kind, problem))}"
-    if problem["type"] == "missing":
-        return f"{where}: missing; give it a value"
-    if problem["type"] == "value_error":
-        return f"{where}: {problem['msg'].removeprefix('Value error, ')}"
-    message = _lower(problem["msg"]).replace("input should be", "expected")
-    return f"{where}: {message}, found {json.dumps(problem['input'], default=str)}"
-
-
-def _unknown(problem: Any) -> bool:
-    return bool(problem["type"] == "extra_forbidden")
-
-
-def _siblings(kind: type[BaseModel], problem: Any) -> list[str]:
-    """The names that stand beside the one a problem is about."""
-    if "range" in problem["loc"]:
-        return list(Range.model_fields)
-    return _fields(kind, [str(part) for part in problem["loc"][:-1]])
-
-
-def _fields(kind: type[BaseModel], location: list[str]) -> list[str]:
-    for part in location:
-        inner = kind.model_fields[part].annotation if part in kind.model_fields else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return []
-        kind = inner
-    return list(kind.model_fields)
-
-
-def _nearest(name: object, known: Iterable[object]) -> str:
-    close = _close(name, known)
-    return f"; did you mean {close!r}?" if close else f"; known are {', '.join(map(str, known))}"
-
-
-def _close(name: object, known: Iterable[object]) -> str | None:
-    return next(iter(difflib.get_close_matches(str(name), [str(one) for one in known], n=1, cutoff=0.5)), None)
-
-
-def _lower(message: str) -> str:
-    return message[:1].lower() + message[1:]

@@ -1,4 +1,4 @@
-"""Doing the same to many things, a few ahead at a time."""
+"""Maps over streams: in threads with bounded memory, past inputs that cannot be read, in batches."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -6,36 +6,76 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+from flowerml.core.errors import InputError
+
+K = TypeVar("K")
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 def ordered_map(function: Callable[[T], R], items: Iterable[T], *, threads: int = 2, ahead: int = 32) -> Iterator[R]:
-    """`map` in threads, in order, with at most `ahead` results waiting.
+    """Yield `function` of each item, in order, computed in threads with at most `ahead` results pending.
 
-    ThreadPoolExecutor.map would take in all items at once, and memory would grow with their number.
+    >>> list(ordered_map(abs, [-2, 1, -3]))
+    [2, 1, 3]
     """
     with ThreadPoolExecutor(threads) as pool:
         yield from ordered_map_in(pool, function, items, ahead=ahead)
 
 
 def ordered_map_in(pool: Executor, function: Callable[[T], R], items: Iterable[T], *, ahead: int) -> Iterator[R]:
-    """The same in the threads of a pool, which others may use too."""
-    waiting: deque[Future[R]] = deque()
+    """Do the same in an existing pool, which may be shared."""
+    # Not Executor.map: it submits every item at once, so memory grows with their number (`buffersize`, which bounds
+    # it, needs Python 3.14).
+    pending: deque[Future[R]] = deque()
     try:
         for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) >= ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            pending.append(pool.submit(function, item))
+            if len(pending) >= ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
-        for future in waiting:
+        for future in pending:
             future.cancel()
 
 
+def map_readable(
+    items: Iterable[tuple[K, T | InputError]], function: Callable[[Iterator[T]], Iterator[R]]
+) -> Iterator[tuple[K, R | InputError]]:
+    """Yield (key, result) for each (key, item), in order; an item that is an InputError is its own result.
+
+    `function` maps an iterator of the readable items to one result each, in order. It may read ahead, in batches or
+    threads; no more items are held than that.
+
+    >>> rows = [(1, "a"), (2, InputError("empty", "the text is empty")), (3, "b")]
+    >>> [(key, str(result)) for key, result in map_readable(rows, lambda texts: map(str.upper, texts))]
+    [(1, 'A'), (2, 'the text is empty'), (3, 'B')]
+    """
+    pending: deque[tuple[K, InputError | None]] = deque()
+
+    def readable() -> Iterator[T]:
+        for key, item in items:
+            pending.append((key, item if isinstance(item, InputError) else None))
+            if not isinstance(item, InputError):
+                yield item
+
+    def unreadable() -> Iterator[tuple[K, InputError]]:
+        while pending and (error := pending[0][1]) is not None:
+            yield pending.popleft()[0], error
+
+    for result in function(readable()):
+        yield from unreadable()
+        yield pending.popleft()[0], result
+    yield from unreadable()
+
+
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items, the last one shorter."""
+    """Yield lists of `size` items, the last one shorter (itertools.batched needs Python 3.12).
+
+    >>> list(batches("abcde", 2))
+    [['a', 'b'], ['c', 'd'], ['e']]
+    """
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowerml.classifier.classifier import BATCH_SIZE, Classifier, Probabilities
+from flowerml.core.display import preview_list
 from flowerml.core.errors import DataError, InputError, ModelError
 from flowerml.data.examples import Raw
 from flowerml.data.layout import Row
-from flowerml.engine.answering import in_place
+from flowerml.engine.parallel import map_readable
 from flowerml.evaluation.evaluation import Evaluation
 from flowerml.evaluation.labelled import Labelled
 from flowerml.evaluation.slices import Properties, properties_of
@@ -63,7 +64,7 @@ def of_classifier(classifier: Classifier, labelled: Labelled, *, told: Told) -> 
     def answer(raws: Iterator[Any]) -> Iterator[Probabilities | InputError]:
         return classifier.probabilities_each(raws, batch_size=BATCH_SIZE)
 
-    for row, found in in_place(gathered.read(), answer):
+    for row, found in map_readable(gathered.read(), answer):
         told(row, found if isinstance(found, InputError) else None)
         if not isinstance(found, InputError):
             gathered.rows.append(row)
@@ -78,7 +79,7 @@ def of_endpoint(endpoint: Endpoint, labelled: Labelled, *, told: Told) -> Evalua
     gathered = _Gathered(labelled)
     first: Answer | None = None
     known: list[bool | None] = []
-    for row, found in in_place(gathered.read(), endpoint.answers):
+    for row, found in map_readable(gathered.read(), endpoint.answers):
         told(row, found if isinstance(found, InputError) else None)
         if isinstance(found, InputError):
             continue
@@ -107,9 +108,5 @@ def _check_labels(labelled: Labelled, classes: tuple[str, ...]) -> None:
     if unknown:
         raise DataError(
             f"{len(unknown)} of the {len(labelled.labels)} labels of the data are no classes of this classifier "
-            f"({_few(unknown)}); it knows {_few(list(classes))}"
+            f"({preview_list(unknown)}); it knows {preview_list(classes)}"
         )
-
-
-def _few(labels: list[str]) -> str:
-    return ", ".join(labels[:5]) + (", …" if len(labels) > 5 else "")

@@ -15,7 +15,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from flowerml.classifier.classifier import TOP_K, Classifier, Prediction
 from flowerml.core.errors import InputError
-from flowerml.engine.answering import in_place
+from flowerml.engine.parallel import map_readable
 from flowerml.serving import memory
 from flowerml.serving import version as identity
 
@@ -68,7 +68,7 @@ class ClassifierModel(PythonModel):
     def _answers(self, values: list[Any], top_k: Any, *, explain: bool) -> Iterator[dict[str, Any]]:
         raws = (_decoded(self.classifier, value) for value in values)
         predict = partial(self.classifier.predict_each, top_k=top_k)
-        for raw, found in in_place(((raw, raw) for raw in raws), predict):
+        for raw, found in map_readable(((raw, raw) for raw in raws), predict):
             if isinstance(found, InputError):
                 yield _error(found)
             else:

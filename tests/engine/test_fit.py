@@ -8,7 +8,7 @@ from torch import nn
 
 from flowerml.core.errors import DivergedError
 from flowerml.data.encodings import Encoded
-from flowerml.engine.fit import Fit, evaluate
+from flowerml.engine.fit import Trainer, evaluate
 from flowerml.tasks.image.networks import FeatureBatches, FeedForward
 
 SECTION = {
@@ -55,7 +55,7 @@ def weights(network: nn.Module) -> torch.Tensor:
 
 def test_classes_that_are_apart_are_learned():
     network, data = head(), batches()
-    epochs = list(Fit(network, data, **SECTION))
+    epochs = list(Trainer(network, data, **SECTION))
     assert [epoch.number for epoch in epochs] == [1, 2, 3, 4, 5]
     assert epochs[-1].train_loss < epochs[0].train_loss
     assert evaluate(network, data.valid(batch_size=7))[1] == 1.0
@@ -71,7 +71,7 @@ def test_a_seed_decides_every_bit_of_the_weights():
     for seed in (3, 3, 4):
         network, data = head(seed), batches()
         torch.manual_seed(seed)
-        list(Fit(network, data, **SECTION))
+        list(Trainer(network, data, **SECTION))
         found.append(weights(network))
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
@@ -82,7 +82,7 @@ def test_however_it_ends_the_network_has_the_weights_of_the_best_epoch(taken):
     # With the sides of the validation points changed, an epoch more of training makes them worse.
     network, data = head(), batches(valid_apart=-3.0)
     seen = []
-    with closing(Fit(network, data, **SECTION | {"epochs": 8})) as epochs:
+    with closing(Trainer(network, data, **SECTION | {"epochs": 8})) as epochs:
         for epoch in epochs:
             seen.append((epoch.valid_accuracy, -epoch.valid_loss, weights(network)))
             if epoch.number == taken:
@@ -95,8 +95,8 @@ def test_however_it_ends_the_network_has_the_weights_of_the_best_epoch(taken):
 
 def test_it_stops_when_no_epoch_was_better_for_as_long_as_patience_lasts():
     network, data = head(), batches(apart=0.3)
-    numbers = [epoch.number for epoch in Fit(network, data, **SECTION | {"epochs": 50, "patience": 3})]
-    all_of_them = list(Fit(head(), batches(apart=0.3), **SECTION | {"epochs": numbers[-1]}))
+    numbers = [epoch.number for epoch in Trainer(network, data, **SECTION | {"epochs": 50, "patience": 3})]
+    all_of_them = list(Trainer(head(), batches(apart=0.3), **SECTION | {"epochs": numbers[-1]}))
     best = max(all_of_them, key=lambda epoch: (epoch.valid_accuracy, -epoch.valid_loss))
     assert numbers[-1] == best.number + 3 < 50
 
@@ -104,7 +104,7 @@ def test_it_stops_when_no_epoch_was_better_for_as_long_as_patience_lasts():
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_is_an_error_and_the_best_weights_stay(value):
     network, data = head(), batches()
-    epochs = Fit(network, data, **SECTION)
+    epochs = Trainer(network, data, **SECTION)
     next(epochs)
     good = weights(network)
     nn.init.constant_(network[0].weight, value)
@@ -117,7 +117,7 @@ def test_balanced_class_weights_help_the_rare_class():
     recalls = {}
     for class_weights in (None, "balanced"):
         network, data = head(), batches(train=(190, 10), valid=(50, 50), apart=1.0)
-        list(Fit(network, data, **SECTION | {"class_weights": class_weights, "learning_rate": 0.01, "epochs": 8}))
+        list(Trainer(network, data, **SECTION | {"class_weights": class_weights, "learning_rate": 0.01, "epochs": 8}))
         logits = torch.cat([network(*inputs) for inputs, _ in data.valid(batch_size=100)])
         recalls[class_weights] = logits[50:].argmax(1).float().mean().item()
     assert recalls[None] < 0.3 < 0.5 < recalls["balanced"]
@@ -127,14 +127,18 @@ def test_balanced_class_weights_help_the_rare_class():
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "one_cycle"])
 def test_every_optimiser_learns_with_every_schedule(optimizer, schedule):
     network, data = head(), batches()
-    epochs = list(Fit(network, data, **SECTION | {"optimizer": optimizer, "schedule": schedule, "weight_decay": 0.01}))
+    epochs = list(
+        Trainer(network, data, **SECTION | {"optimizer": optimizer, "schedule": schedule, "weight_decay": 0.01})
+    )
     assert epochs[-1].valid_accuracy == 1.0
 
 
 def test_a_schedule_moves_the_learning_rate_over_the_whole_training():
     rates = {}
     for schedule in ("constant", "cosine", "one_cycle"):
-        rates[schedule] = [epoch.learning_rate for epoch in Fit(head(), batches(), **SECTION | {"schedule": schedule})]
+        rates[schedule] = [
+            epoch.learning_rate for epoch in Trainer(head(), batches(), **SECTION | {"schedule": schedule})
+        ]
     assert rates["constant"] == [0.1] * 5
     assert rates["cosine"][0] == 0.1 and rates["cosine"] == sorted(rates["cosine"], reverse=True)
     assert rates["one_cycle"][0] == pytest.approx(0.1 / 25) and max(rates["one_cycle"]) > 0.09
@@ -144,14 +148,14 @@ def test_a_schedule_moves_the_learning_rate_over_the_whole_training():
 @pytest.mark.parametrize("batch_size", [1, 7, 80, 1000])
 def test_a_schedule_fits_any_size_of_a_batch(schedule, batch_size):
     section = SECTION | {"schedule": schedule, "batch_size": batch_size, "epochs": 1}
-    assert len(list(Fit(head(), batches(train=(5, 4), valid=(1, 1)), **section))) == 1
+    assert len(list(Trainer(head(), batches(train=(5, 4), valid=(1, 1)), **section))) == 1
 
 
 @pytest.mark.parametrize("change", [{"weight_decay": 1.0}, {"label_smoothing": 0.3}])
 def test_weight_decay_and_label_smoothing_keep_weights_small(change):
     free, held = head(), head()
-    list(Fit(free, batches(), **SECTION))
-    list(Fit(held, batches(), **SECTION | change))
+    list(Trainer(free, batches(), **SECTION))
+    list(Trainer(held, batches(), **SECTION | change))
     assert weights(held).norm() < 0.8 * weights(free).norm()
 
 
@@ -159,7 +163,7 @@ def test_what_is_frozen_is_not_trained():
     network = head()
     network[0].requires_grad_(False)
     before = network[0].weight.clone()
-    list(Fit(network, batches(), **SECTION))
+    list(Trainer(network, batches(), **SECTION))
     assert torch.equal(network[0].weight, before)
 
 

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from flowerml.core import files, os_errors
-from flowerml.engine.fit import Fit
+from flowerml.engine.fit import Trainer
 from flowerml.search.checkpoint import Checkpoint
 from tests.engine.test_fit import SECTION, batches, head
 from tests.search.test_resume import trial
@@ -38,7 +38,7 @@ def test_a_file_that_finds_no_room_leaves_the_former_one(tmp_path, largest):
 
 
 def test_a_checkpoint_that_finds_no_room_leaves_the_former_one(changed, tmp_path, largest):
-    training, one = Fit(head(), batches(), **SECTION), trial(changed)
+    training, one = Trainer(head(), batches(), **SECTION), trial(changed)
     checkpoint = Checkpoint(tmp_path / "checkpoint", "key")
     one.see(next(training))
     checkpoint.write(one, training)

@@ -6,7 +6,7 @@ from itertools import islice
 import pytest
 import torch
 
-from flowerml.engine.fit import Epoch, Fit
+from flowerml.engine.fit import Epoch, Trainer
 from flowerml.search.checkpoint import PROGRESS, Checkpoint
 from flowerml.search.study import Search
 from flowerml.tasks import registry
@@ -35,15 +35,15 @@ def test_a_training_goes_on_after_every_epoch_to_the_same_bits(changed, tmp_path
     values = SECTION | {"optimizer": optimizer, "schedule": schedule, "patience": 4, "learning_rate": 0.05}
     whole, data, one = head(), batches(apart=0.3), trial(changed)
     torch.manual_seed(1)
-    expected = list(Fit(whole, data, **values))
+    expected = list(Trainer(whole, data, **values))
     for interrupted_after in range(1, len(expected)):
-        first = Fit(head(), data, **values)
+        first = Trainer(head(), data, **values)
         torch.manual_seed(1)
         seen = list(islice(first, interrupted_after))
         state = reread(one, first, tmp_path / str(interrupted_after))
         torch.manual_seed(2)
         second = head(seed=7)
-        rest = Fit(second, data, **values)
+        rest = Trainer(second, data, **values)
         rest.resume(state)
         epochs = [*seen, *rest]
         assert torch.equal(weights(second), weights(whole))
@@ -84,7 +84,7 @@ def test_a_search_that_is_told_what_was_seen_asks_for_the_same_trials(changed):
 
 
 def test_what_was_written_for_other_parameters_is_removed_unread(changed, tmp_path):
-    training = Fit(head(), batches(), **SECTION)
+    training = Trainer(head(), batches(), **SECTION)
     next(training)
     Checkpoint(tmp_path / "checkpoint", "key").write(trial(changed), training)
     assert Checkpoint(tmp_path / "checkpoint", "another key").records == {}
@@ -93,7 +93,7 @@ def test_what_was_written_for_other_parameters_is_removed_unread(changed, tmp_pa
 
 @pytest.mark.parametrize("left", [0, 7, 200, 5000])
 def test_a_torn_checkpoint_is_none(changed, tmp_path, left):
-    training, folder = Fit(head(), batches(), **SECTION), tmp_path / "checkpoint"
+    training, folder = Trainer(head(), batches(), **SECTION), tmp_path / "checkpoint"
     next(training)
     Checkpoint(folder, "key").write(trial(changed), training)
     content = (folder / PROGRESS).read_bytes()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from flowerml.data.encodings import Encoded
-from flowerml.engine.fit import Fit, Inputs, Training
+from flowerml.engine.fit import Inputs, Trainer, Training
 
 if TYPE_CHECKING:
     from flowerml.tasks.image.sections import Train
@@ -66,4 +66,4 @@ def start(data: FeatureBatches, section: "Train") -> tuple[nn.Module, Training]:
     torch.manual_seed(section.seed)
     classes = len(data.train_counts)
     network = FeedForward(data.width, classes, hidden_units=section.hidden_units, dropout=section.dropout)
-    return network, Fit(network, data, **section.gradient())
+    return network, Trainer(network, data, **section.gradient())

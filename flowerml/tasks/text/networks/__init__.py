@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flowerml.data.encodings import Encoded
-from flowerml.engine.fit import Fit, Training, balanced, device
+from flowerml.engine.fit import Trainer, Training, balanced_class_weights, device
 from flowerml.tasks.text.networks.batches import Sequences, StemBatches
 from flowerml.tasks.text.networks.blend import Blend, BlendFit
 from flowerml.tasks.text.networks.lstm import Lstm
@@ -41,7 +41,7 @@ def start(data: Texts, section: "Train") -> tuple[nn.Module, Training]:
     return starts[section.network](data, section)
 
 
-def _start_lstm(data: Texts, section: "Train") -> tuple[Lstm, Fit]:
+def _start_lstm(data: Texts, section: "Train") -> tuple[Lstm, Trainer]:
     network = Lstm(
         data.codes,
         data.classes,
@@ -53,7 +53,7 @@ def _start_lstm(data: Texts, section: "Train") -> tuple[Lstm, Fit]:
         dropout=section.dropout,
     )
     batches = StemBatches(data.stems, data.targets, classes=data.classes)
-    return network, Fit(network, batches, **section.gradient())
+    return network, Trainer(network, batches, **section.gradient())
 
 
 def _start_ngrams(data: Texts, section: "Train") -> tuple[NGrams, NGramsFit]:
@@ -85,7 +85,7 @@ def _start_blend(data: Texts, section: "Train") -> tuple[Blend, BlendFit]:
 def _class_weights(data: Texts, section: "Train") -> Tensor | None:
     if section.class_weights is None:
         return None
-    return balanced(torch.bincount(torch.from_numpy(data.targets["train"]), minlength=data.classes))
+    return balanced_class_weights(torch.bincount(torch.from_numpy(data.targets["train"]), minlength=data.classes))
 
 
 @torch.inference_mode()

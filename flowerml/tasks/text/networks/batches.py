@@ -53,7 +53,7 @@ class Sequences:
 
 
 class StemBatches:
-    """Batches of (stems [B, T], lengths [B]) and targets [B] for `flowerml.engine.fit.Fit`."""
+    """Batches of (stems [B, T], lengths [B]) and targets [B] for `flowerml.engine.fit.Trainer`."""
 
     def __init__(self, stems: dict[str, Sequences], targets: dict[str, NDArray[np.int64]], *, classes: int) -> None:
         self._stems = stems

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from flowerml.engine.fit import Best, Epoch, State, Training
+from flowerml.engine.fit import BestWeights, Epoch, State, Training
 from flowerml.tasks.text.networks.lstm import Lstm
 from flowerml.tasks.text.networks.ngrams import NGrams
 
@@ -52,7 +52,7 @@ class BlendFit:
         self._valid_logits, self._valid_targets = valid_logits, valid_targets
         self._class_weights = class_weights
         self._counted: Tensor | None = None
-        self._best = Best(network)
+        self._best = BestWeights(network)
 
     def __iter__(self) -> Iterator[Epoch]:
         return self
@@ -63,7 +63,7 @@ class BlendFit:
         except BaseException:  # StopIteration too
             self.close()
             raise
-        self._best.see(epoch)
+        self._best.update(epoch)
         return epoch
 
     def close(self) -> None:
@@ -106,15 +106,15 @@ def mixed(one: Tensor, other: Tensor, targets: Tensor, class_weights: Tensor | N
     weight = None if class_weights is None else class_weights.double()
     logits = torch.stack([one, other]).double()
     logarithms = torch.zeros(2, dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS([logarithms], max_iter=100, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([logarithms], max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         value = nn.functional.cross_entropy((logarithms.exp()[:, None, None] * logits).sum(0), targets, weight=weight)
         # Data that are told apart without an error would ask for infinite weights.
         value = value + 1e-3 * logarithms.square().sum()
         value.backward()
         return value
 
-    optimiser.step(loss)
+    optimizer.step(loss)
     return logarithms.detach().exp().float()

@@ -161,15 +161,15 @@ def calibrated(
     truth = nn.functional.one_hot(torch.from_numpy(targets).long(), classes).double()
     truth = (truth * count + 1) / (count + classes)
     weight = None if class_weights is None else class_weights.double()
-    optimiser = torch.optim.LBFGS([log_scale, bias], max_iter=200, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([log_scale, bias], max_iter=200, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         value = nn.functional.cross_entropy(log_scale.exp() * values + bias, truth, weight=weight)
         value.backward()
         return value
 
-    optimiser.step(loss)
+    optimizer.step(loss)
     return log_scale.exp().item(), bias.detach().numpy()
 
 
