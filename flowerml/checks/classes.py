@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from flowerml.data.archives.members import shown
+from flowerml.core.display import preview_list, printable
 from flowerml.data.findings import Finding
 from flowerml.data.layout import Row, composed
 from flowerml.data.split import SPLITS
@@ -98,12 +98,12 @@ def _imbalance(kept: Sequence[Row], limit: float) -> Iterator[Finding]:
     if sizes:
         (most, count), (least, few) = sizes.most_common()[0], sizes.most_common()[-1]
         if count > limit * few:
-            detail = f"{shown(most)} has {count:,}, {shown(least)} has {few:,}"
+            detail = f"{printable(most)} has {count:,}, {printable(least)} has {few:,}"
             yield Finding("imbalance", 2, "classes", [[most], [least]], {most: f"{count:,}", least: f"{few:,}"}, detail)
 
 
 def _of_classes(name: str, classes: list[str]) -> Finding:
-    told = ", ".join(map(shown, classes[:NAMED])) + (", …" if len(classes) > NAMED else "")
+    told = preview_list([printable(name) for name in classes], NAMED)
     things = "class" if len(classes) == 1 else "classes"
     if name == "colliding_class_names":
         things = "group of class names" if len(classes) == 1 else "groups of class names"

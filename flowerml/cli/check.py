@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flowerml.cli import options, output
+from flowerml.core.display import preview_list
 
 if TYPE_CHECKING:
     from flowerml.pipeline.check import Survey
@@ -92,6 +93,4 @@ def _print(report: dict[str, Any], html: Path | None) -> None:
 
 
 def _examples(finding: dict[str, Any]) -> str:
-    ids = finding["ids"]
-    more = ", …" if len(ids) > SHOWN else ""
-    return ", ".join(output.short(id) for id in ids[:SHOWN]) + more
+    return preview_list([output.short(id) for id in finding["ids"]], SHOWN)

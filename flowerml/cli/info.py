@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from flowerml.cli import options, output
-from flowerml.data.archives.members import in_units
+from flowerml.core.display import format_size, preview_list
 
 NAME = "info"
 EXAMPLES = """[bold]Examples[/]
@@ -81,14 +81,13 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
         *((name, _value(value)) for name, value in shown.items() if value is not None),
         *((f"trained: {name.replace('_', ' ')}", _value(value)) for name, value in trained.items()),
         ("trained with", ", ".join(f"{name} {value}" for name, value in versions.items())),
-        *((name, in_units(size)) for name, size in found["bytes"].items()),
+        *((name, format_size(size)) for name, size in found["bytes"].items()),
     ]
 
 
 def _classes(found: dict[str, Any]) -> str:
     names = [found["names"].get(label, label) for label in found["classes"]]
-    more = ", …" if len(names) > SHOWN_CLASSES else ""
-    return f"{len(names)}: {', '.join(names[:SHOWN_CLASSES])}{more}"
+    return f"{len(names)}: {preview_list(names, SHOWN_CLASSES)}"
 
 
 def _value(value: Any) -> str:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
-from flowerml.data.archives.members import shown
+from flowerml.core.display import one_line, printable, truncate
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,5 +70,4 @@ def bar(probability: float) -> str:
 
 def short(text: str, length: int = 60) -> str:
     """A text from anywhere as one line of at most `length` characters."""
-    line = shown(" ".join(text[: 10 * length].split()))
-    return line if len(line) <= length else f"{line[: length - 1]}…"
+    return truncate(printable(one_line(text[: 10 * length])), length)

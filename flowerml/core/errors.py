@@ -36,3 +36,16 @@ class InputError(FlowermlError):
 
 class DivergedError(FlowermlError):
     """A training ran away: its loss is no longer a number."""
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Return the first error of a chain: what the libraries have wrapped."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return error
+
+
+def cause_message(error: BaseException) -> str:
+    """Return what the root cause says, in the words of the system, in at most 200 characters."""
+    cause = root_cause(error)
+    return (getattr(cause, "strerror", None) or str(cause) or type(cause).__name__)[:200]

@@ -4,6 +4,8 @@ import errno
 import os
 import re
 
+from flowerml.core.display import one_line
+
 WHAT_TO_DO = {
     errno.ENOSPC: "make room on the disk, and say the same again",
     errno.EDQUOT: "make room within your quota, and say the same again",
@@ -36,10 +38,10 @@ def explained(error: BaseException) -> str | None:
     if number in WHAT_TO_DO:
         name = getattr(error, "filename", None)
         where = f"{os.fsdecode(name)}: " if isinstance(name, str | bytes | os.PathLike) else ""
-        of = "" if isinstance(error, OSError) else f" ({_short(str(error))})"
+        of = "" if isinstance(error, OSError) else f" ({one_line(error, 300)})"
         return f"{where}{os.strerror(number)}{of}; {WHAT_TO_DO[number]}"
     if type(error).__module__ == "mlflow.exceptions" and "API request to" in str(error):
-        return f"MLflow is not answering: {_short(str(error))}; say the same again when it is back"
+        return f"MLflow is not answering: {one_line(error, 300)}; say the same again when it is back"
     return None
 
 
@@ -51,7 +53,3 @@ def _number(error: BaseException) -> int:
     if found := re.search(r"os error (\d+)|\[[Ee]rrno (\d+)\]", text):
         return int(found[1] or found[2])
     return next((number for words, number in WORDS.items() if words in text), 0)
-
-
-def _short(text: str) -> str:
-    return " ".join(text.split())[:300]

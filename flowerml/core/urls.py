@@ -22,16 +22,3 @@ def without_secrets(address: str) -> str:
     'https://host/data.zip?…'
     """
     return QUERY.sub(r"\1?…", without_password(address))
-
-
-def root(error: BaseException) -> BaseException:
-    """What an error comes down to, below what the libraries have wrapped it in."""
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    return error
-
-
-def reason(error: BaseException) -> str:
-    """The same in the words of the system."""
-    found = root(error)
-    return (getattr(found, "strerror", None) or str(found) or type(found).__name__)[:200]

@@ -1,12 +1,11 @@
 """All that may be found in data, by name: how bad it is, what it means and what to do."""
 
-import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from flowerml.core.display import did_you_mean, printable
 from flowerml.core.errors import DataError
-from flowerml.data.archives.members import shown
 
 SEVERITIES = ("error", "warning", "note")
 MOST = 1000  # groups of one finding that are kept by their ids; its count is of all
@@ -152,11 +151,10 @@ def known(name: str) -> str:
     """The name of a finding or a severity as it came; raises ValueError, with the nearest one, for any other."""
     names = [*KINDS, *SEVERITIES]
     if name not in names:
-        close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        meant = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"
+        meant = did_you_mean(name, names) or f"known are {', '.join(names)}"
         raise ValueError(f"nothing that is looked for is called {name!r}; {meant}")
     return name
 
 
 def _first(finding: dict[str, Any]) -> str:
-    return f"; the first: {shown(finding['ids'][0])}" if finding["ids"] else ""
+    return f"; the first: {printable(finding['ids'][0])}" if finding["ids"] else ""

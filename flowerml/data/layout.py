@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from flowerml.core.display import display_path, printable
 from flowerml.core.errors import DataError
 from flowerml.data.archives import members
-from flowerml.data.archives.members import DEFAULT_LIMITS, Limits, place, shown
+from flowerml.data.archives.members import DEFAULT_LIMITS, Limits
 
 SPLITS = {
     **{"train": "train", "training": "train", "test": "test", "testing": "test"},
@@ -45,7 +46,7 @@ class Listing:
     warnings: list[str] = field(default_factory=list)
 
     def skip(self, name: str, reason: str) -> None:
-        self.skipped.append({"id": shown(name), "reason": reason})
+        self.skipped.append({"id": printable(name), "reason": reason})
 
 
 def list_files(
@@ -67,7 +68,8 @@ def list_files(
     if not listing.rows:
         layout = "one folder per class holding" if labelled else "a folder or archive of"
         raise DataError(
-            f"{place(path)}: no examples found; expected {layout} {_listed(suffixes)} files{_most_left_out(listing)}"
+            f"{display_path(path)}: no examples found; expected {layout} {_listed(suffixes)} files"
+            f"{_most_left_out(listing)}"
         )
     listing.warnings.extend(_warnings(listing, hidden))
     return listing
@@ -86,7 +88,8 @@ def read_files(path: Path, *, wanted: Collection[str], limits: Limits = DEFAULT_
     if missing:
         more = f" and {len(missing) - 1:,} more are" if len(missing) > 1 else " is"
         raise DataError(
-            f"{place(path)}: {shown(min(missing))}{more} not there any more; run again when the source is at rest"
+            f"{display_path(path)}: {printable(min(missing))}{more} not there any more; run again when the source no "
+            "longer changes"
         )
 
 
@@ -117,7 +120,7 @@ def _candidates(
         elif suffix in ARCHIVES:
             listing.skip(member.name, f"an archive inside the {kind} is not opened: unpack it")
         else:
-            listing.skip(member.name, f"{shown(suffix) or 'no suffix'}: not one of {_listed(suffixes)}")
+            listing.skip(member.name, f"{printable(suffix) or 'no suffix'}: not one of {_listed(suffixes)}")
 
 
 def _is_hidden(name: str, beginnings: tuple[str, ...] = ("__MACOSX", ".")) -> bool:
@@ -147,7 +150,7 @@ def _place_labelled(names: list[str], listing: Listing) -> None:
         parts = name.split("/")[depth:]
         split = SPLITS.get(parts[0].lower()) if has_splits else None
         if has_splits and split is None:
-            listing.skip(name, f"beside train, but {shown(parts[0])!r} is not one of {', '.join(SPLITS)}")
+            listing.skip(name, f"beside train, but {printable(parts[0])!r} is not one of {', '.join(SPLITS)}")
         elif len(parts) < (3 if has_splits else 2):
             listing.skip(name, "not in a class folder")
         else:
@@ -179,10 +182,10 @@ def _warnings(listing: Listing, hidden: list[str]) -> Iterator[str]:
     if second:
         yield f"of several files of one name the first was taken: left out {len(second):,}, such as {second[0]}"
     if hidden:
-        yield f"hidden files were passed over: {len(hidden):,}, such as {shown(hidden[0])}"
+        yield f"hidden files were passed over: {len(hidden):,}, such as {printable(hidden[0])}"
     alike = _alike({row.label for row in listing.rows})
     if alike:
-        classes = "; ".join(" and ".join(repr(shown(label)) for label in labels) for labels in alike[:3])
+        classes = "; ".join(" and ".join(repr(printable(label)) for label in labels) for labels in alike[:3])
         more = f" and {len(alike) - 3:,} more" if len(alike) > 3 else ""
         yield f"classes that differ in case or spaces only are kept apart: {classes}{more}; rename those that are one"
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
+from flowerml.core.display import preview_list
 from flowerml.core.errors import DataError
 from flowerml.data.layout import Row
 
@@ -79,8 +80,9 @@ def check(rows: Iterable[Row], *, classes: Iterable[str] = ()) -> dict[str, dict
             )
     untaught = sorted({*classes, *counts["valid"], *counts["test"]} - set(counts["train"]))
     if untaught:
-        shown = ", ".join(untaught[:5]) + (", …" if len(untaught) > 5 else "")
-        raise DataError(f"no readable training example of {shown}; add some, or remove the class from every split")
+        raise DataError(
+            f"no readable training example of {preview_list(untaught)}; add some, or remove the class from every split"
+        )
     return counts
 
 

@@ -5,8 +5,8 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from flowerml.core.display import display_path, printable
 from flowerml.core.errors import DataError
-from flowerml.data.archives.members import place, shown
 from flowerml.data.layout import SPLITS, Listing, Row, composed
 
 FILE = "file"
@@ -32,7 +32,7 @@ class SplitTable:
                 _check_columns(path, columns)
                 return cls(path, frozenset(columns), _by_file(path, list(reader)))
         except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"{place(path)}: cannot be read as a CSV in UTF-8 ({error})") from None
+            raise DataError(f"{display_path(path)}: cannot be read as a CSV in UTF-8 ({error})") from None
 
     @property
     def has_labels(self) -> bool:
@@ -55,9 +55,8 @@ class SplitTable:
             else:
                 told.rows.append(self._told(row, values))
         if not told.rows:
-            raise DataError(
-                f"{place(self.path)}: none of its {len(self.rows):,} files is in the source; {self._hint(listing)}"
-            )
+            missing = f"none of its {len(self.rows):,} files is in the source"
+            raise DataError(f"{display_path(self.path)}: {missing}; {self._hint(listing)}")
         return told
 
     def _found(self, listing: Listing) -> dict[str, dict[str, str]]:
@@ -68,8 +67,8 @@ class SplitTable:
             matches = ids.get(composed(file), [])
             if len(matches) > 1 and file not in matches:
                 raise DataError(
-                    f"{place(self.path)}: {file!r} is the name of {len(matches)} files ({', '.join(matches[:3])}); "
-                    "give as much of their paths as tells them apart"
+                    f"{display_path(self.path)}: {file!r} names {len(matches)} files ({', '.join(matches[:3])}); "
+                    "give longer paths that tell them apart"
                 )
             if matches:
                 found[file if file in matches else matches[0]] = values
@@ -78,7 +77,7 @@ class SplitTable:
         if missing:
             listing.warnings.append(
                 f"{len(missing):,} of the {len(self.rows):,} files in {self.path.resolve().name} are not in the "
-                f"source, such as {shown(missing[0])}"
+                f"source, such as {printable(missing[0])}"
             )
         return found
 
@@ -86,7 +85,7 @@ class SplitTable:
         given = values.get("split", "")
         if given and given.lower() not in SPLITS:
             raise DataError(
-                f"{place(self.path)}: split {given!r} of {values[FILE]!r} is not one of {', '.join(SPLITS)}"
+                f"{display_path(self.path)}: split {given!r} of {values[FILE]!r} is not one of {', '.join(SPLITS)}"
             )
         split = SPLITS[given.lower()] if given else None
         return replace(
@@ -104,7 +103,7 @@ class SplitTable:
 def _check_columns(path: Path, columns: list[str]) -> None:
     if FILE not in columns or not {*COLUMNS[1:]} & set(columns):
         raise DataError(
-            f"{place(path)}: expected a header with the column `file` and at least one of `split`, `group` and "
+            f"{display_path(path)}: expected a header with the column `file` and at least one of `split`, `group` and "
             f"`label`, found {', '.join(columns) or 'nothing'}"
         )
 
@@ -113,10 +112,10 @@ def _by_file(path: Path, rows: list[dict[str, str]]) -> dict[str, dict[str, str]
     by_file: dict[str, dict[str, str]] = {}
     for number, row in enumerate(rows, 2):
         if None in row or None in row.values():
-            raise DataError(f"{place(path)}: line {number} has more or fewer fields than the header")
+            raise DataError(f"{display_path(path)}: line {number} has more or fewer fields than the header")
         file = PurePosixPath(row[FILE].strip().replace("\\", "/")).as_posix()
         if file in by_file and by_file[file] != {**row, FILE: file}:
-            raise DataError(f"{place(path)}: {file!r} stands there twice (line {number}), with other values")
+            raise DataError(f"{display_path(path)}: {file!r} stands there twice (line {number}), with other values")
         by_file[file] = {key: value.strip() for key, value in row.items()} | {FILE: file}
     return by_file
 

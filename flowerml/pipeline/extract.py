@@ -10,10 +10,10 @@ from tqdm import tqdm
 from flowerml.checks import classes, page
 from flowerml.checks.collect import Gathered
 from flowerml.core import files
+from flowerml.core.display import printable
 from flowerml.core.errors import DataError, InputError
 from flowerml.data import examples, split
 from flowerml.data import findings as finding
-from flowerml.data.archives import shown
 from flowerml.data.examples import Example, Raw
 from flowerml.data.layout import Listing, Row
 from flowerml.engine.parallel import ordered_map
@@ -123,7 +123,7 @@ def _check(kept: list[Row], rows: list[Row], skipped: list[dict[str, str]]) -> N
     try:
         split.check(kept, classes={row.label for row in rows})
     except DataError as error:
-        unread = f" ({len(skipped)} files were left out, the first: {shown(skipped[0]['id'])})" if skipped else ""
+        unread = f" ({len(skipped)} files were left out, the first: {printable(skipped[0]['id'])})" if skipped else ""
         raise DataError(f"{error}{unread}") from None
 
 
@@ -144,7 +144,7 @@ def summary(report: Report) -> str:
     lines += [f"{one['severity']}: {one['name']}: {one['text']}" for one in report["findings"]]
     if report["left_out"]:
         lines.append(f"left out {report['left_out']:,}:")
-        lines += [f"  {shown(one['id'])}: {one['reason']}" for one in report["skipped"][:5]]
+        lines += [f"  {printable(one['id'])}: {one['reason']}" for one in report["skipped"][:5]]
         if report["left_out"] > 5:
             lines.append("  …")
     return "\n".join(lines)

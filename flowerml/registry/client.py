@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flowerml.core.display import one_line
 from flowerml.core.errors import ModelError
 from flowerml.core.urls import without_password
 from flowerml.tracking import runs
@@ -116,7 +117,7 @@ def connected(subject: str = "") -> Iterator[None]:
     except (MlflowException, OSError, ValueError) as error:
         if isinstance(error, ModelError):
             raise
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = one_line(error, 300) or type(error).__name__
         raise ModelError(f"{subject}{reason} (in the registry at {without_password(store)})") from error
 
 

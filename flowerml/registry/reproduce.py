@@ -16,6 +16,7 @@ import yaml
 from flowerml.config.params import PARAMS_FILE, Loader
 from flowerml.config.paths import DOWNLOADS, Paths
 from flowerml.core import files
+from flowerml.core.display import one_line
 from flowerml.core.errors import FlowermlError, ModelError
 from flowerml.core.urls import without_secrets
 from flowerml.tracking import lineage
@@ -250,7 +251,7 @@ def _repository(project: Path) -> tuple[Path, Path]:
 def _git(arguments: list[str], folder: Path, what: str) -> str:
     done = subprocess.run(["git", *arguments], cwd=folder, env=_own(), capture_output=True, text=True, errors="replace")
     if done.returncode:
-        reason = " ".join(done.stderr.split())[:300]
+        reason = one_line(done.stderr, 300)
         raise FlowermlError(f"{what} is not to be had: {reason}")
     return done.stdout
 

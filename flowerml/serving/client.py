@@ -11,8 +11,9 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from flowerml.classifier.calibration import known_of
-from flowerml.core.errors import InputError, ModelError
-from flowerml.core.urls import reason, root, without_password
+from flowerml.core.display import one_line
+from flowerml.core.errors import InputError, ModelError, cause_message, root_cause
+from flowerml.core.urls import without_password
 from flowerml.tasks.registry import Task
 
 ROWS = 512  # in one request
@@ -82,12 +83,12 @@ class Endpoint:
         return self._predictions(reply, len(rows))
 
     def _unanswered(self, error: BaseException, count: int) -> ModelError:
-        if isinstance(root(error), TimeoutError):
+        if isinstance(root_cause(error), TimeoutError):
             return ModelError(
                 f"{self.shown}: no answer within {self.timeout[1]:g} s to {count} rows; the server is down or busy: "
                 "try fewer rows in a request (--batch-size) or more time (--timeout)"
             )
-        return ModelError(f"{self.shown}: cannot be asked ({reason(error)}); is `mlflow models serve` up?")
+        return ModelError(f"{self.shown}: cannot be asked ({cause_message(error)}); is `mlflow models serve` up?")
 
     def _predictions(self, reply: requests.Response, count: int) -> list[Any]:
         try:
@@ -156,4 +157,4 @@ def _told(reply: requests.Response) -> str:
     except (ValueError, KeyError, TypeError):
         return "; its log says more"
     # MLflow begins with all the rows it was sent, and comes to the point at the end.
-    return f": {' '.join(str(message).rpartition('Error: ')[2].split())[:200]}"
+    return f": {one_line(str(message).rpartition('Error: ')[2], 200)}"

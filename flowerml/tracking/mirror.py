@@ -5,6 +5,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from flowerml.core.display import one_line
 from flowerml.tracking.journal import RUNNING, Entry, Journal
 
 if TYPE_CHECKING:
@@ -106,12 +107,12 @@ class Mirror:
                 entries = entries[:1]  # the others may be taken
                 self._send(entries)
         except MlflowException as error:
-            reason = " ".join(str(error).split())[:300]
+            reason = one_line(error, 300)
             if error.error_code not in LASTING:
                 return 0, reason
             say(f"MLflow at {self._server} refused a part of the run {entries[0]['run']!r}: {reason}")
         except OSError as error:
-            return 0, " ".join(str(error).split())[:300]
+            return 0, one_line(error, 300)
         return len(entries), ""
 
     def _next(self) -> list[Entry]:

@@ -12,6 +12,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
+from flowerml.core.display import one_line
 from flowerml.core.errors import FlowermlError
 from flowerml.core.locks import alone, alone_or_not
 from flowerml.core.urls import without_password
@@ -184,7 +185,7 @@ def _opened(run: Run, name: str, tags: Mapping[str, str]) -> Iterator[Run]:
         run.journal.end(run.key, "KILLED", time=_now())
         raise
     except BaseException as error:
-        run.tags({"reason": " ".join(str(error).split())[:500] or type(error).__name__})
+        run.tags({"reason": one_line(error, 500) or type(error).__name__})
         run.journal.end(run.key, "FAILED", time=_now())
         raise
     run.journal.end(run.key, "FINISHED", time=_now())
@@ -278,7 +279,7 @@ def _answered(ask: Callable[[], T]) -> T:
     except TimeoutError:
         reason = f"no answer within {LONGEST_ANSWER:g} s"
     except (MlflowException, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
     raise FlowermlError(f"runs cannot be recorded in MLflow at {_server()}: {reason}; set MLFLOW_TRACKING_URI")
 
 

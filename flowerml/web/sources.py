@@ -11,8 +11,8 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 
 from flowerml.classifier.classifier import Classifier
-from flowerml.core.errors import FlowermlError, InputError, ModelError
-from flowerml.core.urls import reason, without_password
+from flowerml.core.errors import FlowermlError, InputError, ModelError, cause_message
+from flowerml.core.urls import without_password
 from flowerml.serving import version as identity
 from flowerml.serving.answer import Answer
 from flowerml.tasks.registry import TASKS
@@ -120,7 +120,7 @@ class Served:
                 f"the server at {self.shown} did not answer within {self.timeout:g} s; it may be busy: try again later"
             ) from None
         except httpx.TransportError as error:
-            raise ModelError(self._unreachable(reason(error).lower())) from None
+            raise ModelError(self._unreachable(cause_message(error).lower())) from None
 
     def _unreachable(self, reason: str) -> str:
         return (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flowerml.core.urls import reason, without_password, without_secrets
+from flowerml.core.urls import without_password, without_secrets
 from flowerml.tasks import registry
 
 
@@ -29,13 +29,3 @@ def test_the_parameters_that_are_recorded_hold_no_secret(changed):
     pipeline = registry.pipeline("flowers", path)
     assert pipeline.data.source.count("secret") == 2
     assert pipeline.parameters()["data.source"] == "https://host/data.zip?…"
-
-
-def test_the_reason_is_what_an_error_comes_down_to():
-    try:
-        try:
-            raise ConnectionRefusedError(111, "Connection refused")
-        except OSError as error:
-            raise RuntimeError("three retries") from error
-    except RuntimeError as error:
-        assert reason(error) == "Connection refused"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flowerml.core.errors import DataError
-from flowerml.data.archives import Limits, members, shown
+from flowerml.data.archives import Limits, members
 
 KINDS = ("folder", "tar", "tar.gz", "tar.bz2", "tar.xz", "zip")
 FILES = {"lily/1.jpg": b"one", "rose/2.jpg": b"two", "rose/in/3.jpg": b"three"}
@@ -179,8 +179,8 @@ def test_no_damage_gives_anything_but_a_data_error(pack, kind):
         (b"\x28\xb5\x2f\xfd\x04\0", "a zstd archive is not read"),
         (b"\n<!DOCTYPE html><title>Sign in</title>", "a web page, not an archive"),
         (b"\x1f\x8b\x08 not really gzip", "damaged or cut short"),
-        (gzip.compress(b"hello", mtime=0), "compressed, but what is inside is no tar"),
-        (bz2.compress(b"a,b\n1,2\n" * 99), "compressed, but what is inside is no tar"),
+        (gzip.compress(b"hello", mtime=0), "compressed, but not a tar inside"),
+        (bz2.compress(b"a,b\n1,2\n" * 99), "compressed, but not a tar inside"),
         (b"PK\x03\x04 not really zip", "damaged or cut short .its table of contents, which stands at the end, is miss"),
     ],
 )
@@ -250,9 +250,3 @@ def test_names_in_a_zip_that_are_utf8_without_saying_so_are_read(pack):
         data[data.index(header) + offset] = 0
     path.write_bytes(data)
     assert contents(path) == {"müller/1.jpg": b"one"}
-
-
-def test_a_name_is_shown_on_one_short_line():
-    assert shown("Größe 3.jpg") == "Größe 3.jpg"
-    assert shown("a\n\x1b[31m\u202eb\udcff") == r"a\n\x1b[31m\u202eb\udcff"
-    assert len(shown("\0" * 10**6)) == len(shown("x" * 10**6)) == 300

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from flowerml.core import files
+from flowerml.core.display import display_path, printable
 from flowerml.core.errors import DataError
 from flowerml.data.archives import tars, zips
 from flowerml.data.archives.decompress import is_packed
@@ -20,12 +21,10 @@ from flowerml.data.archives.members import (
     Tally,
     damage_told,
     name_problem,
-    place,
-    shown,
     size_problem,
 )
 
-__all__ = ["Limits", "Member", "members", "shown", "write_tar"]
+__all__ = ["Limits", "Member", "members", "write_tar"]
 
 START = 1024  # bytes that tell kinds apart
 NOT_READ = {
@@ -50,14 +49,18 @@ def members(path: Path, limits: Limits = DEFAULT_LIMITS) -> Iterator[Member]:
         kind = stat.S_IFMT(path.stat().st_mode)
         start = _start(path) if kind == stat.S_IFREG else b""  # opening a pipe would wait for its other end
     except FileNotFoundError:
-        raise DataError(f"{place(path)}: no such file or folder") from None
+        raise DataError(f"{display_path(path)}: no such file or folder") from None
     except OSError as error:
-        raise DataError(f"{shown(str(path))}: cannot be read ({error.strerror}); give yourself access to it") from None
+        raise DataError(
+            f"{printable(str(path))}: cannot be read ({error.strerror}); give yourself access to it"
+        ) from None
     with damage_told(path):
         if kind == stat.S_IFDIR:
             yield from _folder(path, limits)
         elif kind != stat.S_IFREG:
-            raise DataError(f"{place(path)}: neither a folder nor a file that could be read; expected one of these")
+            raise DataError(
+                f"{display_path(path)}: neither a folder nor a file that could be read; expected one of these"
+            )
         elif start.startswith(zips.STARTS):
             yield from zips.read(path, start, limits)
         elif is_packed(start) or tars.is_tar(start):
@@ -89,13 +92,15 @@ def _ends_like_a_zip(path: Path, start: bytes) -> bool:
 
 def _of_another_kind(path: Path, start: bytes) -> DataError:
     if not start:
-        return DataError(f"{place(path)}: is empty (0 bytes); get a fresh copy")
+        return DataError(f"{display_path(path)}: is empty (0 bytes); get a fresh copy")
     if start.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(PAGES):
-        return DataError(f"{place(path)}: a web page, not an archive: open its link in a browser to see what it asks")
+        return DataError(
+            f"{display_path(path)}: a web page, not an archive: open its link in a browser to see what it asks"
+        )
     for magic, kind in NOT_READ.items():
         if start.startswith(magic):
-            return DataError(f"{place(path)}: {kind} is not read: unpack it, or pack it as .tar.gz or .zip")
-    return DataError(f"{place(path)}: neither a folder nor a tar or zip archive; expected one of these")
+            return DataError(f"{display_path(path)}: {kind} is not read: unpack it, or pack it as .tar.gz or .zip")
+    return DataError(f"{display_path(path)}: neither a folder nor a tar or zip archive; expected one of these")
 
 
 def _folder(root: Path, limits: Limits) -> Iterator[Member]:
@@ -120,7 +125,7 @@ def _listed(folder: str, tally: Tally) -> tuple[list[str], list[str]]:
                 (inner if entry.is_dir(follow_symlinks=False) else names).append(entry.path)
     except OSError as error:
         raise DataError(
-            f"{shown(folder)}: this folder cannot be read ({error.strerror}); give yourself access to it"
+            f"{printable(folder)}: this folder cannot be read ({error.strerror}); give yourself access to it"
         ) from None
     return sorted(names), sorted(inner)
 
@@ -150,7 +155,9 @@ def _contents(path: Path, size: int) -> bytes:
         with path.open("rb") as file:
             content = file.read(size + 1)
     except OSError as error:
-        raise DataError(f"{shown(str(path))}: cannot be read ({error.strerror}); see to it, and run again") from None
+        raise DataError(
+            f"{printable(str(path))}: cannot be read ({error.strerror}); see to it, and run again"
+        ) from None
     if len(content) != size:
-        raise DataError(f"{shown(str(path))}: has changed while it was read; run again when it is at rest")
+        raise DataError(f"{printable(str(path))}: has changed while it was read; run again when it is at rest")
     return content

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from flowerml.core.display import display_path, format_size
 from flowerml.core.errors import DataError
-from flowerml.data.archives.members import in_units, place
 
 PIECE = 2**17  # bytes unpacked at a time
 DICTIONARY_BYTES = 2**29  # what unpacking an .xz may take; xz -9 needs 65 MiB
@@ -117,8 +117,8 @@ def _piece(decompressor: _Decompressor, data: bytes, file: BinaryIO) -> bytes:
         if "limit" not in str(error):
             raise
         raise DataError(
-            f"{place(Path(file.name))}: unpacking this .xz takes more than {in_units(DICTIONARY_BYTES)} of memory; "
-            "pack it with a smaller dictionary, or as .tar.gz"
+            f"{display_path(Path(file.name))}: unpacking this .xz takes more than {format_size(DICTIONARY_BYTES)} of "
+            "memory; pack it with a smaller dictionary, or as .tar.gz"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""What folders, tars and zips have in common: their members, what a source may hold, and names that can be shown."""
+"""The members of folders, tars and zips, and the limits that keep a hostile source from filling disk or memory."""
 
 import re
 import tarfile
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 
+from flowerml.core.display import display_path, format_size, printable
 from flowerml.core.errors import DataError
 
 BOMB_BYTES = 2**30
 BOMB_RATIO = 200  # flat drawings and machine-made texts come to 100; deflate could do 1,032, bzip2 45,000
 LONGEST_NAME = 4096
-LONGEST_SHOWN = 300
 UNDECODED = re.compile("[\ud800-\udfff]")  # bytes of a name that are no UTF-8, as Python keeps them
 CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")  # and the two other ends of a line
 DRIVE = re.compile("[A-Za-z]:/")
@@ -71,16 +71,16 @@ class Tally:
             raise self._refused(f"holds more than {self.limits.members:,} files and folders", "members")
         if self.packed is not None and self.size > max(BOMB_BYTES, BOMB_RATIO * self.packed):
             raise DataError(
-                f"{place(self.source)}: these {in_units(self.packed)} unpack to more than {in_units(BOMB_BYTES)} and "
-                f"{BOMB_RATIO} times their size, as a decompression bomb does and pictures and texts do not; "
-                "if you trust it, unpack it and give the folder"
+                f"{display_path(self.source)}: these {format_size(self.packed)} unpack to more than "
+                f"{format_size(BOMB_BYTES)} and {BOMB_RATIO} times their size, as a decompression bomb does and "
+                "pictures and texts do not; if you trust it, unpack it and give the folder"
             )
         if self.size > self.limits.unpacked_bytes:
-            limit = f"{in_units(self.limits.unpacked_bytes)} ({self.limits.unpacked_bytes:,} bytes)"
+            limit = f"{format_size(self.limits.unpacked_bytes)} ({self.limits.unpacked_bytes:,} bytes)"
             raise self._refused(f"holds more than {limit}, unpacked", "unpacked_bytes")
 
     def _refused(self, found: str, limit: str) -> DataError:
-        return DataError(f"{place(self.source)}: {found}; raise data.limits.{limit} if that is meant")
+        return DataError(f"{display_path(self.source)}: {found}; raise data.limits.{limit} if that is meant")
 
 
 @contextmanager
@@ -91,14 +91,14 @@ def damage_told(source: Path) -> Iterator[None]:
     except DataError:
         raise
     except DAMAGED as error:
-        reason = shown(str(error)) or "it ends early"
-        raise DataError(f"{place(source)}: damaged or cut short ({reason}); get a fresh copy") from error
+        reason = printable(str(error)) or "it ends early"
+        raise DataError(f"{display_path(source)}: damaged or cut short ({reason}); get a fresh copy") from error
 
 
 def normal(name: str) -> str:
     """A name as this package knows it: folders separated by single slashes, no `.` among them."""
     # Zips made by older Windows tools separate folders by backslashes.
-    return PurePosixPath(name.replace("\\", "/")).as_posix()
+    return PurePosixPath(name.redisplay_path("\\", "/")).as_posix()
 
 
 def name_problem(name: str) -> str | None:
@@ -119,32 +119,5 @@ def name_problem(name: str) -> str | None:
 def size_problem(size: int, limits: Limits) -> str | None:
     """Why an entry of this many bytes is left out."""
     if size > limits.member_bytes:
-        return f"larger than {in_units(limits.member_bytes)} (data.limits.member_bytes)"
+        return f"larger than {format_size(limits.member_bytes)} (data.limits.member_bytes)"
     return None
-
-
-def shown(name: str) -> str:
-    """A name from anywhere, fit for a message: one line without control characters, 300 characters at most."""
-    text = "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in _shortened(name)
-    )
-    return _shortened(text)
-
-
-def place(path: Path) -> str:
-    """Where a source is, for a message. The pipeline reads through a link; people know the place it leads to."""
-    return shown(str(path.resolve()))
-
-
-def in_units(size: int) -> str:
-    """A number of bytes as people say it, such as 256 MiB."""
-    for power, unit in enumerate(("bytes", "KiB", "MiB", "GiB")):
-        if size < 1024 ** (power + 1):
-            return f"{size / 1024**power:.4g} {unit}"
-    return f"{size / 1024**4:.4g} TiB"
-
-
-def _shortened(text: str) -> str:
-    half = LONGEST_SHOWN // 2
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:half]}…{text[-half + 1 :]}"

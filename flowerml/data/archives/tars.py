@@ -11,9 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from flowerml.core.display import display_path, format_size
 from flowerml.core.errors import DataError
 from flowerml.data.archives.decompress import PIECE, Unpacked, is_packed
-from flowerml.data.archives.members import Limits, Member, Tally, in_units, name_problem, normal, place, size_problem
+from flowerml.data.archives.members import Limits, Member, Tally, name_problem, normal, size_problem
 
 HEADER_BYTES = 2**20  # of one extended header: long names, and what systems note beside a file
 ZEROS = bytes(tarfile.BLOCKSIZE)
@@ -41,7 +42,7 @@ def read(path: Path, limits: Limits) -> Iterator[Member]:
         unpacked = Unpacked(file)
         if not is_tar(unpacked.peek(tarfile.BLOCKSIZE)):
             raise DataError(
-                f"{place(path)}: compressed, but what is inside is no tar; expected a folder, a .tar (or .tar.gz, "
+                f"{display_path(path)}: compressed, but not a tar inside; expected a folder, a .tar (or .tar.gz, "
                 ".tar.bz2, .tar.xz) or a .zip"
             )
         tally = Tally(path, limits, packed=path.stat().st_size)
@@ -162,7 +163,7 @@ def _pax(content: bytes) -> dict[str, str]:
 
 def _header(stream: _Stream, size: int) -> bytes:
     if size > HEADER_BYTES:
-        raise tarfile.ReadError(f"an extended header of {in_units(size)}")
+        raise tarfile.ReadError(f"an extended header of {format_size(size)}")
     content = stream.read(size)
     stream.skip(_blocks(size) - size)
     return content

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from flowerml.data.archives.members import shown
+from flowerml.core.display import one_line, printable, truncate
 
 LONGEST = 120  # characters
 # An underscore within a word is one; a colon or dot is of a link only here.
@@ -12,8 +12,7 @@ MARKUP = re.compile(r"([\\`*{}\[\]<>#|~&$@!]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?
 
 def escaped(value: Any) -> str:
     """A value as one line of at most LONGEST characters, in which Markdown sees no markup, no HTML and no link."""
-    line = shown(" ".join(str(value).split()))
-    return MARKUP.sub(r"\\\1", line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…")
+    return MARKUP.sub(r"\\\1", truncate(printable(one_line(value)), LONGEST))
 
 
 def fenced(text: str, language: str) -> str:

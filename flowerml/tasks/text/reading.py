@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flowerml.core.display import one_line
 from flowerml.core.errors import DataError, InputError
 from flowerml.data.layout import SPLITS, Listing, Row, composed, list_files, read_files
 
@@ -93,7 +94,7 @@ def _read_table(source: Path, section: "Data") -> "pd.DataFrame":
     try:
         table = _READERS[path.suffix.lower()](path)
     except (ValueError, OSError, UnicodeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise DataError(f"{path}: cannot be read as {path.suffix[1:]} in UTF-8 ({reason})") from None
     named = {"text_column": section.text_column, "label_column": section.label_column}
     optional = {"split_column": section.split_column, "group_column": section.group_column}

@@ -8,21 +8,21 @@ import torch
 from torch import nn
 
 from flowerml.core.errors import ModelError
-from flowerml.tasks.image.encoder.backbone.embedded import EMBEDDED, timm_names
+from flowerml.tasks.image.encoder.backbone.embedded import EMBEDDED, to_timm_names
 from flowerml.tasks.image.encoder.backbone.frozen import Frozen
-from flowerml.tasks.image.encoder.backbone.torchvision_networks import without_head
+from flowerml.tasks.image.encoder.backbone.torchvision_networks import remove_head
 from flowerml.tasks.image.encoder.pictures import Transform
 
-__all__ = ["EMBEDDED", "Frozen", "architecture", "build", "names", "timm_names", "without_head"]
+__all__ = ["EMBEDDED", "Frozen", "architecture", "build", "names", "remove_head", "to_timm_names"]
 
 TIMM = "timm/"
 
-# timm brings a client of the Hugging Face Hub along, which reads this when it is imported.
+# timm imports the client of the Hugging Face Hub, which reads this once, at import.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 
-class Source(Protocol):
-    """A module that makes networks by name."""
+class NetworkLibrary(Protocol):
+    """A module that builds networks by name."""
 
     def names(self) -> list[str]: ...
 
@@ -32,48 +32,51 @@ class Source(Protocol):
 
 
 def build(name: str, *, weights: str, seed: int) -> tuple[Frozen, Transform]:
-    """The backbone `name` without its head, and its evaluation transform.
+    """Return the backbone `name` without its head, and its evaluation transform.
 
-    `name` is the embedded network, a classification network of torchvision, or one of timm's as `timm/NAME` or
-    `timm/NAME.TAG`. `weights` is `imagenet` (the published ones, with timm those of the tag, whatever they were
-    trained on), `none` (random from `seed`), the name of one of torchvision's sets for this network
-    (`IMAGENET1K_V2`), or the path of a state dict (.pth or .safetensors), which must hold all but the head.
-    Raises ModelError for an unknown name (with the nearest ones), a network that cannot be a backbone and weights
-    that do not fit, DownloadError for weights that cannot be had.
+    `name` is the embedded network, a classification network of torchvision, or a network of timm (`timm/NAME` or
+    `timm/NAME.TAG`). `weights` is one of:
+    `imagenet` -- the published weights; with timm those of the tag, whatever they were trained on;
+    `none` -- random weights, drawn from `seed`;
+    the name of a set of torchvision's weights for this network (`IMAGENET1K_V2`);
+    the path of a state dict (.pth or .safetensors) that holds all of the network but its head.
+
+    Raises ModelError for an unknown name (and suggests the nearest ones), for a network that cannot be a backbone and
+    for weights that do not fit; DownloadError where the weights cannot be downloaded.
     """
     torch.manual_seed(seed)
-    network, transform = _known(name).build(name, weights)
+    network, transform = _library_with(name).build(name, weights)
     return Frozen(network), transform
 
 
 def architecture(name: str, *, crop: int) -> Frozen:
-    """The backbone `name` for pictures `crop` high, with random weights: the place to load saved ones into."""
-    return Frozen(_known(name).architecture(name, crop))
+    """Return the backbone `name` with random weights, for pictures `crop` pixels high, ready to load saved weights."""
+    return Frozen(_library_with(name).architecture(name, crop))
 
 
 def names() -> list[str]:
-    """Every backbone that can be named: the embedded one, torchvision's classification networks, and timm's."""
-    return [name for source in (_source(EMBEDDED), _source(""), _source(TIMM)) for name in source.names()]
+    """Return the name of every backbone: the embedded one, torchvision's classification networks, and timm's."""
+    return [name for library in (_library(EMBEDDED), _library(""), _library(TIMM)) for name in library.names()]
 
 
-def _known(name: str) -> Source:
-    source = _source(name)
-    if name in source.names():
-        return source
+def _library_with(name: str) -> NetworkLibrary:
+    library = _library(name)
+    if name in library.names():
+        return library
     raise ModelError(
         f"encode.backbone: no network {name!r}; the nearest names are {', '.join(_nearest(name, names()))}"
     )
 
 
-def _nearest(name: str, known: list[str]) -> list[str]:
+def _nearest(name: str, candidates: list[str]) -> list[str]:
     name = name.lower()
-    holding = sorted((one for one in known if name.rpartition("/")[2] in one), key=len)
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    return list(dict.fromkeys([*holding[:2], *close])) or known[:5]
+    holding = sorted((candidate for candidate in candidates if name.rpartition("/")[2] in candidate), key=len)
+    close = difflib.get_close_matches(name, candidates, n=3, cutoff=0.4)
+    return list(dict.fromkeys([*holding[:2], *close])) or candidates[:5]
 
 
-def _source(name: str) -> Source:
-    # Only what the name needs, as importing torchvision takes 4 seconds, and timm as many.
+def _library(name: str) -> NetworkLibrary:
+    # Import only the library that the name needs: torchvision takes 4 seconds, and so does timm.
     if name == EMBEDDED:
         from flowerml.tasks.image.encoder.backbone import embedded
 
