@@ -1,4 +1,4 @@
-"""How texts travel to an endpoint as JSON."""
+"""The JSON form of a text at the endpoint."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ from flowerml.core.errors import InputError
 
 
 def from_json(value: Any) -> str:
-    """What an endpoint was sent as a text; raises InputError."""
+    """Return the text in a JSON value. Raises InputError `not_a_text` if it is not a string."""
     if not isinstance(value, str):
         raise InputError("not_a_text", f"expected a text, found {'null' if value is None else type(value).__name__}")
     return value
 
 
 def to_json(raw: str) -> str:
-    """A text as an endpoint takes it."""
+    """Return the text as the endpoint expects it."""
     return raw

@@ -1,4 +1,4 @@
-"""A text as short as a report shows it."""
+"""Short forms of texts for reports."""
 
 import re
 
@@ -7,10 +7,15 @@ TAG = re.compile(r"<[a-zA-Z/!?][^<>]*>")
 
 
 def preview(raw: str) -> str:
-    """The beginning of a text, without tags and on one line."""
-    read = raw[: 8 * CHARACTERS]
-    line = " ".join(TAG.sub(" ", read).split())
-    if len(line) <= CHARACTERS and len(read) == len(raw):
+    """Return the beginning of a text on one line, without tags.
+
+    >>> preview("A <b>good</b>\\nfilm.")
+    'A good film.'
+    """
+    beginning = raw[: 8 * CHARACTERS]
+    line = " ".join(TAG.sub(" ", beginning).split())
+    if len(line) <= CHARACTERS and len(beginning) == len(raw):
         return line
+    # textwrap.shorten would drop a single word longer than the limit altogether.
     cut = line[:CHARACTERS]
     return (cut.rpartition(" ")[0] or cut) + " …"

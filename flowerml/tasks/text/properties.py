@@ -1,4 +1,4 @@
-"""What may make a text harder than others, in numbers and words."""
+"""Properties that may make a text hard to classify, for slices of the evaluation."""
 
 import re
 
@@ -9,7 +9,11 @@ _NEGATION = re.compile(r"\b(?:not?|nor|never|none|nothing|nobody|neither|nowhere
 
 
 def properties(raw: str) -> dict[str, float | str]:
-    """How many words a text has, whether it negates (not, no, n't, never, …), and how often."""
+    """Return the number of words, and whether and how often the text negates (not, no, n't, never, …).
+
+    >>> properties("Not a good film.")
+    {'words': 4.0, 'negation': 'yes', 'negations in 100 words': 25.0}
+    """
     text = TAG.sub(" ", raw)
     words = sum(1 for _ in _WORD.finditer(text))
     negations = sum(1 for _ in _NEGATION.finditer(text))

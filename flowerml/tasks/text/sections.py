@@ -1,4 +1,4 @@
-"""The sections of params.yaml that a pipeline of texts has."""
+"""The params.yaml sections of a text pipeline."""
 
 from typing import Annotated, Literal
 
@@ -9,13 +9,13 @@ from flowerml.config.params import Count, Fraction, Positive, Section
 
 
 class Limits(params.Limits):
-    """The length of a text is counted in characters."""
+    """Limits on what is read; the length of a text is counted in characters."""
 
     characters: Count
 
 
 class Checks(params.Checks):
-    """The length of a text is counted in words; two texts are alike by a share of their runs of five words."""
+    """Thresholds of the data checks; lengths are in words, resemblance is the shared fraction of five-word runs."""
 
     fewest_words: Count
     most_words: Count
@@ -23,7 +23,7 @@ class Checks(params.Checks):
 
 
 class Data(params.Data):
-    """Texts may also come as a table, with columns for text, label and (if there are any) split and group."""
+    """Where the texts come from. For tables: the columns of text, label and, optionally, split and group."""
 
     text_column: str
     label_column: str
@@ -34,7 +34,7 @@ class Data(params.Data):
 
 
 class Encode(Section):
-    """The course's steps, each by its name; what stems are known; where the sequences end."""
+    """The cleaning steps, the size of the dictionary and the maximum lengths of the sequences."""
 
     strip_html: bool
     lower_case: bool
@@ -47,7 +47,7 @@ class Encode(Section):
 
 
 class Train(params.Train):
-    """Which network, and the numbers of each."""
+    """The choice of network and the hyperparameters of each."""
 
     network: Literal["lstm", "ngrams", "blend"]
     embedding_dim: Count

@@ -1,4 +1,8 @@
-"""From a text as it came to its words: the steps of the course's `review_to_words`, each of which can be left out."""
+"""Cleaning of texts: the steps of the course's `review_to_words`, each optional.
+
+Why not BeautifulSoup: a served model would need it. `text_lines` promises the text that BeautifulSoup gives with
+Python's parser; test_encoder.py compares the two.
+"""
 
 import html
 import re
@@ -13,9 +17,9 @@ from typing import Literal, TypeVar
 from flowerml.tasks.text.encoder.stemming import stem
 
 STOP_WORDS = frozenset(Path(__file__).with_name("stop_words.txt").read_text(encoding="utf-8").split())
-"""nltk's English stop words, as they were when there were 179."""
+"""nltk's list of 179 English stop words (later versions of nltk have more)."""
 NEGATIONS = frozenset({"no", "nor", "not", "ain"}).union(
-    # The course splits "don't" into "don" and "t", so that "don" is what is left of a negation.
+    # The course splits "don't" into "don" and "t", so "don" counts as a negation.
     word
     for word in STOP_WORDS
     if word.endswith("n't") or f"{word}'t" in STOP_WORDS
@@ -32,16 +36,42 @@ _MARKUP = re.compile(r"<[a-zA-Z/!?]|&[a-zA-Z#]")
 _TAG = re.compile(r"<[^<>]*>|&#\d{8,};?")  # int() refuses numbers of thousands of digits
 _NOT_TEXT = {"script", "style", "template", "rt", "rp"}
 _VOID = {
-    *("area", "base", "basefont", "bgsound", "br", "col", "command", "embed", "frame", "hr", "image", "img", "input"),
-    *("isindex", "keygen", "link", "menuitem", "meta", "nextid", "param", "source", "spacer", "track", "wbr"),
+    "area",
+    "base",
+    "basefont",
+    "bgsound",
+    "br",
+    "col",
+    "command",
+    "embed",
+    "frame",
+    "hr",
+    "image",
+    "img",
+    "input",
+    "isindex",
+    "keygen",
+    "link",
+    "menuitem",
+    "meta",
+    "nextid",
+    "param",
+    "source",
+    "spacer",
+    "track",
+    "wbr",
 }
 
 
 class Memo(dict[str, T]):
-    """A pure function of a word that remembers what it gave; strangers' words cannot fill the memory.
+    """A cache of a pure function of a word, bounded in size. Thread-safe.
 
-    May be used from many threads at once.
+    >>> lengths = Memo(len)
+    >>> lengths["film"], len(lengths)
+    (4, 1)
     """
+
+    # Why not functools.lru_cache: a hit takes it 34 ns, a dict 17; and it would keep the long words of strangers.
 
     def __init__(self, function: Callable[[str], T]) -> None:
         self._function = function
@@ -60,7 +90,14 @@ _STEMS = Memo(stem)
 
 @dataclass(frozen=True)
 class Cleaning:
-    """The steps from a text to its stems. With all of them the stems are, word for word, those of the course."""
+    """The steps from a text to its stems. With all steps on, the stems equal the course's word for word.
+
+    >>> steps = {"strip_html": True, "lower_case": True, "letters_and_digits": True, "stop_words": "drop", "stem": True}
+    >>> cleaning = Cleaning(**steps)
+    >>> words = cleaning.words(cleaning.lines("The <b>movies</b> end.<br />Begin!"))
+    >>> words, [cleaning.reduced(word) for word in words]
+    (['the', 'movies', 'end', 'begin'], [None, 'movi', 'end', 'begin'])
+    """
 
     strip_html: bool
     lower_case: bool
@@ -69,11 +106,11 @@ class Cleaning:
     stem: bool
 
     def lines(self, raw: str) -> list[str]:
-        """The text without HTML, cut at <br>, which the course takes out without leaving a space."""
+        """Return the text without HTML, split at <br> (the course removes <br> without leaving a space)."""
         return text_lines(raw) if self.strip_html else [raw]
 
     def words(self, lines: list[str]) -> list[str]:
-        """The words that the course sees, stop words among them."""
+        """Return the words, including stop words."""
         text = "".join(lines)
         if self.lower_case:
             text = text.lower()
@@ -82,7 +119,7 @@ class Cleaning:
         return _WORD.findall(text)
 
     def reduced(self, word: str) -> str | None:
-        """What stands for a word in the dictionary, None for one that is dropped."""
+        """Return the dictionary form of a word, None if the word is dropped."""
         if word in self._dropped:
             return None
         return _STEMS[word] if self.stem else word
@@ -94,32 +131,34 @@ class Cleaning:
 
 
 def text_lines(markup: str) -> list[str]:
-    """The text that BeautifulSoup(markup, "html.parser").get_text() gives, cut at each <br>.
+    """Return the text of BeautifulSoup(markup, "html.parser").get_text(), split at each <br>.
 
-    Never raises. Where the markup is such that Python's parser gives up or would take seconds, tags are cut out by
-    a regular expression.
+    Never raises: a regular expression removes the tags where Python's parser fails or would take seconds.
+
+    >>> text_lines("Tom &amp; <i>Jerry</i><br />The End")
+    ['Tom & Jerry', 'The End']
     """
     lines = markup.split("<br />")
     text = "".join(lines)
-    if ("<" not in text and "&" not in text) or not _MARKUP.search(text):  # the first half is the faster one
+    if ("<" not in text and "&" not in text) or not _MARKUP.search(text):  # the first test is faster
         return lines
-    if markup.count("<") * len(markup) > PARSER_STEPS:  # what it takes when no tag is ever closed
-        return _roughly(markup)
-    parser = _Text()
+    if markup.count("<") * len(markup) > PARSER_STEPS:  # the parser's cost if no tag is ever closed
+        return _strip_tags(markup)
+    parser = _TextParser()
     try:
         parser.feed(markup)
         parser.close()
     except (AssertionError, ValueError):  # a broken declaration; a number of thousands of digits
-        return _roughly(markup)
+        return _strip_tags(markup)
     return ["".join(line) for line in parser.lines]
 
 
-def _roughly(markup: str) -> list[str]:
+def _strip_tags(markup: str) -> list[str]:
     return ["".join(map(html.unescape, _TAG.split(line))) for line in markup.split("<br />")]
 
 
-class _Text(HTMLParser):
-    """Collects what BeautifulSoup takes for text, doing with entities and unclosed tags as it does."""
+class _TextParser(HTMLParser):
+    """A parser that collects the text as BeautifulSoup does, including its handling of entities and unclosed tags."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=False)
@@ -154,7 +193,7 @@ class _Text(HTMLParser):
 
 
 def _character(number: int) -> str:
-    """The character of a numeric entity; below 256 they are often meant in Windows' encoding."""
+    """Return the character of a numeric entity; numbers below 256 are read as Windows-1252, as BeautifulSoup does."""
     if number < 256:
         return bytes([number]).decode("windows-1252", errors="ignore") or chr(number)
     return chr(number) if number < 0x110000 else "\N{REPLACEMENT CHARACTER}"

@@ -1,4 +1,4 @@
-"""The dictionary: which stems have a code of their own."""
+"""The dictionary: the stems that have a code."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -10,24 +10,26 @@ NO_WORD, INFREQUENT, FIRST = 0, 1, 2
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The stems that have a code of their own, in the order of their codes, which begin at 2.
+    """The known stems in the order of their codes, which start at 2. 0 is padding, 1 any unlisted stem.
 
-    0 is no word (padding) and 1 any stem that is not listed.
+    >>> vocabulary = Vocabulary.of(Counter(["film", "good", "film"]), size=3)
+    >>> vocabulary.code("film"), vocabulary.code("good"), vocabulary.stem(2)
+    (2, 1, 'film')
     """
 
     stems: tuple[str, ...]
 
     @classmethod
     def of(cls, counts: "Counter[str]", *, size: int) -> Self:
-        """The most frequent stems, so many that there are at most `size` codes; ties by their order in `counts`."""
+        """Keep the most frequent stems for at most `size` codes; ties are broken by their order in `counts`."""
         return cls(tuple(stem for stem, _ in counts.most_common(size - FIRST)))
 
     def code(self, stem: str) -> int:
-        """The code of a stem, 1 if it has none of its own."""
+        """Return the code of a stem, 1 if it is not listed."""
         return self._codes.get(stem, INFREQUENT)
 
     def stem(self, code: int) -> str:
-        """The stem of a code, "<infrequent>" for 1."""
+        """Return the stem of a code, "<infrequent>" for 1."""
         return "<infrequent>" if code == INFREQUENT else self.stems[code - FIRST]
 
     @cached_property
