@@ -1,4 +1,4 @@
-# Two commands for a fresh machine: `make repro` and `make test`. Everything else is in `make help`.
+# `make repro` and `make test` need nothing but git, Python 3.11 and a package registry. `make help` lists the rest.
 
 PYTHON ?= python3
 PORT   ?= 5000
@@ -14,48 +14,55 @@ export DVC_NO_ANALYTICS := true
 export MLFLOW_DISABLE_TELEMETRY := true
 export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_DISABLE_TELEMETRY := 1
-# Absolute, so that an experiment in a copy of the project (dvc exp run --temp) is recorded here too.
+# Absolute, so that experiments in a copy of the project (dvc exp run --temp) are recorded here too.
 export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: help install repro test torture check ui serve web clean
+.PHONY: help install repro test coverage torture check ui serve web clean
 .DEFAULT_GOAL := help
 
-help: ## this list
+help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(DONE) ## .venv with the exact versions of constraints.txt (the others call it where it is missing)
+install: $(DONE) ## create .venv with the exact versions in constraints.txt (the other targets do it if needed)
 
 $(DONE): constraints.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit("error: Python 3.11 or newer is needed, found %d.%d; say which: make PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
-	@echo 'installing the exact versions of constraints.txt into $(VENV): some minutes, 7 GB'
+	@$(PYTHON) -c 'import sys; sys.exit("error: Python 3.11 or newer is needed, found %d.%d; choose another: make PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	@echo 'installing the exact versions in constraints.txt into $(VENV): a few minutes, 7 GB'
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[train,web,notebooks,dev]'
 	touch $@
 
-repro: $(DONE) ## run what has changed of every pipeline in params.yaml (dvc repro)
+repro: $(DONE) ## run the stages that have changed, for every pipeline in params.yaml (dvc repro)
 	$(VENV)/bin/dvc repro
 
-test: $(DONE) ## every test, in two processes (WORKERS=0: in one)
+test: $(DONE) ## run all tests in two processes (WORKERS=0: one process)
 	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-torture: $(DONE) ## kill every stage at ten random moments, say the same again, compare (an hour)
+coverage: $(DONE) ## run all tests under coverage.py, print the total and write htmlcov/
+	$(VENV)/bin/coverage erase
+	$(VENV)/bin/coverage run -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(VENV)/bin/coverage combine --quiet
+	$(VENV)/bin/coverage html --quiet
+	$(VENV)/bin/coverage report
+
+torture: $(DONE) ## kill every stage at ten random moments, re-run it and compare the outputs (an hour)
 	$(VENV)/bin/python -m tests.support.torture
 
-check: $(DONE) ## ruff and mypy
+check: $(DONE) ## run ruff and mypy
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-ui: $(DONE) ## the MLflow UI, on http://127.0.0.1:5000 (PORT=…)
+ui: $(DONE) ## start the MLflow UI on http://127.0.0.1:5000 (PORT=…)
 	$(VENV)/bin/mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI) --host 127.0.0.1 --port $(PORT)
 
-serve: $(DONE) ## the champion as an endpoint, on http://127.0.0.1:5001/invocations (MODEL=…, SERVE_PORT=…)
+serve: $(DONE) ## serve the champion on http://127.0.0.1:5001/invocations (MODEL=…, SERVE_PORT=…)
 	$(VENV)/bin/mlflow models serve -m $(MODEL) --env-manager local --host 127.0.0.1 --port $(SERVE_PORT)
 
-web: $(DONE) ## a page to try the trained classifiers on, on http://127.0.0.1:7860 (WEB="--endpoint http://…")
+web: $(DONE) ## start the page to try the trained classifiers, on http://127.0.0.1:7860 (WEB="--endpoint http://…")
 	$(VENV)/bin/flowerml web $(WEB)
 
-clean: ## remove data, models, runs, and DVC's cache of every experiment (not .venv, reports, data/downloads)
+clean: ## remove data, models, runs and DVC's cache with all experiments (keeps .venv, reports, data/downloads)
 	find data -mindepth 1 -maxdepth 1 ! -name downloads -exec rm -rf {} + 2>/dev/null || true
 	rm -rf models mlruns mlflow.db .flowerml/runs .dvc/cache .dvc/tmp
