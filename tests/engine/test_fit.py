@@ -31,7 +31,7 @@ def batches(
     apart: float = 3.0,
     valid_apart: float | None = None,
 ) -> FeatureBatches:
-    """Two classes of points in the plane, around x = -apart and x = apart, so many of each in train and valid."""
+    """Return two classes of points around x = -apart and x = apart; `train` and `valid` are the counts per class."""
     torch.manual_seed(0)
     splits = (("train", train, apart), ("valid", valid, apart if valid_apart is None else valid_apart))
     rows = [(split, label, x) for split, count, x in splits for label in (0, 1) for _ in range(count[label])]
@@ -53,7 +53,7 @@ def weights(network: nn.Module) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in network.parameters()]).clone()
 
 
-def test_classes_that_are_apart_are_learned():
+def test_separable_classes_are_learned():
     network, data = head(), batches()
     epochs = list(Trainer(network, data, **SECTION))
     assert [epoch.number for epoch in epochs] == [1, 2, 3, 4, 5]
@@ -61,59 +61,59 @@ def test_classes_that_are_apart_are_learned():
     assert evaluate(network, data.valid(batch_size=7))[1] == 1.0
 
 
-def test_evaluation_does_not_depend_on_the_size_of_a_batch():
+def test_evaluate_any_batch_size_agrees():
     network, data = head(), batches(apart=0.5)
     assert evaluate(network, data.valid(batch_size=7)) == pytest.approx(evaluate(network, data.valid(batch_size=40)))
 
 
-def test_a_seed_decides_every_bit_of_the_weights():
-    found = []
+def test_seed_decides_every_bit():
+    runs = []
     for seed in (3, 3, 4):
         network, data = head(seed), batches()
         torch.manual_seed(seed)
         list(Trainer(network, data, **SECTION))
-        found.append(weights(network))
-    assert torch.equal(found[0], found[1])
-    assert not torch.equal(found[0], found[2])
+        runs.append(weights(network))
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
 
 
-@pytest.mark.parametrize("taken", [2, 6, None])
-def test_however_it_ends_the_network_has_the_weights_of_the_best_epoch(taken):
-    # With the sides of the validation points changed, an epoch more of training makes them worse.
+@pytest.mark.parametrize("last", [2, 6, None])
+def test_best_weights_are_restored(last):
+    # The validation points have swapped sides, so every further epoch makes them worse.
     network, data = head(), batches(valid_apart=-3.0)
     seen = []
     with closing(Trainer(network, data, **SECTION | {"epochs": 8})) as epochs:
         for epoch in epochs:
             seen.append((epoch.valid_accuracy, -epoch.valid_loss, weights(network)))
-            if epoch.number == taken:
+            if epoch.number == last:
                 break
-    best = max(seen, key=lambda one: one[:2])
+    best = max(seen, key=lambda row: row[:2])
     assert torch.equal(weights(network), best[2])
     assert not torch.equal(weights(network), seen[-1][2])
     assert not network.training
 
 
-def test_it_stops_when_no_epoch_was_better_for_as_long_as_patience_lasts():
+def test_patience_stops_early():
     network, data = head(), batches(apart=0.3)
     numbers = [epoch.number for epoch in Trainer(network, data, **SECTION | {"epochs": 50, "patience": 3})]
-    all_of_them = list(Trainer(head(), batches(apart=0.3), **SECTION | {"epochs": numbers[-1]}))
-    best = max(all_of_them, key=lambda epoch: (epoch.valid_accuracy, -epoch.valid_loss))
+    epochs = list(Trainer(head(), batches(apart=0.3), **SECTION | {"epochs": numbers[-1]}))
+    best = max(epochs, key=lambda epoch: (epoch.valid_accuracy, -epoch.valid_loss))
     assert numbers[-1] == best.number + 3 < 50
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_is_an_error_and_the_best_weights_stay(value):
+def test_divergence_keeps_best_weights(value):
     network, data = head(), batches()
     epochs = Trainer(network, data, **SECTION)
     next(epochs)
     good = weights(network)
     nn.init.constant_(network[0].weight, value)
-    with pytest.raises(DivergedError, match=r"not a number any more in epoch 2 \(.*\); lower learning_rate \(0\.1\)"):
+    with pytest.raises(DivergedError, match=r"not finite in epoch 2 \(.*\); lower learning_rate \(0\.1\)"):
         next(epochs)
     assert torch.equal(weights(network), good)
 
 
-def test_balanced_class_weights_help_the_rare_class():
+def test_balanced_weights_help_rare_class():
     recalls = {}
     for class_weights in (None, "balanced"):
         network, data = head(), batches(train=(190, 10), valid=(50, 50), apart=1.0)
@@ -125,7 +125,7 @@ def test_balanced_class_weights_help_the_rare_class():
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "one_cycle"])
-def test_every_optimiser_learns_with_every_schedule(optimizer, schedule):
+def test_every_optimizer_and_schedule(optimizer, schedule):
     network, data = head(), batches()
     epochs = list(
         Trainer(network, data, **SECTION | {"optimizer": optimizer, "schedule": schedule, "weight_decay": 0.01})
@@ -133,7 +133,7 @@ def test_every_optimiser_learns_with_every_schedule(optimizer, schedule):
     assert epochs[-1].valid_accuracy == 1.0
 
 
-def test_a_schedule_moves_the_learning_rate_over_the_whole_training():
+def test_schedule_sets_learning_rate():
     rates = {}
     for schedule in ("constant", "cosine", "one_cycle"):
         rates[schedule] = [
@@ -146,20 +146,20 @@ def test_a_schedule_moves_the_learning_rate_over_the_whole_training():
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "one_cycle"])
 @pytest.mark.parametrize("batch_size", [1, 7, 80, 1000])
-def test_a_schedule_fits_any_size_of_a_batch(schedule, batch_size):
+def test_schedule_fits_any_batch_size(schedule, batch_size):
     section = SECTION | {"schedule": schedule, "batch_size": batch_size, "epochs": 1}
     assert len(list(Trainer(head(), batches(train=(5, 4), valid=(1, 1)), **section))) == 1
 
 
 @pytest.mark.parametrize("change", [{"weight_decay": 1.0}, {"label_smoothing": 0.3}])
-def test_weight_decay_and_label_smoothing_keep_weights_small(change):
-    free, held = head(), head()
+def test_regularization_shrinks_weights(change):
+    free, regularized = head(), head()
     list(Trainer(free, batches(), **SECTION))
-    list(Trainer(held, batches(), **SECTION | change))
-    assert weights(held).norm() < 0.8 * weights(free).norm()
+    list(Trainer(regularized, batches(), **SECTION | change))
+    assert weights(regularized).norm() < 0.8 * weights(free).norm()
 
 
-def test_what_is_frozen_is_not_trained():
+def test_frozen_weights_stay():
     network = head()
     network[0].requires_grad_(False)
     before = network[0].weight.clone()
@@ -167,7 +167,7 @@ def test_what_is_frozen_is_not_trained():
     assert torch.equal(network[0].weight, before)
 
 
-def test_each_epoch_picks_one_view_of_each_picture():
+def test_epoch_draws_one_view_per_picture():
     kind = pa.list_(pa.list_(pa.float32(), 1))
     views = [[[10.0], [11.0]], [[20.0]], [[30.0], [31.0], [32.0]], [[40.0]]]
     columns = {
