@@ -70,7 +70,7 @@ def rename(classifier: "Classifier", path: Path | None) -> None:
 
 def names_of(classes: Sequence[str], path: Path) -> dict[str, str]:
     """The names that a JSON file has for some of the classes; raises DataError where it has none for any."""
-    from flowerml.pipeline.download import category_names
+    from flowerml.data.names import category_names
 
     names = category_names(path)
     if not set(names) & set(classes):

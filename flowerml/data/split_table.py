@@ -100,6 +100,11 @@ class SplitTable:
         return f"it names {next(iter(self.rows), 'nothing')!r}, the source holds {seen!r}"
 
 
+def split_table(path: Path) -> SplitTable | None:
+    """Return the table that the download stage put beside the source; None where the file is empty."""
+    return SplitTable.read(path) if path.stat().st_size else None
+
+
 def _check_columns(path: Path, columns: list[str]) -> None:
     if FILE not in columns or not {*COLUMNS[1:]} & set(columns):
         raise DataError(

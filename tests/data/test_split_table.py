@@ -46,7 +46,7 @@ def test_a_whole_path_wins_over_the_end_of_another(table):
 
 
 def test_a_name_that_two_files_share_is_refused(table):
-    with pytest.raises(DataError, match=r"'1.jpg' is the name of 2 files \(a/1.jpg, b/1.jpg\); give as much"):
+    with pytest.raises(DataError, match=r"'1.jpg' names 2 files \(a/1.jpg, b/1.jpg\); give longer paths"):
         table("file,split", "1.jpg,test").applied(listed("a/1.jpg", "b/1.jpg"))
 
 
