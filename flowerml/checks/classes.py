@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from flowerml.core.display import preview_list, printable
 from flowerml.data.findings import Finding
-from flowerml.data.layout import Row, composed
+from flowerml.data.layout import Row, to_nfc
 from flowerml.data.split import SPLITS
 
 NAMED = 5  # classes that a sentence names
@@ -49,17 +49,17 @@ def empty_folders(source: Path, rows: Sequence[Row], skipped: Iterable[str], suf
     for id in skipped:
         parts = PurePosixPath(id).parts
         if len(parts) > at + 1 and parts[:at] in above:
-            found.add(composed(parts[at]))
+            found.add(to_nfc(parts[at]))
     if source.is_dir():
         for parts in above:
-            found |= {composed(path.name) for path in _folders(source.joinpath(*parts)) if not _holds(path, suffixes)}
+            found |= {to_nfc(path.name) for path in _folders(source.joinpath(*parts)) if not _holds(path, suffixes)}
     return {name for name in found - labels if not name.startswith((".", "__MACOSX"))}
 
 
 def _place(row: Row) -> int | None:
     """Where in a row's path its class stands."""
     parts = PurePosixPath(row.id).parts[:-1]
-    return next((place for place, part in enumerate(parts) if composed(part) == row.label), None)
+    return next((place for place, part in enumerate(parts) if to_nfc(part) == row.label), None)
 
 
 def _folders(path: Path) -> list[Path]:
@@ -79,7 +79,7 @@ def _alike(rows: Sequence[Row]) -> Iterator[str]:
     for _, group in sorted(names.items()):
         if len(group) > 1:
             yield " and ".join(
-                ascii(name) if len({composed(one) for one in group}) == 1 else repr(name) for name in sorted(group)
+                ascii(name) if len({to_nfc(one) for one in group}) == 1 else repr(name) for name in sorted(group)
             )
 
 

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from flowerml.checks import classes, copies
-from flowerml.data.findings import Finding, ordered
+from flowerml.data.findings import Finding, to_sorted_json
 from flowerml.data.layout import Row
-from flowerml.tasks.facts import Facts
-from flowerml.tasks.registry import Task
+from flowerml.tasks.base import Inspection, Task
 
 
 @dataclass
@@ -29,12 +28,12 @@ class Gathered:
     _signatures: list[Any] = field(default_factory=list)
     _notes: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
 
-    def add(self, row: Row, facts: Facts) -> None:
+    def add(self, row: Row, inspection: Inspection) -> None:
         """Keep the facts of an example that was read."""
         self.rows.append(row)
-        self._digests.append(facts.digest)
-        self._signatures.append(facts.signature)
-        for name, seen in facts.notes.items():
+        self._digests.append(inspection.digest)
+        self._signatures.append(inspection.signature)
+        for name, seen in inspection.notes.items():
             self._notes[name][row.id] = seen
 
     def refuse(self, row: Row, name: str, reason: str) -> None:
@@ -46,7 +45,7 @@ class Gathered:
 
         `listed` are the rows that were to be read, `folders` the class folders without an example.
         """
-        return ordered([*more, *self._findings(listed, folders)])
+        return to_sorted_json([*more, *self._findings(listed, folders)])
 
     def _findings(self, listed: list[Row], folders: Iterable[str]) -> Iterator[Finding]:
         sizes = {"tiny_class": self.section.tiny_class, "imbalance": self.section.imbalance}
@@ -63,6 +62,6 @@ class Gathered:
         yield from copies.findings(self.rows, same, exact=True)
         again = {number for group in same for number in group[1:]}
         once = [number for number in range(len(self.rows)) if number not in again]
-        pairs = self.task.alike(np.stack([self._signatures[number] for number in once]), self.section)
+        pairs = self.task.near_duplicates(np.stack([self._signatures[number] for number in once]), self.section)
         groups = copies.joined((once[one], once[other]) for one, other in pairs)
         yield from copies.findings(self.rows, groups, exact=False)

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from flowerml.checks import copies, labels
 from flowerml.data.encodings import Encoded
 from flowerml.data.examples import Key
-from flowerml.data.findings import Finding, ordered
+from flowerml.data.findings import Finding, to_sorted_json
 from flowerml.data.layout import Row
-from flowerml.tasks.registry import Task
+from flowerml.tasks.base import Task
 
 BLOCK = 512
 MOST = 100_000  # rows whose every pair is looked at
@@ -26,7 +26,7 @@ def findings(
     `section` is `data.checks` of params.yaml, `names` are those of classes.
     """
     together = [group for one in known for group in one.get("groups", [])]
-    return ordered(_findings(task, section, encoded, names, together))
+    return to_sorted_json(_findings(task, section, encoded, names, together))
 
 
 def _findings(

@@ -21,7 +21,8 @@ from flowerml.core import files
 from flowerml.core.errors import InputError, ModelError
 from flowerml.engine import onnx
 from flowerml.engine.parallel import batches, ordered_map_in
-from flowerml.tasks.registry import TASKS, Encoder, Explanation, Task
+from flowerml.tasks.base import Encoder, Explanation, Task
+from flowerml.tasks.registry import TASKS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -213,7 +214,7 @@ class Classifier:
         try:
             return self.encoder.prepare(raw)
         except InputError as error:
-            return error.alone()
+            return error.without_traceback()
 
     def _logits(self, prepared: list[Any]) -> Logits:
         return self._run_graph(self.encoder.collate(prepared)).astype(np.float64)

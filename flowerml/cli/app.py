@@ -55,7 +55,7 @@ def _explained(error: Exception) -> str:
         return str(error)
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("flowerml"):
         return f"this needs {error.name}, which is not installed; say: pip install {error.name}"
-    if line := os_errors.explained(error):
+    if line := os_errors.explain_os_error(error):
         return line
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

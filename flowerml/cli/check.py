@@ -61,7 +61,7 @@ def main(
     else:
         _print(found.report, html)
     wanted = {*names, *found.pipeline.data.checks.fail_on}
-    stopping = findings.stopping(found.report["findings"], wanted)
+    stopping = findings.failing(found.report["findings"], wanted)
     if stopping:
         raise findings.ChecksError(stopping)
 

@@ -57,7 +57,7 @@ def finding_names(names: list[str] | None) -> list[str]:
     from flowerml.data import findings
 
     try:
-        return [findings.known(name) for name in names or []]
+        return [findings.validate_name(name) for name in names or []]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--fail-on") from None
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from flowerml.config.paths import Paths
 from flowerml.core import os_errors
 from flowerml.core.errors import FlowermlError
-from flowerml.core.locks import alone
+from flowerml.core.locks import hold_lock
 
 
 def run(main: Callable[[str], None]) -> None:
@@ -24,7 +24,7 @@ def run(main: Callable[[str], None]) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         # A stage whose `dvc repro` was killed alone is still at work.
-        with alone(Paths(name).lock, waiting=f"{name}: another process is at work on it; waiting for its end"):
+        with hold_lock(Paths(name).lock, waiting=f"{name}: another process is at work on it; waiting for its end"):
             main(name)
     except FlowermlError as error:
         _end(str(error))
@@ -32,7 +32,7 @@ def run(main: Callable[[str], None]) -> None:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
     except Exception as error:  # of any library: what the system refuses comes in many types
-        line = os_errors.explained(error)
+        line = os_errors.explain_os_error(error)
         if line is None:
             raise
         _end(line)

@@ -16,8 +16,8 @@ from flowerml.registry.locate import DESCRIPTION
 
 if TYPE_CHECKING:
     from flowerml.classifier.warm_start import Finished
+    from flowerml.config.pipeline import Pipeline
     from flowerml.pipeline.run import Made
-    from flowerml.tasks.registry import Pipeline
 
 NAME = "train"
 EXAMPLES = """[bold]Examples[/]
@@ -100,7 +100,7 @@ def _train(
         os.environ.setdefault("TQDM_DISABLE", "1")  # a bar in a file is a mess
     from flowerml.cli import progress
     from flowerml.config.paths import Paths
-    from flowerml.core.locks import alone
+    from flowerml.core.locks import hold_lock
     from flowerml.pipeline import adhoc, run
     from flowerml.tracking import runs
 
@@ -109,7 +109,7 @@ def _train(
     kind = kind or (further.kind if further else None)
     start = further.parameters if further else None
     root = _kept(work)
-    with alone(Paths(name, root).lock, waiting=f"{name}: another process trains it in {root}; waiting for its end"):
+    with hold_lock(Paths(name, root).lock, waiting=f"{name}: another process trains it in {root}; waiting for its end"):
         pipeline, origin = adhoc.fetched(data, kind, values, name=name, root=root, start=start)
         output.say(f"{data}: of kind {pipeline.kind}; what is not said is as in {finished or origin}")
         output.say(run.extract(pipeline))

@@ -29,7 +29,7 @@ class InputError(FlowermlError):
         self.code = code
         self.message = message
 
-    def alone(self) -> "InputError":
+    def without_traceback(self) -> "InputError":
         """The same without its stack, to be kept: a stack keeps all that was read, until Python looks for cycles."""
         return InputError(self.code, self.message)
 

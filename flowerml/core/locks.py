@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @contextmanager
-def alone(path: Path, *, waiting: str) -> Iterator[None]:
+def hold_lock(path: Path, *, waiting: str) -> Iterator[None]:
     """No other process is in such a block of the same lock file; waits for one that is, and says `waiting` on stderr.
 
     The system frees the lock of a process that is killed.
@@ -29,7 +29,7 @@ def alone(path: Path, *, waiting: str) -> Iterator[None]:
 
 
 @contextmanager
-def alone_or_not(path: Path) -> Iterator[bool]:
+def try_lock(path: Path) -> Iterator[bool]:
     """Whether this block is the only one of its lock file; does not wait."""
     from filelock import FileLock, Timeout
 

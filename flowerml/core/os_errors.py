@@ -29,7 +29,7 @@ WORDS = {
 }
 
 
-def explained(error: BaseException) -> str | None:
+def explain_os_error(error: BaseException) -> str | None:
     """One line for what the system or a tracking server refused: of what, what, and what to do.
 
     None for any other error, which is a bug.

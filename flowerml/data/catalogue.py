@@ -19,12 +19,12 @@ class File:
 
 @dataclass(frozen=True)
 class Published:
-    """A data set. `more` are files that `split_table` reads, `class_names` gives the name of each class."""
+    """A data set. `extra_files` are files that `split_table` reads, `class_names` gives the name of each class."""
 
     kind: str
     archive: File
     note: str
-    more: Mapping[str, File]
+    extra_files: Mapping[str, File]
     split_table: Callable[[Mapping[str, Path], Path], None] | None = None
     class_names: Callable[[], dict[str, str]] | None = None
 
@@ -67,7 +67,7 @@ PUBLISHED = {
     "flowers102": Published(
         kind="image",
         archive=File(f"{_OXFORD}/102flowers.tgz", "md5:52808999861908f626f3c1f4e79d11fa"),
-        more={
+        extra_files={
             "imagelabels": File(f"{_OXFORD}/imagelabels.mat", "md5:e0620be6f572b9609742df49c70aed4d"),
             "setid": File(f"{_OXFORD}/setid.mat", "md5:a5357ecc9cb78c4bef273ce3793fc85c"),
         },
@@ -78,7 +78,7 @@ PUBLISHED = {
     "flowers102-notebook": Published(
         kind="image",
         archive=File("https://s3.amazonaws.com/content.udacity-data.com/nd089/flower_data.tar.gz"),
-        more={},
+        extra_files={},
         class_names=_flower_names,
         note=f"{_FLOWERS}. In the course's split",
     ),
@@ -87,7 +87,7 @@ PUBLISHED = {
         archive=File(
             "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz", "md5:7c2ac02c03563afcf9b574c7e56c153a"
         ),
-        more={},
+        extra_files={},
         note="Large Movie Review Dataset (Maas et al., 2011); no licence is stated: for research, with citation",
     ),
 }

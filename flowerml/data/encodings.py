@@ -46,7 +46,7 @@ def write(
             file.write_batch(pa.RecordBatch.from_pydict({**keys, **values, "checksum": checks}, schema=schema))
 
 
-class Former:
+class EncodingCache:
     """The rows of an encoded file, if there is one, that hold for the fingerprints given: found by their content.
 
     A file that is missing, of another format or damaged has none. Memory is bounded but for a few words a row.

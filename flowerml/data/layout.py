@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from flowerml.core.display import display_path, printable
 from flowerml.core.errors import DataError
 from flowerml.data.archives import members
-from flowerml.data.archives.members import DEFAULT_LIMITS, Limits
+from flowerml.data.archives.members import DEFAULT_LIMITS, ArchiveLimits
 
 SPLITS = {
     **{"train": "train", "training": "train", "test": "test", "testing": "test"},
@@ -50,7 +50,7 @@ class Listing:
 
 
 def list_files(
-    path: Path, *, suffixes: Collection[str], labelled: bool = True, limits: Limits = DEFAULT_LIMITS
+    path: Path, *, suffixes: Collection[str], labelled: bool = True, limits: ArchiveLimits = DEFAULT_LIMITS
 ) -> Listing:
     """The files of a folder or archive laid out as [top/][train|valid|val|test/]CLASS/[…/]FILE.
 
@@ -75,7 +75,9 @@ def list_files(
     return listing
 
 
-def read_files(path: Path, *, wanted: Collection[str], limits: Limits = DEFAULT_LIMITS) -> Iterator[tuple[str, bytes]]:
+def read_files(
+    path: Path, *, wanted: Collection[str], limits: ArchiveLimits = DEFAULT_LIMITS
+) -> Iterator[tuple[str, bytes]]:
     """The contents of the wanted files, in the order of the source; of files with one name, the first.
 
     Raises DataError where one is not there (any more), or cannot be read.
@@ -93,13 +95,13 @@ def read_files(path: Path, *, wanted: Collection[str], limits: Limits = DEFAULT_
         )
 
 
-def composed(name: str) -> str:
+def to_nfc(name: str) -> str:
     """A name in Unicode's composed form (NFC). A Mac spells é in two characters, others in one: it is the same."""
     return unicodedata.normalize("NFC", name)
 
 
 def _candidates(
-    path: Path, suffixes: Collection[str], listing: Listing, hidden: list[str], limits: Limits
+    path: Path, suffixes: Collection[str], listing: Listing, hidden: list[str], limits: ArchiveLimits
 ) -> Iterator[str]:
     seen = set()
     kind = "folder" if path.is_dir() else "archive"
@@ -154,7 +156,7 @@ def _place_labelled(names: list[str], listing: Listing) -> None:
         elif len(parts) < (3 if has_splits else 2):
             listing.skip(name, "not in a class folder")
         else:
-            label = composed(parts[1] if has_splits else parts[0])
+            label = to_nfc(parts[1] if has_splits else parts[0])
             listing.rows.append(Row(name, label, split))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from flowerml.core import files
 from flowerml.core.display import preview_list
 from flowerml.core.errors import DataError
-from flowerml.data.layout import composed
+from flowerml.data.layout import to_nfc
 
 
 def category_names(path: Path) -> dict[str, str]:
@@ -16,7 +16,7 @@ def category_names(path: Path) -> dict[str, str]:
         raise DataError(f"{path.resolve()}: not valid JSON ({error})") from None
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise DataError(f'{path.resolve()}: expected a JSON object of class -> name, such as {{"21": "fire lily"}}')
-    return {composed(label): name for label, name in names.items()}
+    return {to_nfc(label): name for label, name in names.items()}
 
 
 def check_names(names: dict[str, str], classes: list[str], path: Path) -> None:

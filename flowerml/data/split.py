@@ -15,7 +15,7 @@ SPLITS = ("train", "valid", "test")
 K = TypeVar("K")
 
 
-def limited(rows: list[Row], *, limit: int | None, seed: int) -> list[Row]:
+def limit_per_class(rows: list[Row], *, limit: int | None, seed: int) -> list[Row]:
     """At most `limit` rows of each class, drawn from a seed.
 
     Where the source has splits each keeps its share of the limit, and at least one row. The order stays.
@@ -71,7 +71,7 @@ def check(rows: Iterable[Row], *, classes: Iterable[str] = ()) -> dict[str, dict
 
     Raises DataError where a split is empty, or a class (of the rows, or named in `classes`) cannot be learned.
     """
-    counts = counted(rows)
+    counts = count_by_split(rows)
     for split in SPLITS:
         if not counts[split]:
             raise DataError(
@@ -86,7 +86,7 @@ def check(rows: Iterable[Row], *, classes: Iterable[str] = ()) -> dict[str, dict
     return counts
 
 
-def counted(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
+def count_by_split(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
     """How many rows each split has of each class; of rows without a split beside them, where there are any."""
     counts = {split: Counter[str]() for split in SPLITS}
     for row in rows:

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from flowerml.core.display import display_path, printable
 from flowerml.core.errors import DataError
-from flowerml.data.layout import SPLITS, Listing, Row, composed
+from flowerml.data.layout import SPLITS, Listing, Row, to_nfc
 
 FILE = "file"
 COLUMNS = (FILE, "split", "group", "label")
@@ -39,7 +39,7 @@ class SplitTable:
         """Whether the classes stand in the table, and not in the names of folders."""
         return "label" in self.columns
 
-    def applied(self, listing: Listing) -> Listing:
+    def apply(self, listing: Listing) -> Listing:
         """The listing with what the table says of its rows; a row the table does not name is left out and listed.
 
         A file is named by its path in the source, or by as much of the end of it as no other file shares.
@@ -64,7 +64,7 @@ class SplitTable:
         found: dict[str, dict[str, str]] = {}
         missing = []
         for file, values in self.rows.items():
-            matches = ids.get(composed(file), [])
+            matches = ids.get(to_nfc(file), [])
             if len(matches) > 1 and file not in matches:
                 raise DataError(
                     f"{display_path(self.path)}: {file!r} names {len(matches)} files ({', '.join(matches[:3])}); "
@@ -90,7 +90,7 @@ class SplitTable:
         split = SPLITS[given.lower()] if given else None
         return replace(
             row,
-            label=composed(values.get("label") or row.label),
+            label=to_nfc(values.get("label") or row.label),
             split=split if "split" in self.columns else row.split,
             group=values.get("group") or row.group,
         )
@@ -131,5 +131,5 @@ def _by_ending(listing: Listing) -> dict[str, list[str]]:
     for row in listing.rows:
         parts = PurePosixPath(row.id).parts
         for start in {0, *range(max(0, len(parts) - MAX_ENDING), len(parts))}:
-            ids[composed("/".join(parts[start:]))].append(row.id)
+            ids[to_nfc("/".join(parts[start:]))].append(row.id)
     return ids

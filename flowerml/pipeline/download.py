@@ -1,18 +1,18 @@
 """Where a pipeline's data comes from: `sample`, a published data set, a URL, or a path on this machine."""
 
-import difflib
 import os
 from pathlib import Path
 from urllib.parse import quote
 
 from flowerml.config.paths import DOWNLOADS
+from flowerml.config.pipeline import Pipeline
 from flowerml.core import files
+from flowerml.core.display import did_you_mean
 from flowerml.core.errors import DataError
 from flowerml.data import download as fetching
 from flowerml.data.catalogue import PUBLISHED, File, Published
-from flowerml.data.layout import composed
+from flowerml.data.names import category_names
 from flowerml.data.split_table import SplitTable
-from flowerml.tasks.registry import Pipeline
 
 SAMPLE = "sample"
 PAUSE = 1.0  # seconds before a download is tried again, twice as long each time
@@ -39,33 +39,6 @@ def fetch(pipeline: Pipeline) -> None:
     _fetch_split_table(pipeline, published)
 
 
-def category_names(path: Path) -> dict[str, str]:
-    """The names of classes in a JSON object of class -> name; raises DataError."""
-    try:
-        names = files.read_json(path)
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path.resolve()}: not valid JSON ({error})") from None
-    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-        raise DataError(f'{path.resolve()}: expected a JSON object of class -> name, such as {{"21": "fire lily"}}')
-    return {composed(label): name for label, name in names.items()}
-
-
-def check_names(names: dict[str, str], classes: list[str], path: Path) -> None:
-    """Raises DataError unless there are no names at all, or one for every class."""
-    missing = [label for label in classes if label not in names]
-    if names and missing:
-        shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
-        raise DataError(
-            f"{path.resolve()}: no name for {len(missing)} of the {len(classes)} classes ({shown}); it names "
-            f"{', '.join(list(names)[:5])}, …: add the missing ones, or set data.category_names to null"
-        )
-
-
-def split_table(path: Path) -> SplitTable | None:
-    """The table that `fetch` put beside the source; None where there is none."""
-    return SplitTable.read(path) if path.stat().st_size else None
-
-
 def _fetch_published(published: Published, pipeline: Pipeline) -> None:
     if published.kind != pipeline.kind:
         raise DataError(
@@ -77,7 +50,7 @@ def _fetch_published(published: Published, pipeline: Pipeline) -> None:
 
 
 def _downloaded(file: File, pipeline: Pipeline) -> Path:
-    target = DOWNLOADS / fetching.place(file.url)
+    target = DOWNLOADS / fetching.local_path(file.url)
     fetching.download(
         _mirrored(file.url),
         target,
@@ -90,7 +63,7 @@ def _downloaded(file: File, pipeline: Pipeline) -> Path:
 
 def _mirrored(url: str) -> str:
     mirror = os.environ.get(MIRROR)
-    return f"{mirror.rstrip('/')}/{quote(fetching.place(url).as_posix())}" if mirror else url
+    return f"{mirror.rstrip('/')}/{quote(fetching.local_path(url).as_posix())}" if mirror else url
 
 
 def _fetch_names(pipeline: Pipeline, published: Published | None) -> None:
@@ -110,7 +83,7 @@ def _fetch_split_table(pipeline: Pipeline, published: Published | None) -> None:
         SplitTable.read(path)
         _link(path, target)
     elif published and published.split_table:
-        published.split_table({name: _downloaded(file, pipeline) for name, file in published.more.items()}, target)
+        published.split_table({name: _downloaded(file, pipeline) for name, file in published.extra_files.items()}, target)
     else:
         with files.replacing(target) as temporary:
             temporary.touch()
@@ -125,9 +98,8 @@ def _existing(given: str, name: str, expected: str) -> Path:
 
 def _expected(pipeline: Pipeline) -> str:
     names = [SAMPLE, *(name for name, published in PUBLISHED.items() if published.kind == pipeline.kind)]
-    close = difflib.get_close_matches(pipeline.data.source, names, n=1, cutoff=0.6)
-    meant = f" (did you mean {close[0]!r}?)" if close else ""
-    return f"{', '.join(names)}, a URL or a path{meant}"
+    suggestion = did_you_mean(pipeline.data.source, names)
+    return f"{', '.join(names)}, a URL or a path{suggestion and f' ({suggestion})'}"
 
 
 def _link(path: Path, target: Path) -> None:

@@ -57,7 +57,7 @@ class ClassifierModel(PythonModel):
                     break
             left = InputError("out_of_time", f"only {len(answers):,} of {len(values):,} rows could be answered in time")
         except InputError as error:  # of the parameters, and so of every row
-            left = error.alone()
+            left = error.without_traceback()
         except Exception:  # a bug, or no memory: the log may know why, the sender of a request must not
             _log.exception("a request of %d rows failed", len(values))
             left = InputError("internal_error", "the server failed; its log says why")
@@ -90,7 +90,7 @@ def _decoded(classifier: Classifier, value: Any) -> Any:
         # In a column with other things, pandas has NaN for null.
         return classifier.task.from_json(None if isinstance(value, float) and math.isnan(value) else value)
     except InputError as error:
-        return error.alone()
+        return error.without_traceback()
 
 
 mlflow.models.set_model(ClassifierModel())

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from flowerml.core.display import one_line
 from flowerml.core.errors import FlowermlError
-from flowerml.core.locks import alone, alone_or_not
+from flowerml.core.locks import hold_lock, try_lock
 from flowerml.core.urls import without_password
 from flowerml.tracking.journal import Journal
 from flowerml.tracking.mirror import Mirror, reference, say
@@ -148,7 +148,7 @@ def run(experiment: str, name: str, tags: Mapping[str, str], *, resume: str | No
     from mlflow import MlflowClient
 
     path = _folder() / f"{quote(experiment, safe=' ')}.{name}{JOURNAL}"
-    with alone(
+    with hold_lock(
         path.with_suffix(".lock"),
         waiting=f"{experiment}: another process records a run {name!r} here; waiting for its end",
     ):
@@ -198,10 +198,10 @@ def _settle(client: "MlflowClient", own: Path, resume: str | None) -> None:
     """
     _settle_one(client, own, resume)
     for path in set(own.parent.glob(f"*{JOURNAL}")) - {own}:
-        with alone_or_not(path.with_suffix(".lock")) as ours:
+        with try_lock(path.with_suffix(".lock")) as ours:
             if ours:
                 _settle_one(client, path, None)
-    with alone_or_not(own.parent / f"{UNSENT}.lock") as ours:
+    with try_lock(own.parent / f"{UNSENT}.lock") as ours:
         for path in own.parent.glob(f"{UNSENT}/*{JOURNAL}") if ours else ():
             _settle_one(client, path, None)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from flowerml.core.urls import without_password, without_secrets
-from flowerml.tasks import registry
+from flowerml.tasks.pipelines import load_pipeline
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,6 @@ def test_a_password_may_hold_anything_but_a_slash():
 
 def test_the_parameters_that_are_recorded_hold_no_secret(changed):
     path = changed("flowers.data.source", "https://me:secret@host/data.zip?key=secret")
-    pipeline = registry.pipeline("flowers", path)
+    pipeline = load_pipeline("flowers", path)
     assert pipeline.data.source.count("secret") == 2
     assert pipeline.parameters()["data.source"] == "https://host/data.zip?…"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flowerml.core.errors import DataError
-from flowerml.data.archives import Limits, members
+from flowerml.data.archives import ArchiveLimits, members
 
 KINDS = ("folder", "tar", "tar.gz", "tar.bz2", "tar.xz", "zip")
 FILES = {"lily/1.jpg": b"one", "rose/2.jpg": b"two", "rose/in/3.jpg": b"three"}
@@ -97,7 +97,7 @@ def test_an_encrypted_member_is_flagged(pack):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_member_that_is_too_large_is_flagged_before_it_is_read(pack, kind):
     path = pack({"rose/1.jpg": bytes(2**20 + 1), "rose/2.jpg": bytes(2**20)}, kind)
-    assert {member.name: member.problem for member in members(path, Limits(member_bytes=2**20))} == {
+    assert {member.name: member.problem for member in members(path, ArchiveLimits(member_bytes=2**20))} == {
         "rose/1.jpg": "larger than 1 MiB (data.limits.member_bytes)",
         "rose/2.jpg": None,
     }
@@ -106,19 +106,19 @@ def test_a_member_that_is_too_large_is_flagged_before_it_is_read(pack, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_number_of_members_is_limited(pack, kind):
     path = pack({f"{i}.jpg": b"" for i in range(4)}, kind)
-    assert len(list(members(path, Limits(members=4)))) == 4
+    assert len(list(members(path, ArchiveLimits(members=4)))) == 4
     with pytest.raises(DataError, match=r"holds more than 3 files and folders; raise data\.limits\.members if that"):
-        list(members(path, Limits(members=3)))
+        list(members(path, ArchiveLimits(members=3)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_bytes_of_all_members_are_limited(pack, kind):
     path = pack({f"{i}.jpg": bytes(2**15) for i in range(4)}, kind)
-    assert len(list(members(path, Limits(unpacked_bytes=2**18)))) == 4
+    assert len(list(members(path, ArchiveLimits(unpacked_bytes=2**18)))) == 4
     with pytest.raises(
         DataError, match=r"more than 96 KiB \(98,304 bytes\), unpacked; raise data\.limits\.unpacked_by"
     ):
-        list(members(path, Limits(unpacked_bytes=3 * 2**15)))
+        list(members(path, ArchiveLimits(unpacked_bytes=3 * 2**15)))
 
 
 @pytest.mark.parametrize("kind", ["tar", "tar.gz", "tar.xz", "zip"])

@@ -8,7 +8,7 @@ import pytest
 
 from flowerml.core import files
 from flowerml.core.errors import DownloadError
-from flowerml.data.download import is_url, place
+from flowerml.data.download import is_url, local_path
 from tests.support.downloading import CONTENT, NAME, PAGE, SHA256, begin, fetch, fetched, refused
 from tests.support.file_server import LAST_MODIFIED, Answer, serving
 
@@ -44,11 +44,11 @@ def test_paths_drives_and_files_are_not_urls(source):
     ],
 )
 def test_a_copy_is_kept_where_one_would_look_for_it(url, path):
-    assert place(url).as_posix() == path
+    assert local_path(url).as_posix() == path
 
 
 def test_a_query_is_told_apart_before_the_suffixes():
-    names = {place(f"https://host/data.tar.gz?x={x}").name for x in range(3)}
+    names = {local_path(f"https://host/data.tar.gz?x={x}").name for x in range(3)}
     assert len(names) == 3
     assert all(name.startswith("data-") and name.endswith(".tar.gz") and len(name) == 20 for name in names)
 
@@ -70,10 +70,14 @@ def test_a_query_is_told_apart_before_the_suffixes():
     ],
 )
 def test_no_url_leads_out_of_its_folder_or_to_a_name_that_cannot_be(path, tmp_path):
-    kept = place(f"https://host/{path}")
+    kept = local_path(f"https://host/{path}")
     assert kept.parts[0] == "host" and len(kept.parts) > 1 and ".." not in kept.parts
     assert all(part.isprintable() and len(part.encode()) <= 120 and not set(part) & set("\\:*") for part in kept.parts)
-    assert kept not in (place("https://host/a"), place("https://host/a_b"), place("https://host/etc/passwd"))
+    assert kept not in (
+        local_path("https://host/a"),
+        local_path("https://host/a_b"),
+        local_path("https://host/etc/passwd"),
+    )
     (tmp_path / kept).parent.mkdir(parents=True)
     (tmp_path / kept).touch()
 

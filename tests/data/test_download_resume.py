@@ -54,7 +54,7 @@ def test_a_killed_process_leaves_what_it_had_and_the_next_goes_on(target, way):
     part = target.with_name(f"{NAME}.part")
     # A process started in the background ignores Ctrl-C unless told otherwise.
     code = """if True:
-        import signal, sys, pathlib, flowerml.fetch
+        import signal, sys, pathlib, flowerml.data.download
         signal.signal(signal.SIGINT, signal.default_int_handler)
         flowerml.data.download.download(sys.argv[1], pathlib.Path(sys.argv[2]))"""
     with serving({NAME: CONTENT}, {NAME: [Answer(pace=0.03, piece=3000), Answer()]}) as server:

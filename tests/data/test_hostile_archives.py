@@ -14,7 +14,7 @@ import zlib
 import pytest
 
 from flowerml.core.errors import DataError
-from flowerml.data.archives import Limits, members
+from flowerml.data.archives import ArchiveLimits, members
 from flowerml.data.archives.members import Tally
 
 MEBIBYTE = 2**20
@@ -23,12 +23,12 @@ READ = """
 import json, resource, sys
 from pathlib import Path
 from flowerml.archive import entries
-from flowerml.archive import Limits, members
+from flowerml.archive import ArchiveLimits, members
 from flowerml.errors import DataError
 entries.BOMB_BYTES //= 16  # so that no test waits for a whole gibibyte
 resource.setrlimit(resource.RLIMIT_AS, (200 * 2**20, 200 * 2**20))
 try:
-    for member in members(Path(sys.argv[1]), Limits(**json.loads(sys.argv[2]))):
+    for member in members(Path(sys.argv[1]), ArchiveLimits(**json.loads(sys.argv[2]))):
         print(member.name, member.problem or len(member.read()))
 except DataError as error:
     print(error)
@@ -125,10 +125,10 @@ def test_a_bomb_in_a_member_that_is_skipped_is_one_too(reads):
 
 
 def test_what_shrinks_well_is_no_bomb(tmp_path):
-    Tally(tmp_path, Limits(), packed=2**20).add(size=2**30)
-    Tally(tmp_path, Limits(), packed=2**30).add(size=200 * 2**30)
+    Tally(tmp_path, ArchiveLimits(), packed=2**20).add(size=2**30)
+    Tally(tmp_path, ArchiveLimits(), packed=2**30).add(size=200 * 2**30)
     with pytest.raises(DataError, match="these 1 MiB unpack to more than 1 GiB and 200 times their size"):
-        Tally(tmp_path, Limits(), packed=2**20).add(size=2**30 + 1)
+        Tally(tmp_path, ArchiveLimits(), packed=2**20).add(size=2**30 + 1)
 
 
 @pytest.mark.parametrize("packed", [gzip.compress, lzma.compress])

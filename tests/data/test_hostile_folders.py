@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flowerml.core.errors import DataError
-from flowerml.data.archives import Limits, members
+from flowerml.data.archives import ArchiveLimits, members
 from flowerml.data.layout import read_files
 
 
@@ -63,4 +63,4 @@ def test_a_file_that_changes_between_listing_and_reading_is_told(tmp_path, chang
 def test_a_wanted_file_that_is_gone_is_told(pack):
     source = pack({"rose/1.jpg": b"one"}, "folder")
     with pytest.raises(DataError, match=r"rose/2\.jpg and 1 more are not there any more; run again when the source is"):
-        list(read_files(source, wanted={"rose/1.jpg", "rose/2.jpg", "rose/3.jpg"}, limits=Limits()))
+        list(read_files(source, wanted={"rose/1.jpg", "rose/2.jpg", "rose/3.jpg"}, limits=ArchiveLimits()))

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowerml.core.errors import DataError
-from flowerml.data.archives import Limits, members
+from flowerml.data.archives import ArchiveLimits, members
 from flowerml.data.layout import list_files, read_files
 from tests.support.properties import changed, changes, few, in_time
 
 pytestmark = pytest.mark.filterwarnings("ignore:Duplicate name")
 
-LIMITS = Limits(members=1000, member_bytes=2**20, unpacked_bytes=2**23)
+LIMITS = ArchiveLimits(members=1000, member_bytes=2**20, unpacked_bytes=2**23)
 PACKED = (bytes, gzip.compress, bz2.compress, lzma.compress, lambda data: lzma.compress(data, lzma.FORMAT_ALONE))
 BLOCK = tarfile.BLOCKSIZE
 

@@ -4,7 +4,7 @@ import unicodedata
 import pytest
 
 from flowerml.core.errors import DataError
-from flowerml.data.archives import Limits
+from flowerml.data.archives import ArchiveLimits
 from flowerml.data.layout import Listing, Row, list_files, read_files
 
 KINDS = ("folder", "tar.gz", "zip")
@@ -199,9 +199,9 @@ def test_files_whose_labels_stand_elsewhere_keep_the_splits_of_their_folders(pac
 
 def test_the_limits_hold_for_listing_and_for_reading(pack):
     source = pack({"rose/1.jpg": bytes(2000), "rose/2.jpg": bytes(10)})
-    limits = Limits(member_bytes=1000)
+    limits = ArchiveLimits(member_bytes=1000)
     listing = list_files(source, suffixes={".jpg"}, limits=limits)
     assert listing.skipped == [{"id": "rose/1.jpg", "reason": "larger than 1000 bytes (data.limits.member_bytes)"}]
     assert dict(read_files(source, wanted={"rose/2.jpg"}, limits=limits)) == {"rose/2.jpg": bytes(10)}
     with pytest.raises(DataError, match=r"data\.limits\.members"):
-        list(read_files(source, wanted={"rose/2.jpg"}, limits=Limits(members=1)))
+        list(read_files(source, wanted={"rose/2.jpg"}, limits=ArchiveLimits(members=1)))

@@ -5,7 +5,7 @@ import pytest
 
 from flowerml.core.errors import DataError
 from flowerml.data.layout import Row
-from flowerml.data.split import check, deal, limited
+from flowerml.data.split import check, deal, limit_per_class
 
 
 def rows(split: str | None = None, **classes: int) -> list[Row]:
@@ -13,7 +13,7 @@ def rows(split: str | None = None, **classes: int) -> list[Row]:
     return [Row(f"{split}/{label}/{i}", label, split) for label, count in classes.items() for i in range(count)]
 
 
-def counted(dealt: list[Row]) -> dict[tuple[str, str | None], int]:
+def count_by_split(dealt: list[Row]) -> dict[tuple[str, str | None], int]:
     return dict(Counter((row.label, row.split) for row in dealt))
 
 
@@ -85,7 +85,7 @@ def test_a_class_too_small_to_be_dealt_is_refused(size, found):
 
 
 def test_a_limit_draws_the_same_rows_for_a_seed_and_keeps_their_order():
-    first, again, other = (limited(rows(lily=20, rose=3), limit=5, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (limit_per_class(rows(lily=20, rose=3), limit=5, seed=seed) for seed in (0, 0, 1))
     assert first == again != other
     assert counted(first) == {("lily", None): 5, ("rose", None): 3}
     assert [row.id for row in first] == [row.id for row in rows(lily=20, rose=3) if row in first]
@@ -93,24 +93,28 @@ def test_a_limit_draws_the_same_rows_for_a_seed_and_keeps_their_order():
 
 def test_a_limit_keeps_the_shares_of_the_splits():
     source = rows("train", rose=60) + rows("valid", rose=30) + rows("test", rose=10)
-    assert counted(limited(source, limit=10, seed=0)) == {
+    assert counted(limit_per_class(source, limit=10, seed=0)) == {
         ("rose", "train"): 6,
         ("rose", "valid"): 3,
         ("rose", "test"): 1,
     }
-    assert counted(limited(source, limit=3, seed=0)).keys() == {("rose", "train"), ("rose", "valid"), ("rose", "test")}
+    assert counted(limit_per_class(source, limit=3, seed=0)).keys() == {
+        ("rose", "train"),
+        ("rose", "valid"),
+        ("rose", "test"),
+    }
 
 
 @pytest.mark.parametrize("sizes", [(5, 5, 0), (40, 5, 5), (9, 9, 9), (100, 1, 1)])
 def test_no_class_has_more_rows_than_the_limit(sizes):
     splits = zip(("train", "valid", "test"), sizes, strict=True)
     source = [row for split, size in splits for row in rows(split, rose=size)]
-    kept = {limit: len(limited(source, limit=limit, seed=0)) for limit in range(3, 12)}
+    kept = {limit: len(limit_per_class(source, limit=limit, seed=0)) for limit in range(3, 12)}
     assert all(count <= limit for limit, count in kept.items()), kept
 
 
 def test_without_a_limit_every_row_stays():
-    assert limited(rows(lily=20), limit=None, seed=0) == rows(lily=20)
+    assert limit_per_class(rows(lily=20), limit=None, seed=0) == rows(lily=20)
 
 
 def test_rows_are_counted_by_split_and_class():
@@ -138,7 +142,7 @@ def test_an_empty_split_is_refused():
 
 def test_a_limit_above_what_there_is_keeps_everything():
     source = rows("train", rose=60) + rows("valid", rose=30) + rows("test", rose=10)
-    assert limited(source, limit=1000, seed=0) == source
+    assert limit_per_class(source, limit=1000, seed=0) == source
 
 
 def grouped(groups: dict[str, dict[str, int]]) -> list[Row]:

@@ -32,7 +32,7 @@ def test_a_file_that_finds_no_room_leaves_the_former_one(tmp_path, largest):
     largest(10**9)
     assert files.read_json(tmp_path / "numbers.json") == [1]
     assert [path.name for path in tmp_path.iterdir()] == ["numbers.json"]
-    assert os_errors.explained(refused.value) == (
+    assert os_errors.explain_os_error(refused.value) == (
         f"{tmp_path}/numbers.json: File too large; allow larger files (ulimit -f), and say the same again"
     )
 
@@ -47,7 +47,7 @@ def test_a_checkpoint_that_finds_no_room_leaves_the_former_one(changed, tmp_path
     with pytest.raises(OSError) as refused:
         checkpoint.write(one, training)
     largest(10**9)
-    assert refused.value.errno == errno.EFBIG and os_errors.explained(refused.value).startswith(str(tmp_path))
+    assert refused.value.errno == errno.EFBIG and os_errors.explain_os_error(refused.value).startswith(str(tmp_path))
     assert len(Checkpoint(tmp_path / "checkpoint", "key").records[0].epochs) == 1
 
 
@@ -88,13 +88,13 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_makes_is_no
     ],
 )
 def test_what_the_system_refuses_is_one_line(error, line):
-    found = os_errors.explained(error)
+    found = os_errors.explain_os_error(error)
     assert found is not None and line in found and "\n" not in found
 
 
 @pytest.mark.parametrize("error", [ValueError("bad"), FileNotFoundError(errno.ENOENT, "x", "a"), KeyError("a")])
 def test_a_bug_is_not_explained_away(error):
-    assert os_errors.explained(error) is None
+    assert os_errors.explain_os_error(error) is None
 
 
 @pytest.fixture(scope="module")

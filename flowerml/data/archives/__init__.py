@@ -16,7 +16,7 @@ from flowerml.data.archives import tars, zips
 from flowerml.data.archives.decompress import is_packed
 from flowerml.data.archives.members import (
     DEFAULT_LIMITS,
-    Limits,
+    ArchiveLimits,
     Member,
     Tally,
     damage_told,
@@ -24,7 +24,7 @@ from flowerml.data.archives.members import (
     size_problem,
 )
 
-__all__ = ["Limits", "Member", "members", "write_tar"]
+__all__ = ["ArchiveLimits", "Member", "members", "write_tar"]
 
 START = 1024  # bytes that tell kinds apart
 NOT_READ = {
@@ -38,7 +38,7 @@ NOT_READ = {
 PAGES = (b"<!doctype html", b"<html")
 
 
-def members(path: Path, limits: Limits = DEFAULT_LIMITS) -> Iterator[Member]:
+def members(path: Path, limits: ArchiveLimits = DEFAULT_LIMITS) -> Iterator[Member]:
     """The entries of a folder or of a tar (plain, gz, bz2, xz) or zip, told apart by content.
 
     A folder's come sorted by name, an archive's in its own order; directories are left out. A member can be read
@@ -103,7 +103,7 @@ def _of_another_kind(path: Path, start: bytes) -> DataError:
     return DataError(f"{display_path(path)}: neither a folder nor a tar or zip archive; expected one of these")
 
 
-def _folder(root: Path, limits: Limits) -> Iterator[Member]:
+def _folder(root: Path, limits: ArchiveLimits) -> Iterator[Member]:
     tally = Tally(root, limits)
     waiting = [str(root)]
     while waiting:

@@ -27,7 +27,7 @@ DAMAGED = (
 
 
 @dataclass(frozen=True)
-class Limits:
+class ArchiveLimits:
     """What a source may hold at most; a bomb or a mistake ends with an error instead of a full disk or memory."""
 
     members: int = 2_000_000  # entries, directories included
@@ -35,7 +35,7 @@ class Limits:
     unpacked_bytes: int = 256 * 2**30  # of all entries together
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS = ArchiveLimits()
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Tally:
     """What a source has turned out to hold so far; `packed` is the size of a compressed one, in bytes."""
 
     source: Path
-    limits: Limits
+    limits: ArchiveLimits
     packed: int | None = None
     members: int = 0
     size: int = 0
@@ -116,7 +116,7 @@ def name_problem(name: str) -> str | None:
     return None
 
 
-def size_problem(size: int, limits: Limits) -> str | None:
+def size_problem(size: int, limits: ArchiveLimits) -> str | None:
     """Why an entry of this many bytes is left out."""
     if size > limits.member_bytes:
         return f"larger than {format_size(limits.member_bytes)} (data.limits.member_bytes)"

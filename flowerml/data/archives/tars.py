@@ -14,7 +14,7 @@ from typing import BinaryIO
 from flowerml.core.display import display_path, format_size
 from flowerml.core.errors import DataError
 from flowerml.data.archives.decompress import PIECE, Unpacked, is_packed
-from flowerml.data.archives.members import Limits, Member, Tally, name_problem, normal, size_problem
+from flowerml.data.archives.members import ArchiveLimits, Member, Tally, name_problem, normal, size_problem
 
 HEADER_BYTES = 2**20  # of one extended header: long names, and what systems note beside a file
 ZEROS = bytes(tarfile.BLOCKSIZE)
@@ -33,7 +33,7 @@ def is_tar(start: bytes) -> bool:
         return False
 
 
-def read(path: Path, limits: Limits) -> Iterator[Member]:
+def read(path: Path, limits: ArchiveLimits) -> Iterator[Member]:
     """The members of the tar at `path`, plain or compressed; directories are left out."""
     with path.open("rb") as file:
         if not is_packed(file.peek(tarfile.BLOCKSIZE)):
@@ -105,7 +105,7 @@ def _members(stream: _Stream) -> Iterator[Member]:
         raise tarfile.ReadError("something follows its end mark; of several tars in one file only the first is read")
 
 
-def _problem(entry: tarfile.TarInfo, limits: Limits) -> str | None:
+def _problem(entry: tarfile.TarInfo, limits: ArchiveLimits) -> str | None:
     if "sparse" in entry.pax_headers:
         return "a sparse file: pack it without --sparse"
     return size_problem(entry.size, limits) or (None if entry.isreg() else "a link or device")

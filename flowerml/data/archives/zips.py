@@ -8,7 +8,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-from flowerml.data.archives.members import Limits, Member, Tally, name_problem, normal, size_problem
+from flowerml.data.archives.members import ArchiveLimits, Member, Tally, name_problem, normal, size_problem
 
 FIRST = b"PK\x03\x04"  # what an entry begins with
 STARTS = (FIRST, b"PK\x05\x06", b"PK\x07\x08")  # the others: an empty zip, one that was to be split
@@ -22,7 +22,7 @@ PATCHED = 1 << 5
 UTF8 = 1 << 11
 
 
-def read(path: Path, start: bytes, limits: Limits) -> Iterator[Member]:
+def read(path: Path, start: bytes, limits: ArchiveLimits) -> Iterator[Member]:
     """The members of the zip at `path`, which starts with `start`; directories are left out."""
     tally = Tally(path, limits, packed=path.stat().st_size)
     if not zipfile.is_zipfile(path):
@@ -42,7 +42,7 @@ def read(path: Path, start: bytes, limits: Limits) -> Iterator[Member]:
 class _Table(io.BufferedReader):
     """A zip that refuses a table of contents above the limit of members before zipfile makes objects of it."""
 
-    def __init__(self, path: Path, limits: Limits) -> None:
+    def __init__(self, path: Path, limits: ArchiveLimits) -> None:
         super().__init__(io.FileIO(path))
         self._path, self._limits = path, limits
         self.is_read = False
@@ -67,7 +67,7 @@ def _check_places(archive: zipfile.ZipFile, start: bytes) -> None:
         raise zipfile.BadZipFile("its table of contents is that of another zip")
 
 
-def _problem(entry: zipfile.ZipInfo, limits: Limits) -> str | None:
+def _problem(entry: zipfile.ZipInfo, limits: ArchiveLimits) -> str | None:
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind not in (0, stat.S_IFREG):
         return "a link or device"

@@ -7,14 +7,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from flowerml.core.errors import DownloadError
-from flowerml.core.locks import alone
-from flowerml.data.download.address import is_url, place, refuse_unusable
+from flowerml.core.locks import hold_lock
+from flowerml.data.download.address import is_url, local_path, refuse_unusable
 from flowerml.data.download.checksum import Checksum
 from flowerml.data.download.partial import Part, beside
 from flowerml.data.download.remote import Known, Refusal, Remote, Retry, one_line, read_known
 from flowerml.data.download.transfer import transfer
 
-__all__ = ["download", "is_url", "place"]
+__all__ = ["download", "is_url", "local_path"]
 
 
 def download(
@@ -58,7 +58,7 @@ def _fetch(url: str, target: Path, checksum: Checksum | None, *, attempts: int, 
     if _settled(target, checksum):
         return
     before = _stamp(target)
-    with alone(beside(target, ".lock"), waiting=f"{target.name}: another process is downloading it; waiting"):
+    with hold_lock(beside(target, ".lock"), waiting=f"{target.name}: another process is downloading it; waiting"):
         made_meanwhile = _stamp(target) not in (None, before)
         if _settled(target, checksum) or made_meanwhile:
             return

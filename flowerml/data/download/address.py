@@ -21,7 +21,7 @@ def is_url(source: str) -> bool:
     return match is not None and match[1].lower() not in LOCAL
 
 
-def place(url: str) -> Path:
+def local_path(url: str) -> Path:
     """The relative path HOST/PATH where a copy of `url` is kept: https://host/a/b.tgz -> host/a/b.tgz.
 
     Safe on any file system. Where that takes more than decoding (a query, "..", characters that names cannot have, a

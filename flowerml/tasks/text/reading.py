@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowerml.core.display import one_line
 from flowerml.core.errors import DataError, InputError
-from flowerml.data.layout import SPLITS, Listing, Row, composed, list_files, read_files
+from flowerml.data.layout import SPLITS, Listing, Row, to_nfc, list_files, read_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,7 +145,7 @@ def _list_table(table: "pd.DataFrame", section: "Data") -> Listing:
             found.skip(_row_id(number), f"split {split!r} is not one of {', '.join(SPLITS)}")
         else:
             found.rows.append(
-                Row(_row_id(number), composed(label), SPLITS[split.lower()] if split else None, group or None)
+                Row(_row_id(number), to_nfc(label), SPLITS[split.lower()] if split else None, group or None)
             )
     if not found.rows:
         raise DataError(f"no row has a label in column {section.label_column!r}")
@@ -155,3 +155,12 @@ def _list_table(table: "pd.DataFrame", section: "Data") -> Listing:
 def _row_id(number: int) -> str:
     """The number of a table's row as a person counts: the first is 1."""
     return f"row {number + 1}"
+
+
+def recognizes(content: bytes) -> bool:
+    """Return whether bytes are UTF-8, as a text's mostly are."""
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
