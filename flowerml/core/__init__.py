@@ -1,1 +1,1 @@
-"""What everything else stands on and what knows nothing of learning: errors, files, locks, URLs, display."""
+"""The foundation, free of machine learning: errors, files, locks, fingerprints, URLs and text for people."""

@@ -1,28 +1,28 @@
-"""The errors that are meant for a person: shown as one line, without a stack trace."""
+"""Errors for a person, shown as one line without a stack trace, and what an error comes down to."""
 
 
 class FlowermlError(ValueError):
-    """Something the user can mend; the message says what was expected, what was found and what to do."""
+    """An error that the user can fix. The message says what was expected, what was found and what to do."""
 
 
 class ParamsError(FlowermlError):
-    """params.yaml (or a file it names) holds something that cannot be used."""
+    """Invalid params.yaml, or an invalid file that it names."""
 
 
 class DataError(FlowermlError):
-    """The data cannot be used as it is."""
+    """Data that cannot be used as it is."""
 
 
 class DownloadError(DataError):
-    """A file could not be fetched."""
+    """A file that cannot be downloaded."""
 
 
 class ModelError(FlowermlError):
-    """A saved classifier or a backbone cannot be used."""
+    """A saved classifier, backbone or model server that cannot be used."""
 
 
 class InputError(FlowermlError):
-    """One input to a classifier cannot be read. `code` is a stable word for programs."""
+    """An input that a classifier cannot read. `code` is a stable identifier for programs."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -30,12 +30,12 @@ class InputError(FlowermlError):
         self.message = message
 
     def without_traceback(self) -> "InputError":
-        """The same without its stack, to be kept: a stack keeps all that was read, until Python looks for cycles."""
+        """Return a copy without a traceback: its frames would keep the whole input in memory."""
         return InputError(self.code, self.message)
 
 
 class DivergedError(FlowermlError):
-    """A training ran away: its loss is no longer a number."""
+    """A training whose loss is no longer finite."""
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -1,4 +1,4 @@
-"""Writing so that nothing half-written ever stands under its final name."""
+"""Atomic writes: nothing half-written ever stands under its final name."""
 
 import glob
 import json
@@ -15,12 +15,18 @@ if TYPE_CHECKING:
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A temporary path beside `target`; what is made there takes target's place if the block succeeds.
+    """Yield a temporary path beside `target`; if the block succeeds, its file or folder replaces `target`.
 
-    Works for files and folders. A `target` that is a symbolic link is replaced, never followed. What is made is on
-    the disk before it gets its name, so that a loss of power leaves the former or the new one, too; a folder's former
-    one is gone for the moment between two renamings. What a killed process left beside `target` is removed. An OSError
-    names `target` where it names no file.
+    A `target` that is a symbolic link is replaced, not followed. The content is flushed to disk before it is renamed,
+    so a power loss leaves either the old or the new one; an old folder is missing only between two renames. Leftovers
+    of killed processes beside `target` are removed. An OSError without a file name gets the name of `target`.
+
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp(), "numbers.txt")
+    >>> with replacing(target) as temporary:
+    ...     _ = temporary.write_text("1 2 3")
+    >>> target.read_text()
+    '1 2 3'
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(target)
@@ -31,7 +37,7 @@ def replacing(target: Path) -> Iterator[Path]:
         _sync(temporary)
         if temporary.is_dir() or (target.is_dir() and not target.is_symlink()):
             with suppress(FileNotFoundError):
-                target.rename(former)  # the system replaces only a file by a file
+                target.rename(former)  # rename(2) replaces a file, but not a folder that holds files
         temporary.replace(target)
         _sync_folder(target.parent)
     except OSError as error:
@@ -46,25 +52,25 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Remove what `replacing` made beside `target` in processes that are no more."""
+    """Remove the temporary files that dead processes left beside `target`."""
     for path in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
         process = path.name.removeprefix(f".{target.name}.").partition(".")[0]
-        if process.isdecimal() and not _alive(int(process)):
+        if process.isdecimal() and not _is_alive(int(process)):
             remove(path)
 
 
-def _alive(process: int) -> bool:
+def _is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # someone else's
+    except OSError:  # a process of another user
         return True
     return not _is_zombie(process)
 
 
 def _is_zombie(process: int) -> bool:
-    """Whether it has ended, and nobody has asked how: in a container without an init it stays so."""
+    """Return whether a process has ended but was not reaped: in a container without an init it stays a zombie."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (OSError, IndexError):
@@ -72,7 +78,7 @@ def _is_zombie(process: int) -> bool:
 
 
 def _sync(path: Path) -> None:
-    """Have the system write a file, or all files of a folder, to the disk."""
+    """Flush a file, or all files of a folder, to disk."""
     if path.is_dir() and not path.is_symlink():
         for inner in path.iterdir():
             _sync(inner)
@@ -83,17 +89,17 @@ def _sync(path: Path) -> None:
 
 
 def _sync_folder(path: Path) -> None:
-    """Have the system write the names in a folder to the disk, where it can."""
-    with suppress(OSError):  # some systems sync no folders
-        opened = os.open(path, os.O_RDONLY)
+    """Flush the entries of a folder to disk, where the system can."""
+    with suppress(OSError):  # some file systems cannot
+        descriptor = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(opened)
+            os.fsync(descriptor)
         finally:
-            os.close(opened)
+            os.close(descriptor)
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a whole folder; nothing where there is nothing. Links are not followed."""
+    """Remove a file, a link or a folder with its content, if it exists. Links are not followed."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

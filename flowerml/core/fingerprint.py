@@ -1,4 +1,4 @@
-"""A short name for all that a result depends on."""
+"""Hashes of everything a result depends on: data, package versions and source code."""
 
 import hashlib
 import json
@@ -12,25 +12,25 @@ if TYPE_CHECKING:
 
 
 def of(facts: Mapping[str, Any], *, packages: Iterable[str], code: Iterable[Path]) -> str:
-    """The SHA-256, in hex, of plain data, the versions of packages, and source code (files, or whole folders)."""
+    """Return the SHA-256, in hex, of plain data, package versions and source code (files or folders)."""
     versions = {name: version(name) for name in packages}
-    whole = {"facts": facts, "versions": versions, "code": [_content(path) for path in code]}
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+    content = {"facts": facts, "versions": versions, "code": [_content(path) for path in code]}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def of_tensors(tensors: "Mapping[str, Tensor]") -> str:
-    """The SHA-256, in hex, of tensors by name."""
+    """Return the SHA-256, in hex, of named tensors: names, types, shapes and values."""
     import torch
 
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
-        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _content(path: Path) -> list[tuple[str, str]]:
-    """Return (name, SHA-256) of each source file; raises FileNotFoundError for a path that leads nowhere.
+    """Return (name, SHA-256) of each source file; raises FileNotFoundError where there is none.
 
     Without the error a moved module would count as an empty one, and a checkpoint would outlive changed code.
     """

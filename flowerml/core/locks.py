@@ -1,4 +1,4 @@
-"""One process at a time."""
+"""Locks between processes."""
 
 import sys
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ from pathlib import Path
 
 @contextmanager
 def hold_lock(path: Path, *, waiting: str) -> Iterator[None]:
-    """No other process is in such a block of the same lock file; waits for one that is, and says `waiting` on stderr.
+    """Hold an inter-process lock; if another process has it, write `waiting` to stderr and wait.
 
-    The system frees the lock of a process that is killed.
+    The lock is the system's, so that a killed process releases it.
     """
     from filelock import FileLock, Timeout
     from tqdm import tqdm
@@ -30,7 +30,7 @@ def hold_lock(path: Path, *, waiting: str) -> Iterator[None]:
 
 @contextmanager
 def try_lock(path: Path) -> Iterator[bool]:
-    """Whether this block is the only one of its lock file; does not wait."""
+    """Yield whether this process got the lock; never wait."""
     from filelock import FileLock, Timeout
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Addresses of servers, and what went wrong with them, in a form that may be shown."""
+"""URLs without their secrets, to be shown and recorded."""
 
 import re
 
@@ -7,7 +7,7 @@ QUERY = re.compile(r"^([a-z][a-z0-9+.-]*://[^?#]*)\?.*", re.DOTALL)
 
 
 def without_password(address: str) -> str:
-    """The address without the user and password it may have.
+    """Return an address without its user and password.
 
     >>> without_password("https://me:secret@host/path")
     'https://host/path'
@@ -16,7 +16,7 @@ def without_password(address: str) -> str:
 
 
 def without_secrets(address: str) -> str:
-    """The address as it may be recorded: a query, too, may hold a token or a signature.
+    """Return an address as it may be recorded: without its query too, which may hold a token or a signature.
 
     >>> without_secrets("https://me:secret@host/data.zip?X-Amz-Signature=secret")
     'https://host/data.zip?…'

@@ -13,12 +13,12 @@ def rows(split: str | None = None, **classes: int) -> list[Row]:
     return [Row(f"{split}/{label}/{i}", label, split) for label, count in classes.items() for i in range(count)]
 
 
-def count_by_split(dealt: list[Row]) -> dict[tuple[str, str | None], int]:
+def counts(dealt: list[Row]) -> dict[tuple[str, str | None], int]:
     return dict(Counter((row.label, row.split) for row in dealt))
 
 
 def test_each_class_is_dealt_in_the_given_shares():
-    assert counted(deal(rows(lily=20, rose=40), valid=0.1, test=0.2, seed=0)) == {
+    assert counts(deal(rows(lily=20, rose=40), valid=0.1, test=0.2, seed=0)) == {
         ("lily", "train"): 14,
         ("lily", "valid"): 2,
         ("lily", "test"): 4,
@@ -56,7 +56,7 @@ def test_splits_of_the_source_are_kept_and_the_missing_one_is_dealt_out_of_train
     source = rows("train", lily=10, rose=10) + rows("test", lily=3, rose=2)
     dealt = deal(source, valid=0.2, test=0.5, seed=0)
     assert dealt[20:] == source[20:]
-    assert counted(dealt[:20]) == {(a, b): n for a in ("lily", "rose") for b, n in (("train", 8), ("valid", 2))}
+    assert counts(dealt[:20]) == {(a, b): n for a in ("lily", "rose") for b, n in (("train", 8), ("valid", 2))}
 
 
 def test_nothing_is_dealt_where_the_source_has_every_split():
@@ -68,7 +68,7 @@ def test_nothing_is_dealt_where_the_source_has_every_split():
 def test_every_split_gets_a_row_of_each_class_however_small(valid, test):
     for size in (3, 4, 5):
         dealt = deal(rows(lily=size, rose=size), valid=valid, test=test, seed=0)
-        assert len(counted(dealt)) == 6, f"{size} rows"
+        assert len(counts(dealt)) == 6, f"{size} rows"
 
 
 def test_one_class_is_refused():
@@ -87,18 +87,18 @@ def test_a_class_too_small_to_be_dealt_is_refused(size, found):
 def test_a_limit_draws_the_same_rows_for_a_seed_and_keeps_their_order():
     first, again, other = (limit_per_class(rows(lily=20, rose=3), limit=5, seed=seed) for seed in (0, 0, 1))
     assert first == again != other
-    assert counted(first) == {("lily", None): 5, ("rose", None): 3}
+    assert counts(first) == {("lily", None): 5, ("rose", None): 3}
     assert [row.id for row in first] == [row.id for row in rows(lily=20, rose=3) if row in first]
 
 
 def test_a_limit_keeps_the_shares_of_the_splits():
     source = rows("train", rose=60) + rows("valid", rose=30) + rows("test", rose=10)
-    assert counted(limit_per_class(source, limit=10, seed=0)) == {
+    assert counts(limit_per_class(source, limit=10, seed=0)) == {
         ("rose", "train"): 6,
         ("rose", "valid"): 3,
         ("rose", "test"): 1,
     }
-    assert counted(limit_per_class(source, limit=3, seed=0)).keys() == {
+    assert counts(limit_per_class(source, limit=3, seed=0)).keys() == {
         ("rose", "train"),
         ("rose", "valid"),
         ("rose", "test"),
@@ -161,8 +161,8 @@ def test_a_group_never_parts_and_the_shares_are_about_kept():
     dealt = deal(people, valid=0.2, test=0.2, seed=0)
     assert all(len({row.split for row in dealt if row.group == group}) == 1 for group in {row.group for row in dealt})
     for label in ("lily", "rose"):
-        counts = Counter(row.split for row in dealt if row.label == label)
-        assert all(abs(counts[name] / counts.total() - share) < 0.05 for name, share in (("valid", 0.2), ("test", 0.2)))
+        sizes = Counter(row.split for row in dealt if row.label == label)
+        assert all(abs(sizes[name] / sizes.total() - share) < 0.05 for name, share in (("valid", 0.2), ("test", 0.2)))
 
 
 def test_rows_without_a_group_are_groups_of_their_own():

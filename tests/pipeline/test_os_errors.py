@@ -33,7 +33,7 @@ def test_a_file_that_finds_no_room_leaves_the_former_one(tmp_path, largest):
     assert files.read_json(tmp_path / "numbers.json") == [1]
     assert [path.name for path in tmp_path.iterdir()] == ["numbers.json"]
     assert os_errors.explain_os_error(refused.value) == (
-        f"{tmp_path}/numbers.json: File too large; allow larger files (ulimit -f), and say the same again"
+        f"{tmp_path}/numbers.json: File too large; allow larger files (ulimit -f), then re-run the command"
     )
 
 
@@ -76,12 +76,12 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_makes_is_no
     [
         (
             OSError(errno.ENOSPC, "x", "a/b"),
-            "a/b: No space left on device; make room on the disk, and say the same again",
+            "a/b: No space left on device; make room on the disk, then re-run the command",
         ),
-        (OSError(errno.EROFS, "x", "a"), "a: Read-only file system; it cannot be written to; work in another folder"),
+        (OSError(errno.EROFS, "x", "a"), "a: Read-only file system; work in another folder"),
         (
             PermissionError(errno.EACCES, "x", "a"),
-            "a: Permission denied; see that you may write there, and say the same again",
+            "a: Permission denied; check that you may write there, then re-run the command",
         ),
         (RuntimeError("(sqlite3.OperationalError) database or disk is full"), "No space left on device ((sqlite3"),
         (RuntimeError("I/O error: No space left on device (os error 28)"), "; make room on the disk"),
@@ -120,7 +120,7 @@ def test_a_file_in_the_place_of_a_folder_is_one_line(project):
     reports.unlink()
     (project.folder / "kept").rename(reports)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "error: reports/flowers: " in done.stderr and "a file stands where a folder is expected" in done.stderr
+    assert "error: reports/flowers: " in done.stderr and "expected a folder, found a file" in done.stderr
 
 
 def test_ctrl_c_and_two_at_once_leave_a_search_that_goes_on(project):
