@@ -13,7 +13,7 @@ from flowerml.cli import progress
 from flowerml.data.catalogue import PUBLISHED
 from flowerml.data.download import is_url
 from flowerml.pipeline import download
-from flowerml.tracking import runs
+from flowerml.tracking import connection
 
 if TYPE_CHECKING:
     from flowerml.search.study import Search
@@ -36,7 +36,7 @@ def begin(source: str, work: str | None) -> str:
     folder = Path(tempfile.mkdtemp(prefix="flowerml_")) if work is None else started / Path(work).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
-    runs.check()
+    connection.check()
     named = source == download.SAMPLE or source in PUBLISHED or is_url(source)
     return source if named else str(started / Path(source).expanduser())
 

@@ -102,9 +102,9 @@ def _train(
     from flowerml.config.paths import Paths
     from flowerml.core.locks import hold_lock
     from flowerml.pipeline import adhoc, run
-    from flowerml.tracking import runs
+    from flowerml.tracking import connection
 
-    runs.check()
+    connection.check()
     further = _finished(finished)
     kind = kind or (further.kind if further else None)
     start = further.parameters if further else None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flowerml.core.display import one_line
 from flowerml.core.errors import ModelError
 from flowerml.core.urls import without_password
-from flowerml.tracking import runs
+from flowerml.tracking import connection
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -101,7 +101,7 @@ def recorded(name: str, version: str) -> "Recorded":
 @contextmanager
 def connected(subject: str = "") -> Iterator[None]:
     """MLflow's errors as a ModelError of one line; one, too, where MLflow would make an empty database."""
-    runs.configure()
+    connection.configure()
     import mlflow
     from mlflow.exceptions import MlflowException
 

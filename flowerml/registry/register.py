@@ -63,7 +63,7 @@ def log_model(run: runs.Run, classifier: Classifier, *, example: Any, name: str)
         inputs=Schema([ColSpec(DataType.string, column)]),
         params=ParamSchema([ParamSpec("top_k", DataType.long, TOP_K), ParamSpec("explain", DataType.boolean, False)]),
     )
-    with mlflow.start_run(run_id=run.id):
+    with mlflow.start_run(run_id=run.run_id):
         logged = mlflow.pyfunc.log_model(
             name=name,
             python_model=str(PACKAGE / "serving" / "pyfunc.py"),

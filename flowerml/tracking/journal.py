@@ -1,4 +1,8 @@
-"""What is to be recorded of runs, on disk before it is sent to anyone, and how much of it has been received."""
+"""A write-ahead log of runs: every entry is on disk before it is sent, and so is the offset that MLflow acknowledged.
+
+Not `mlflow.config.enable_async_logging`: its queue is in memory and lost when the process is killed. Not Optuna's
+JournalStorage: it stores studies and trials, not runs with their metrics, tags and data sets.
+"""
 
 import json
 import os
@@ -9,61 +13,74 @@ from pathlib import Path
 from typing import Any
 
 Entry = dict[str, Any]
+"""One line, a JSON object: {"do": "create" | "log" | "data" | "status", "run": its key, …}."""
+
 RUNNING = "RUNNING"
-AGAIN = "gone on with after: "
+RESUMED = "resumed after: "
 
 
 class Journal:
-    """A file of one JSON object a line, which outlives the process; may be used from two threads.
+    """A file of one JSON object per line that outlives the process; may be used from two threads.
 
-    Runs are named by keys of the journal's own, so that a run can be told of that nobody has made yet. A program that
-    goes on where an earlier one was interrupted simply tells its story again: a run that is known is gone on with, and
-    a number that the earlier one has given for a step is not written a second time.
+    Runs are named by keys of the journal's own, so entries can be written for a run that MLflow has not created yet.
+    A program that resumes after an interruption replays: a known run is resumed instead of created, and a metric that
+    an earlier process has logged for a step is not logged again.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     journal = Journal(Path(folder, "runs.jsonl"), experiment="1")
+    ...     journal.create("search", name="search", tags={}, time=0)
+    ...     journal.log("search", metrics=[("loss", 0.5, 0, 1)])
+    ...     journal.acknowledge(1)
+    ...     Journal(journal.path).pending  # what the next process has to send
+    1
     """
 
-    def __init__(self, path: Path, **facts: str) -> None:
-        """The journal in a file, or a new one with these facts in its first line."""
+    def __init__(self, path: Path, **header: str) -> None:
+        """Replay the journal at `path`, or start one with this header as its first line."""
         self.path = path
         self._lock = threading.Lock()
-        self._said: dict[tuple[Any, ...], Any] = {}
-        self._said_earlier: set[tuple[str, str, int]] = set()
+        # By ("status", run), ("param", run, name), ("tag", run, name) and ("data", run, values): the last value.
+        self._state: dict[tuple[str, ...], str] = {}
+        # (run, metric, step) of earlier processes only: the same process may log a step twice.
+        self._replayed: set[tuple[str, str, int]] = set()
         self.entries: list[Entry] = []
         self.sent = 0
         self.ids: dict[str, str] = {}
-        self.facts: dict[str, str] = {**facts, "id": uuid.uuid4().hex}
-        whole = self._load() if path.exists() else 0
+        self.header: dict[str, str] = {**header, "id": uuid.uuid4().hex}
+        length = self._replay() if path.exists() else 0
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.truncate(path, whole)  # a line that was being written when the process was killed
-        if not whole:
-            self._line({"facts": self.facts})
+        os.truncate(path, length)  # drop a line that was being written when the process was killed
+        if not length:
+            self._write({"facts": self.header})
 
     def __len__(self) -> int:
         return len(self.entries)
 
     @property
     def name(self) -> str:
-        """The first run's key; the others are its children."""
+        """Return the first run's key; the other runs are its children."""
         return str(self.entries[0]["run"]) if self.entries else self.path.stem
 
     @property
-    def missing(self) -> int:
-        """How many entries have not been received."""
+    def pending(self) -> int:
+        """Return the number of entries that are not acknowledged."""
         return len(self.entries) - self.sent
 
     @property
     def open_runs(self) -> list[str]:
-        """The keys of the runs that have not ended, the last begun first."""
+        """Return the keys of the runs that have not ended, the last started first."""
         runs = [entry["run"] for entry in self.entries if entry["do"] == "create"]
-        return [run for run in reversed(runs) if self._said["status", run] == RUNNING]
+        return [run for run in reversed(runs) if self._state["status", run] == RUNNING]
 
     def create(self, run: str, *, name: str, tags: dict[str, str], time: int) -> None:
-        """A run begins, or is gone on with."""
-        if ("status", run) not in self._said:
-            self._add({"do": "create", "run": run, "name": name, "tags": tags, "time": time})
-        elif self._said["status", run] != RUNNING:
-            self._add({"do": "status", "run": run, "status": RUNNING, "time": time})
-            if reason := self._said.get(("tag", run, "reason")):
-                self.log(run, tags=[("reason", f"{AGAIN}{reason.removeprefix(AGAIN)}")])
+        """Start or resume a run."""
+        if ("status", run) not in self._state:
+            self._append({"do": "create", "run": run, "name": name, "tags": tags, "time": time})
+        elif self._state["status", run] != RUNNING:
+            self._append({"do": "status", "run": run, "status": RUNNING, "time": time})
+            if reason := self._state.get(("tag", run, "reason")):
+                self.log(run, tags=[("reason", f"{RESUMED}{reason.removeprefix(RESUMED)}")])
 
     def log(
         self,
@@ -73,66 +90,67 @@ class Journal:
         params: list[tuple[str, str]] | None = None,
         tags: list[tuple[str, str]] | None = None,
     ) -> None:
-        """Metrics (name, value, milliseconds, step), parameters and tags of a run; those that are new."""
+        """Log a run's metrics (name, value, milliseconds, step), parameters and tags, skipping those already logged."""
         new = {
-            "metrics": [one for one in metrics or [] if (run, one[0], one[3]) not in self._said_earlier],
-            "params": [one for one in params or [] if ("param", run, one[0]) not in self._said],
-            "tags": [one for one in tags or [] if self._said.get(("tag", run, one[0])) != one[1]],
+            "metrics": [metric for metric in metrics or [] if (run, metric[0], metric[3]) not in self._replayed],
+            "params": [param for param in params or [] if ("param", run, param[0]) not in self._state],
+            "tags": [tag for tag in tags or [] if self._state.get(("tag", run, tag[0])) != tag[1]],
         }
         if any(new.values()):
-            self._add({"do": "log", "run": run, **new})
+            self._append({"do": "log", "run": run, **new})
 
-    def data(self, run: str, values: dict[str, str]) -> None:
-        """A set of data that went into a run."""
-        if ("data", run, json.dumps(values)) not in self._said:
-            self._add({"do": "data", "run": run, "values": values})
+    def log_dataset(self, run: str, values: dict[str, str]) -> None:
+        """Log a data set that went into a run."""
+        if ("data", run, json.dumps(values)) not in self._state:
+            self._append({"do": "data", "run": run, "values": values})
 
     def end(self, run: str, status: str, *, time: int) -> None:
-        """A run has ended."""
-        self._add({"do": "status", "run": run, "status": status, "time": time})
+        """End a run."""
+        self._append({"do": "status", "run": run, "status": status, "time": time})
 
-    def received(self, count: int) -> None:
-        """The next `count` entries have been received, or refused for good."""
+    def acknowledge(self, count: int) -> None:
+        """Move the offset past the next `count` entries: MLflow has received them, or rejected them for good."""
         with self._lock:
             self.sent += count
-            self._line({"sent": self.sent, "ids": self.ids})
+            self._write({"sent": self.sent, "ids": self.ids})
 
     def close(self) -> None:
-        """Write nothing more."""
+        """Close the file."""
         os.close(self._file)
 
-    def _add(self, entry: Entry) -> None:
+    def _append(self, entry: Entry) -> None:
         with self._lock:
-            self._line(entry)
+            self._write(entry)
             self.entries.append(entry)
-            self._say(entry)
+            self._apply(entry)
 
-    def _line(self, value: Entry) -> None:
+    def _write(self, value: Entry) -> None:
+        # One unbuffered write per line, without fsync: it survives a killed process, not a power cut.
         os.write(self._file, json.dumps(value).encode() + b"\n")
 
-    def _say(self, entry: Entry) -> None:
+    def _apply(self, entry: Entry) -> None:
         run = entry["run"]
         if entry["do"] == "data":
-            self._said["data", run, json.dumps(entry["values"])] = True
+            self._state["data", run, json.dumps(entry["values"])] = ""
         elif entry["do"] == "log":
-            self._said.update({("param", run, one[0]): True for one in entry["params"]})
-            self._said.update({("tag", run, one[0]): one[1] for one in entry["tags"]})
+            self._state.update({("param", run, name): value for name, value in entry["params"]})
+            self._state.update({("tag", run, name): value for name, value in entry["tags"]})
         else:
-            self._said["status", run] = entry.get("status", RUNNING)
+            self._state["status", run] = entry.get("status", RUNNING)
 
-    def _load(self) -> int:
-        """Read what is there; gives the length of the whole lines."""
+    def _replay(self) -> int:
+        """Apply the lines on disk; return the length of the complete ones in bytes."""
         length = 0
         for line, value in _lines(self.path.read_bytes()):
             length += len(line)
             if "facts" in value:
-                self.facts = value["facts"]
+                self.header = value["facts"]
             elif "sent" in value:
                 self.sent, self.ids = value["sent"], value["ids"]
             else:
                 self.entries.append(value)
-                self._say(value)
-                self._said_earlier.update((value["run"], one[0], one[3]) for one in value.get("metrics", ()))
+                self._apply(value)
+                self._replayed.update((value["run"], name, step) for name, _, _, step in value.get("metrics", ()))
         return length
 
 

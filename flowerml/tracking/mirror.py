@@ -1,4 +1,4 @@
-"""Sends a journal of runs to MLflow beside the work that writes it, which never waits for a server."""
+"""Sends a journal of runs to MLflow from a thread of its own, so that the work never waits for a server."""
 
 import re
 import sys
@@ -11,187 +11,192 @@ from flowerml.tracking.journal import RUNNING, Entry, Journal
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-SECONDS_BETWEEN_SENDING = 2.0  # a call to the store takes longer than an epoch of a small network
-SECONDS_WHILE_DOWN = 30.0
-LONGEST_WAIT = 20.0  # for a server that gives no sign of life, when all that is left to do is to send
-METRICS_IN_ONE_CALL = 1000
-OTHERS_IN_ONE_CALL = 100
-# A tag of every run, by which one is found again whose making was not acknowledged.
+# Seconds. A call to the store takes longer than an epoch of a small network, so entries are sent in batches.
+SEND_INTERVAL = 2.0
+RETRY_INTERVAL = 30.0
+FLUSH_TIMEOUT = 20.0  # without progress
+# What MLflow accepts in one `log_batch`.
+MAX_METRICS = 1000
+MAX_PARAMS, MAX_TAGS = 100, 100
+# The tag by which a run is recognized whose creation was not acknowledged.
 IDENTITY = "flowerml.run"
-# In the text of a tag: the id of another run of the journal.
+# In the value of a tag: a run of the same journal, replaced by its id when the tag is sent, as a child may be created
+# on the server after its parent's tag is written. Brackets that occur in no name of ours.
 REFERENCE = re.compile(r"⟦([^⟧]*)⟧")
-# What the server will not take at another time either.
-LASTING = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "BAD_REQUEST", "PERMISSION_DENIED")
+# Errors that a retry does not mend.
+PERMANENT = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "BAD_REQUEST", "PERMISSION_DENIED")
 
 
 def reference(run: str) -> str:
-    """Stands, in the value of a tag, for the id that MLflow gives to a run of the same journal."""
+    """Return a placeholder, for the value of a tag, for the MLflow id of a run of the same journal."""
     return f"⟦{run}⟧"
 
 
 class Mirror:
-    """Keeps MLflow up to date with a journal, in a thread of its own, until it is closed.
+    """Keeps MLflow up to date with a journal, in a thread, until it is closed.
 
-    When a server is not answering, a line on stderr says so once, it is asked again every SECONDS_WHILE_DOWN, and
-    nothing is lost: what has not been received stays in the journal. What a server refuses for good is told of.
+    While the server is not responding, stderr says so once and sending is retried every RETRY_INTERVAL; nothing is
+    lost, as entries that are not acknowledged stay in the journal. Entries that MLflow rejects for good are reported.
     """
 
     def __init__(self, journal: Journal, client: "MlflowClient", *, server: str) -> None:
         self._journal, self._client, self._server = journal, client, server
         self._changed = threading.Condition()
-        self._hurry = self._closed = False
-        self._uncertain = len(journal)  # entries up to here may have been received without a word of it
+        self._flushing = self._closed = False
+        self._maybe_sent = len(journal)  # entries up to here may have been received without an acknowledgement
         self.problem = ""
         self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
         self._thread.start()
 
     def flush(self) -> bool:
-        """Wait until all is received; False where the server is not answering, or gives no sign for LONGEST_WAIT."""
+        """Wait until everything is acknowledged; return False if the server fails or makes no progress."""
         with self._changed:
-            self._hurry, self.problem = True, ""
+            self._flushing, self.problem = True, ""
             self._changed.notify_all()
             sent = -1
-            while self._journal.missing and not self.problem and sent != self._journal.sent:
+            while self._journal.pending and not self.problem and sent != self._journal.sent:
                 sent = self._journal.sent
-                self._changed.wait(LONGEST_WAIT)
-            self._hurry = False
-            return not self._journal.missing
+                self._changed.wait(FLUSH_TIMEOUT)
+            self._flushing = False
+            return not self._journal.pending
 
     def close(self) -> bool:
-        """Flush, and send nothing more."""
-        done = self.flush()
+        """Flush and stop sending; return whether everything is acknowledged."""
+        flushed = self.flush()
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        if done:
+        if flushed:
             self._thread.join()
-        return done
+        return flushed
 
     def _run(self) -> None:
         down = False
-        while self._waited(SECONDS_WHILE_DOWN if down else SECONDS_BETWEEN_SENDING):
-            while self._journal.missing:
+        while self._wait(RETRY_INTERVAL if down else SEND_INTERVAL):
+            while self._journal.pending:
                 count, problem = self._attempt()
                 with self._changed:
                     if self._closed:
                         return
                     self.problem = problem
                     if problem:
-                        self._uncertain = max(self._uncertain, self._journal.sent + 1)
+                        self._maybe_sent = max(self._maybe_sent, self._journal.sent + 1)
                     else:
-                        self._journal.received(count)
+                        self._journal.acknowledge(count)
                     self._changed.notify_all()
                 if problem:
                     break
             if bool(self.problem) != down:
                 down = bool(self.problem)
-                self._say_whether(down)
+                self._report(down)
 
-    def _waited(self, seconds: float) -> bool:
-        """Wait for so long, or until it is in a hurry; False where it is closed."""
+    def _wait(self, seconds: float) -> bool:
+        """Wait, or until a flush; return False when the mirror is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or (self._hurry and not self.problem), seconds)
+            self._changed.wait_for(lambda: self._closed or (self._flushing and not self.problem), seconds)
             return not self._closed
 
     def _attempt(self) -> tuple[int, str]:
-        """Send the next entries; how many those were, or what is wrong with the server."""
+        """Send the next batch; return the number of its entries, and what is wrong with the server."""
         from mlflow.exceptions import MlflowException
 
-        entries = self._next()
+        batch = self._next_batch()
         try:
             try:
-                self._send(entries)
+                self._send(batch)
             except MlflowException as error:
-                if error.error_code not in LASTING or len(entries) == 1:
+                if error.error_code not in PERMANENT or len(batch) == 1:
                     raise
-                entries = entries[:1]  # the others may be taken
-                self._send(entries)
+                batch = batch[:1]  # the rest may be accepted
+                self._send(batch)
         except MlflowException as error:
             reason = one_line(error, 300)
-            if error.error_code not in LASTING:
+            if error.error_code not in PERMANENT:
                 return 0, reason
-            say(f"MLflow at {self._server} refused a part of the run {entries[0]['run']!r}: {reason}")
+            notify(f"MLflow at {self._server} rejected part of the run {batch[0]['run']!r}: {reason}")
         except OSError as error:
             return 0, one_line(error, 300)
-        return len(entries), ""
+        return len(batch), ""
 
-    def _next(self) -> list[Entry]:
-        """What goes into one call: of one run, and no more than the server takes."""
+    def _next_batch(self) -> list[Entry]:
+        """Return the entries for one call: of one run, and no more than MLflow accepts."""
         journal = self._journal
-        first, *others = journal.entries[journal.sent : journal.sent + METRICS_IN_ONE_CALL]
-        found = [first]
-        for entry in others:
+        first, *rest = journal.entries[journal.sent : journal.sent + MAX_METRICS]
+        batch = [first]
+        for entry in rest:
             if not (entry["do"] == first["do"] == "log" and entry["run"] == first["run"]):
                 break
-            if sum(len(one["metrics"]) for one in [*found, entry]) > METRICS_IN_ONE_CALL:
+            if any(
+                sum(len(logged[kind]) for logged in [*batch, entry]) > most
+                for kind, most in (("metrics", MAX_METRICS), ("params", MAX_PARAMS), ("tags", MAX_TAGS))
+            ):
                 break
-            if any(sum(len(one[kind]) for one in [*found, entry]) > OTHERS_IN_ONE_CALL for kind in ("params", "tags")):
-                break
-            found.append(entry)
-        return found
+            batch.append(entry)
+        return batch
 
-    def _send(self, entries: list[Entry]) -> None:
-        entry, ids = entries[0], self._journal.ids
-        run = ids.get(entry["run"], "")
+    def _send(self, batch: list[Entry]) -> None:
+        entry, ids = batch[0], self._journal.ids
+        run_id = ids.get(entry["run"], "")
         if entry["do"] == "create":
-            ids[entry["run"]] = self._created(entry)
-        elif not run:
-            return  # refused, which was said
+            ids[entry["run"]] = self._create_run(entry)
+        elif not run_id:
+            return  # its creation was rejected, which was reported
         elif entry["do"] == "log":
-            self._logged(run, entries)
+            self._log_batch(run_id, batch)
         elif entry["do"] == "data":
-            self._used(run, entry["values"])
+            self._log_dataset(run_id, entry["values"])
         elif entry["status"] == RUNNING:
-            self._client.update_run(run, status=RUNNING)
+            self._client.update_run(run_id, status=RUNNING)
         else:
-            self._client.set_terminated(run, entry["status"], end_time=entry["time"])
+            self._client.set_terminated(run_id, entry["status"], end_time=entry["time"])
 
-    def _created(self, entry: Entry) -> str:
-        experiment = self._journal.facts["experiment"]
-        identity = f"{self._journal.facts['id']}/{entry['run']}"
-        if self._journal.sent < self._uncertain:
-            found = self._client.search_runs([experiment], f"tags.`{IDENTITY}` = '{identity}'", max_results=1)
-            if found:
-                return str(found[0].info.run_id)
-        tags = {name: self._resolved(value) for name, value in entry["tags"].items()}
-        created = self._client.create_run(
-            experiment, run_name=entry["name"], start_time=entry["time"], tags={**tags, IDENTITY: identity}
+    def _create_run(self, entry: Entry) -> str:
+        experiment_id = self._journal.header["experiment"]
+        identity = f"{self._journal.header['id']}/{entry['run']}"
+        if self._journal.sent < self._maybe_sent:
+            runs = self._client.search_runs([experiment_id], f"tags.`{IDENTITY}` = '{identity}'", max_results=1)
+            if runs:
+                return str(runs[0].info.run_id)
+        tags = {name: self._resolve(value) for name, value in entry["tags"].items()}
+        run = self._client.create_run(
+            experiment_id, run_name=entry["name"], start_time=entry["time"], tags={**tags, IDENTITY: identity}
         )
-        return str(created.info.run_id)
+        return str(run.info.run_id)
 
-    def _logged(self, run: str, entries: list[Entry]) -> None:
+    def _log_batch(self, run_id: str, batch: list[Entry]) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
-        together: dict[str, list[Any]] = {
-            kind: [one for entry in entries for one in entry[kind]] for kind in ("metrics", "params", "tags")
+        merged: dict[str, list[Any]] = {
+            kind: [value for entry in batch for value in entry[kind]] for kind in ("metrics", "params", "tags")
         }
         self._client.log_batch(
-            run,
-            metrics=[Metric(*one) for one in together["metrics"]],
-            params=[Param(*one) for one in together["params"]],
-            tags=[RunTag(name, self._resolved(value)) for name, value in together["tags"]],
+            run_id,
+            metrics=[Metric(*metric) for metric in merged["metrics"]],
+            params=[Param(*param) for param in merged["params"]],
+            tags=[RunTag(name, self._resolve(value)) for name, value in merged["tags"]],
         )
 
-    def _used(self, run: str, values: dict[str, str]) -> None:
+    def _log_dataset(self, run_id: str, values: dict[str, str]) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        kinds = ("name", "digest", "source_type", "source", "schema", "profile")
+        fields = ("name", "digest", "source_type", "source", "schema", "profile")
         context = InputTag("mlflow.data.context", values["context"])
-        self._client.log_inputs(run, [DatasetInput(Dataset(*(values[kind] for kind in kinds)), [context])])
+        self._client.log_inputs(run_id, [DatasetInput(Dataset(*(values[field] for field in fields)), [context])])
 
-    def _resolved(self, text: str) -> str:
+    def _resolve(self, text: str) -> str:
+        """Replace references by the ids that MLflow has given."""
         return REFERENCE.sub(lambda match: self._journal.ids.get(match[1], match[1]), text)
 
-    def _say_whether(self, down: bool) -> None:
+    def _report(self, down: bool) -> None:
         if down:
-            kept = f"what is to be logged is kept in {self._journal.path}"
-            say(f"MLflow at {self._server} is not answering: {self.problem}; the work goes on, and {kept}")
+            kept = f"what is logged is kept in {self._journal.path}"
+            notify(f"MLflow at {self._server} is not responding: {self.problem}; the work continues, and {kept}")
         else:
-            say(f"MLflow at {self._server} answers again, and has all that was kept for it")
+            notify(f"MLflow at {self._server} is responding again and has received everything that was kept for it")
 
 
-def say(line: str) -> None:
-    """Tell a person on stderr, beside any bar that is there."""
+def notify(message: str) -> None:
+    """Print a line on stderr, above any progress bar."""
     from tqdm import tqdm
 
-    tqdm.write(line, file=sys.stderr)
+    tqdm.write(message, file=sys.stderr)

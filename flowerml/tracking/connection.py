@@ -1,0 +1,85 @@
+"""The MLflow server: which one it is, and whether it responds."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, TypeVar
+
+from flowerml.core.display import one_line
+from flowerml.core.errors import FlowermlError
+from flowerml.core.urls import without_password
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+T = TypeVar("T")
+
+SQLITE = "sqlite:///"
+DEFAULT_URI = f"{SQLITE}mlflow.db"
+RESPONSE_TIMEOUT = 15.0  # seconds, for the first call to a server
+# What the UI sets when a person chooses the view of runs and curves instead of the one of traces and prompts.
+TRAINING_VIEW = {"mlflow.experimentKind": "custom_model_development"}
+
+
+def configure() -> None:
+    """Point MLflow at MLFLOW_TRACKING_URI, by default a database in this folder; no telemetry, no endless retries."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    # With MLflow's own defaults one call to a server that is down hangs for minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    import mlflow
+
+    mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_URI))
+
+
+def check() -> None:
+    """Check that runs can be recorded. Raises FlowermlError, one line, where they cannot."""
+    configure()
+    from mlflow import MlflowClient
+
+    first_call(lambda: MlflowClient().search_experiments(max_results=1))
+
+
+def first_call(call: Callable[[], T]) -> T:
+    """Return what MLflow returns. Raises FlowermlError where it fails, or a server is silent for RESPONSE_TIMEOUT."""
+    from mlflow.exceptions import MlflowException
+
+    future: Future[T] = Future()
+
+    def resolve() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    # Not a thread of an executor: the interpreter waits for those before it exits.
+    Thread(target=resolve, daemon=True).start()
+    try:
+        # No timeout for a database: creating one takes a while, and another command would wait as long.
+        return future.result(RESPONSE_TIMEOUT if address().startswith("http") else None)
+    except TimeoutError:
+        reason = f"no answer within {RESPONSE_TIMEOUT:g} s"
+    except (MlflowException, OSError, ValueError) as error:
+        reason = one_line(error, 300)
+    raise FlowermlError(f"runs cannot be recorded in MLflow at {address()}: {reason}; set MLFLOW_TRACKING_URI")
+
+
+def experiment_id(client: "MlflowClient", name: str) -> str:
+    """Return the id of an experiment, creating or restoring it where needed."""
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        return str(client.create_experiment(name, tags=TRAINING_VIEW))
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+    return str(experiment.experiment_id)
+
+
+def address() -> str:
+    """Return where runs are recorded, without a password; a database is always given by its absolute path."""
+    uri = without_password(os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_URI))
+    file = uri.removeprefix(SQLITE)
+    return uri if file == uri else f"{SQLITE}{Path(file).resolve()}"
