@@ -1,6 +1,6 @@
-"""How fast a saved classifier answers a pipeline's test examples: python benchmarks/predict.py PIPELINE
+"""Time a saved classifier on the test examples of its pipeline: python benchmarks/predict.py PIPELINE
 
-Reads models/PIPELINE/classifier and data/PIPELINE/examples.parquet, as `dvc repro` leaves them.
+Reads models/PIPELINE/classifier and data/PIPELINE/examples.parquet, as `dvc repro` writes them.
 """
 
 import argparse
@@ -12,8 +12,8 @@ from flowerml.config.paths import Paths
 from flowerml.data.examples import Examples
 
 
-def peak() -> float:
-    """The most memory this process has had, in MB (on Linux, where ru_maxrss is in KiB)."""
+def peak_memory() -> float:
+    """Return the peak memory of this process in MB (on Linux, where ru_maxrss is in KiB)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
@@ -23,11 +23,12 @@ def main() -> None:
     paths = Paths(parser.parse_args().pipeline)
     raws = [example.raw for example in Examples(paths.examples).of("test")]
     classifier = Classifier.load(paths.classifier)
-    before, started = peak(), perf_counter()
+    memory, started = peak_memory(), perf_counter()
     count = sum(1 for _ in classifier.predict_each(raws))
     seconds = perf_counter() - started
     print(
-        f"{count:,} examples in {seconds:.1f} s, {count / seconds:.0f} a second; peak memory +{peak() - before:.0f} MB"
+        f"{count:,} examples in {seconds:.1f} s, {count / seconds:.0f} per second; "
+        f"peak memory +{peak_memory() - memory:.0f} MB"
     )
 
 

@@ -1,9 +1,8 @@
-"""How fast a served model answers: python benchmarks/serve.py PIPELINE|MODEL [--seconds 7] [--json]
+"""Time a served model: python benchmarks/serve.py PIPELINE|MODEL [--seconds 7] [--json]
 
-In one run, with 1, 8 and 32 clients: Classifier.predict and the MLflow model in threads of this process; the model
-behind a real `mlflow models serve`; and an empty model behind another one, which shows what HTTP, JSON and pandas
-take. MODEL is a folder that was exported, PIPELINE stands for models/PIPELINE/mlflow. All are asked for the model's own
-input example, one at a time.
+Measures, with 1, 8 and 32 clients: Classifier.predict and the MLflow model in threads of this process; the model
+behind `mlflow models serve`; and an empty model behind another server, for the cost of HTTP, JSON and pandas alone.
+MODEL is an exported folder, PIPELINE stands for models/PIPELINE/mlflow. Every request is the model's own input example.
 """
 
 import argparse
@@ -47,14 +46,14 @@ mlflow.models.set_model(Empty())
 Row = dict[str, object]
 
 
-def save_empty(folder: Path, like: Path) -> Path:
-    """A model that takes what the model in `like` takes, and does nothing."""
+def save_empty_model(folder: Path, signature_of: Path) -> Path:
+    """Save a model that has the signature of another and does nothing."""
     import mlflow
 
     code = folder / "empty.py"
     code.write_text(EMPTY)
-    signature = mlflow.models.Model.load(like).signature
-    with warnings.catch_warnings(action="ignore"):  # of type hints and of an input example
+    signature = mlflow.models.Model.load(signature_of).signature
+    with warnings.catch_warnings(action="ignore"):  # about type hints and an input example
         mlflow.pyfunc.save_model(
             folder / "empty", python_model=str(code), signature=signature, pip_requirements=["mlflow", "pandas"]
         )
@@ -63,7 +62,7 @@ def save_empty(folder: Path, like: Path) -> Path:
 
 @contextmanager
 def served(model: Path) -> Iterator[int]:
-    """The port of a real `mlflow models serve`."""
+    """Run `mlflow models serve` and yield its port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -82,7 +81,7 @@ def served(model: Path) -> Iterator[int]:
 
 
 def wait_for(port: int, server: "subprocess.Popen[bytes]") -> None:
-    """Return when the server answers; exits where it does not come up."""
+    """Wait until the server responds; exit if it does not start."""
     for _ in range(START_SECONDS * 10):
         with contextlib.suppress(OSError):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
@@ -92,33 +91,37 @@ def wait_for(port: int, server: "subprocess.Popen[bytes]") -> None:
         if server.poll() is not None:
             break
         time.sleep(0.1)
-    sys.exit("error: mlflow models serve did not come up; try it by hand")
+    sys.exit(
+        f"error: `mlflow models serve` exited or did not respond within {START_SECONDS} s; run it by hand to see its log"
+    )
 
 
-def in_threads(ask: Callable[[], object], clients: int, seconds: float) -> list[float]:
-    """Let so many threads ask, each as soon as it has its answer: how long each answer took."""
+def in_threads(call: Callable[[], object], clients: int, seconds: float) -> list[float]:
+    """Call from `clients` threads without pause; return the latency of each call in seconds."""
     stop = time.perf_counter() + seconds
-    took: list[float] = []
+    latencies: list[float] = []
 
     def work() -> None:
         while (started := time.perf_counter()) < stop:
-            ask()
-            took.append(time.perf_counter() - started)
+            call()
+            latencies.append(time.perf_counter() - started)
 
     threads = [threading.Thread(target=work) for _ in range(clients)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return took
+    return latencies
 
 
 def over_http(port: int, body: bytes, clients: int, seconds: float) -> list[float]:
-    """The same with connections that are kept. All in one thread, as little more than sockets: on a machine with few
-    cores whatever the clients take is taken from the server."""
+    """Send requests over `clients` persistent connections; return the latency of each in seconds.
+
+    All clients are bare sockets in one thread: on a machine with few cores they take CPU time from the server.
+    """
     head = ("POST /invocations HTTP/1.1", "Host: localhost", "Content-Type: application/json")
     request = "\r\n".join((*head, f"Content-Length: {len(body)}", "", "")).encode() + body
-    took: list[float] = []
+    latencies: list[float] = []
 
     async def client(stop: float) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -126,40 +129,40 @@ def over_http(port: int, body: bytes, clients: int, seconds: float) -> list[floa
             writer.write(request)
             headers = (await reader.readuntil(b"\r\n\r\n")).lower()
             length = int(headers.partition(b"content-length:")[2].partition(b"\r\n")[0])
-            answer = await reader.readexactly(length)
-            assert headers.startswith(b"http/1.1 200") and b'"top"' in answer, answer[:300]
-            took.append(time.perf_counter() - started)
+            response = await reader.readexactly(length)
+            assert headers.startswith(b"http/1.1 200") and b'"top"' in response, response[:300]
+            latencies.append(time.perf_counter() - started)
         writer.close()
 
     async def all_clients() -> None:
         await asyncio.gather(*(client(time.perf_counter() + seconds) for _ in range(clients)))
 
     asyncio.run(all_clients())
-    return took
+    return latencies
 
 
-def measure(what: str, drive: Callable[[int, float], list[float]], seconds: float) -> Iterator[Row]:
-    """A row for each number of clients."""
+def measure(name: str, send: Callable[[int, float], list[float]], seconds: float) -> Iterator[Row]:
+    """Yield a row for each number of clients."""
     for clients in CLIENTS:
-        drive(clients, WARM_UP_SECONDS)
+        send(clients, WARM_UP_SECONDS)
         started = time.perf_counter()
-        took = drive(clients, seconds)
-        rate = len(took) / (time.perf_counter() - started)
-        p50, p95, p99 = (float(1000 * value) for value in np.quantile(took, (0.5, 0.95, 0.99)))
-        yield {"what": what, "clients": clients, "a_second": rate, "p50_ms": p50, "p95_ms": p95, "p99_ms": p99}
+        latencies = send(clients, seconds)
+        rate = len(latencies) / (time.perf_counter() - started)
+        p50, p95, p99 = (float(1000 * value) for value in np.quantile(latencies, (0.5, 0.95, 0.99)))
+        yield {"what": name, "clients": clients, "a_second": rate, "p50_ms": p50, "p95_ms": p95, "p99_ms": p99}
 
 
-def show(rows: list[Row]) -> None:
-    """A table for people."""
+def print_table(rows: list[Row]) -> None:
+    """Print the rows as a table."""
     table = Table("", "clients", "answers/s", "p50 ms", "p95 ms", "p99 ms")
     for row in rows:
-        what, clients, *numbers = row.values()
-        table.add_row(str(what), str(clients), *(f"{number:.1f}" for number in numbers))
+        name, clients, *numbers = row.values()
+        table.add_row(str(name), str(clients), *(f"{number:.1f}" for number in numbers))
     Console().print(table)
 
 
 def in_process(model: Path, body: bytes) -> dict[str, Callable[[], object]]:
-    """The bare classifier and the MLflow model around it, each asked for one input."""
+    """Return calls of the bare classifier and of the MLflow model around it, each with one input."""
     import mlflow
     import pandas as pd
 
@@ -177,7 +180,9 @@ def in_process(model: Path, body: bytes) -> dict[str, Callable[[], object]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", metavar="PIPELINE|MODEL")
-    parser.add_argument("--seconds", type=float, default=7.0, help="of each of the twelve measurements")
+    parser.add_argument(
+        "--seconds", type=float, default=7.0, help="duration of each of the twelve measurements (default: 7)"
+    )
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
     options = parser.parse_args()
     model = Path("models", options.model, "mlflow")
@@ -186,13 +191,16 @@ def main() -> None:
         sys.exit(f"error: {model}: no exported model; expected a folder such as models/flowers/mlflow")
     body = (model / "serving_input_example.json").read_bytes()
     rows: list[Row] = []
-    for what, client in in_process(model, body).items():
-        rows += measure(what, partial(in_threads, client), options.seconds)
+    for name, call in in_process(model, body).items():
+        rows += measure(name, partial(in_threads, call), options.seconds)
     with tempfile.TemporaryDirectory() as folder:
-        for what, path in (("served", model), ("an empty model, served", save_empty(Path(folder), like=model))):
+        for name, path in (
+            ("served", model),
+            ("an empty model, served", save_empty_model(Path(folder), signature_of=model)),
+        ):
             with served(path) as port:
-                rows += measure(what, partial(over_http, port, body), options.seconds)
-    print(json.dumps(rows, indent=2)) if options.json else show(rows)
+                rows += measure(name, partial(over_http, port, body), options.seconds)
+    print(json.dumps(rows, indent=2)) if options.json else print_table(rows)
 
 
 if __name__ == "__main__":

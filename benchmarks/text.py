@@ -1,7 +1,7 @@
-"""How fast reviews are encoded, beside the course's way: python benchmarks/text.py PATH_TO_aclImdb.tar.gz
+"""Time the encoding of reviews against the course's code: python benchmarks/text.py PATH_TO_aclImdb.tar.gz
 
-Ours is timed on all reviews, the course's on a few hundred of them. Both run on one core, and the time compared is
-the time they had it. Needs nltk; without BeautifulSoup the course's way is timed with the parser that it stands on.
+Ours is timed on all reviews, the course's on a few hundred. Both run on one core, and CPU times are compared. Needs
+nltk; without BeautifulSoup the course's code is timed with Python's own HTML parser, on which BeautifulSoup builds.
 """
 
 import argparse
@@ -35,11 +35,11 @@ def read(archive: Path) -> list[Example]:
         return [Example(m[3], m[1], m[2], tar.extractfile(member).read().decode()) for m, member in members if m]
 
 
-def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds on the clock and on the core."""
-    clock, core = perf_counter(), process_time()
-    work()
-    return perf_counter() - clock, process_time() - core
+def time_call(call: Callable[[], object]) -> tuple[float, float]:
+    """Return wall-clock and CPU seconds."""
+    wall, cpu = perf_counter(), process_time()
+    call()
+    return perf_counter() - wall, process_time() - cpu
 
 
 def encode_all(examples: list[Example]) -> None:
@@ -47,7 +47,7 @@ def encode_all(examples: list[Example]) -> None:
     sum(1 for _ in encoder.encode(examples, SECTION))
 
 
-def without_beautiful_soup(markup: str) -> str:
+def parser_text(markup: str) -> str:
     pieces, parser = [], HTMLParser()
     parser.handle_data = pieces.append
     parser.feed(markup)
@@ -55,15 +55,15 @@ def without_beautiful_soup(markup: str) -> str:
     return "".join(pieces)
 
 
-def course(nltk_data: Path) -> Callable[[str], list[str]]:
-    """The course's review_to_words, with our copy of the stop words so that none are asked of the network."""
+def course_function(nltk_data: Path) -> Callable[[str], list[str]]:
+    """Return the course's review_to_words, with our copy of the stop words so that nothing is downloaded."""
     bs4 = importlib.import_module("bs4") if importlib.util.find_spec("bs4") else None
     (nltk_data / "corpora" / "stopwords").mkdir(parents=True)
     shutil.copy(Path(cleaning.__file__).with_name("stop_words.txt"), nltk_data / "corpora" / "stopwords" / "english")
     nltk.data.path.insert(0, str(nltk_data))
 
     def review_to_words(review: str) -> list[str]:
-        text = bs4.BeautifulSoup(review, "html.parser").get_text() if bs4 else without_beautiful_soup(review)
+        text = bs4.BeautifulSoup(review, "html.parser").get_text() if bs4 else parser_text(review)
         words = re.sub(r"[^a-zA-Z0-9]", " ", text.lower()).split()
         words = [word for word in words if word not in stopwords.words("english")]
         return [PorterStemmer().stem(word) for word in words]
@@ -78,19 +78,23 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parser.parse_args()
     examples = read(arguments.archive)
-    some = [example.raw for example in examples[:: max(1, len(examples) // arguments.course_reviews)]]
-    clock, core = timed(lambda: encode_all(examples))
+    sample = [example.raw for example in examples[:: max(1, len(examples) // arguments.course_reviews)]]
+    wall, cpu = time_call(lambda: encode_all(examples))
     encoder = Encoder.fit(examples, SECTION, LIMITS)
-    prepare = min(timed(lambda: [encoder.prepare(text) for text in some])[1] for _ in range(5))
+    transform = min(time_call(lambda: [encoder.preprocessing.transform(text) for text in sample])[1] for _ in range(5))
     with tempfile.TemporaryDirectory() as folder:
-        review_to_words = course(Path(folder))
+        review_to_words = course_function(Path(folder))
         review_to_words("The first review opens the list.")
-        theirs = timed(lambda: [review_to_words(text) for text in some])[1] / len(some)
+        course_seconds = time_call(lambda: [review_to_words(text) for text in sample])[1] / len(sample)
     result = {
-        **{"reviews": len(examples), "fit and encode, s": clock, "on one core, s": core},
-        **{"one review, ms": 1e3 * core / len(examples), "prepare, ms": 1e3 * prepare / len(some)},
-        **{"course, one review, ms": 1e3 * theirs, "course, reviews": len(some)},
-        **{"times as fast": theirs * len(examples) / core},
+        "reviews": len(examples),
+        "fit and encode, s": wall,
+        "on one core, s": cpu,
+        "one review, ms": 1e3 * cpu / len(examples),
+        "prepare, ms": 1e3 * transform / len(sample),
+        "course, one review, ms": 1e3 * course_seconds,
+        "course, reviews": len(sample),
+        "times as fast": course_seconds * len(examples) / cpu,
     }
     table = "\n".join(f"{name:24}{value:12,.6g}" for name, value in result.items())
     print(json.dumps(result, indent=2) if arguments.json else table)
