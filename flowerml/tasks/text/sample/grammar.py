@@ -1,10 +1,10 @@
-"""The grammar that movie reviews are composed with, and how it is read."""
+"""The grammar of the movie reviews, and its parser."""
 
 import re
 
-# One symbol per entry, its alternatives separated by `|`; `3 * text` is as likely as writing it three times.
-# `{claim}` says a claim in the mood of the sentence around it and `{!claim}` one in the opposite mood;
-# alternatives under `claim+` and `claim-` belong to one mood only, those under `claim` to both.
+# One symbol per entry; `|` separates its alternatives, and `3 * text` is three times as likely as `text`.
+# `{claim}` expands to a claim in the mood of its sentence, `{!claim}` to one in the opposite mood.
+# Alternatives of `claim+` and `claim-` belong to one mood, those of `claim` to both.
 TEXT = """
 review:   3 * {line} | 7 * {short} | 12 * {medium} | 6 * {long} | 2 * {essay}
 line:     2 * {opinion} {verdict} | {verdict} {opinion} | {contrast} {verdict}
@@ -225,7 +225,11 @@ last:     Harlan | Bexley | Morrow | Castellan | Quist | Dorsey | Vantongeren | 
 
 
 def parse(text: str) -> dict[str, list[str]]:
-    """Symbol (with the sign of its mood, if it has one) -> alternatives, as often as their weights say."""
+    """Return the alternatives of each symbol (with the sign of its mood, if any), repeated by their weights.
+
+    >>> parse("end: 2 * good | bad")
+    {'end': ['good', 'good', 'bad']}
+    """
     grammar = {}
     for symbol, body in re.findall(r"^(\w+[+-]?):(.*(?:\n +\S.*)*)", text, re.MULTILINE):
         weighted = re.findall(r" *(?:(\d+) \* )?([^|]+)", " ".join(body.split()))
