@@ -10,9 +10,9 @@ from flowerml.engine import onnx
 from flowerml.tasks.text.encoder import Encoder
 from flowerml.tasks.text.encoder.cleaning import Cleaning
 from flowerml.tasks.text.encoder.vocabulary import Vocabulary
-from flowerml.tasks.text.networks import Texts, start
-from flowerml.tasks.text.networks.blend import mixed
-from flowerml.tasks.text.networks.lstm import Lstm, reversed_words
+from flowerml.tasks.text.networks import Texts, build_network
+from flowerml.tasks.text.networks.blend import blend_weights
+from flowerml.tasks.text.networks.lstm import Lstm, reverse_sequences
 from flowerml.tasks.text.networks.ngrams import NGrams, fit_ngrams
 
 FIT: dict = {"smoothing": 1.0, "penalty": 1.0, "minimum_count": 1, "seed": 0}
@@ -36,17 +36,17 @@ def padded(*rows):
 
 
 @pytest.mark.parametrize("changes", VARIANTS)
-def test_padding_and_company_do_not_change_an_answer(changes):
+def test_padding_does_not_change_logits(changes):
     network = lstm(**changes)
     short, long = [3, 7, 2], [5, 9, 11, 4, 8, 6, 21, 22]
     alone = network(*padded(short))
     stems, lengths = padded(short, long)
     torch.testing.assert_close(network(stems, lengths)[:1], alone)
-    stems[0, 3:] = 29  # not even what the padding is
+    stems[0, 3:] = 29  # nor does the value of the padding
     torch.testing.assert_close(network(stems, lengths)[:1], alone)
 
 
-def test_one_direction_is_what_packed_sequences_compute():
+def test_equals_packed_sequences():
     network = lstm()
     stems, lengths = padded([3, 7, 2], [5, 9, 11, 4, 8])
     packed = torch.nn.utils.rnn.pack_padded_sequence(
@@ -56,7 +56,7 @@ def test_one_direction_is_what_packed_sequences_compute():
     torch.testing.assert_close(network(stems, lengths), expected)
 
 
-def test_both_directions_are_what_a_bidirectional_lstm_computes():
+def test_equals_bidirectional_lstm():
     network = lstm(bidirectional=True)
     whole = torch.nn.LSTM(8, 6, batch_first=True, bidirectional=True)
     state = dict(network.forwards[0].named_parameters())
@@ -67,21 +67,21 @@ def test_both_directions_are_what_a_bidirectional_lstm_computes():
     torch.testing.assert_close(network(stems, lengths), network.output(torch.cat([last[0], last[1]], dim=1)))
 
 
-def test_words_are_reversed_and_padding_stays():
+def test_reversal_keeps_padding():
     states = torch.tensor([[1, 2, 3, 0], [4, 5, 6, 7]])[:, :, None]
-    turned = reversed_words(states, torch.tensor([3, 4]))[:, :, 0]
-    assert turned.tolist() == [[3, 2, 1, 0], [7, 6, 5, 4]]
+    reverse = reverse_sequences(states, torch.tensor([3, 4]))[:, :, 0]
+    assert reverse.tolist() == [[3, 2, 1, 0], [7, 6, 5, 4]]
 
 
 @pytest.mark.parametrize("changes", VARIANTS)
-def test_the_exported_graph_agrees_at_other_sizes(changes, tmp_path):
+def test_exported_graph_agrees(changes, tmp_path):
     inputs = [padded(*rows) for rows in ([[3, 7]], [[5, 9, 11, 4], [8, 6], [1]])]
     trace, check = ({"stems": stems.numpy(), "lengths": lengths.numpy()} for stems, lengths in inputs)
     onnx.export(lstm(**changes), tmp_path / "network.onnx", trace=trace, check=check, output="logits")
 
 
 def encoded_texts(tmp_path, count=200):
-    """Texts whose class is whether 5 comes before 6; each word is hash and stem at once."""
+    """Return texts whose class is whether 5 comes before 6; each word is both hash and stem."""
     rng = np.random.default_rng(0)
     rows = []
     for number in range(count):
@@ -102,8 +102,15 @@ def encoder():
 
 def section(network, **changes):
     gradient = {
-        **{"learning_rate": 0.03, "batch_size": 16, "epochs": 12, "optimizer": "adam", "weight_decay": 0.0},
-        **{"schedule": "constant", "label_smoothing": 0.0, "patience": None, "class_weights": None},
+        "learning_rate": 0.03,
+        "batch_size": 16,
+        "epochs": 12,
+        "optimizer": "adam",
+        "weight_decay": 0.0,
+        "schedule": "constant",
+        "label_smoothing": 0.0,
+        "patience": None,
+        "class_weights": None,
     }
     grams = {"order": 2, "buckets": 4096, "smoothing": 1.0, "penalty": 1.0, "minimum_count": 1}
     values = {"network": network, "seed": 0, **SIZES, **grams, **changes}
@@ -111,8 +118,8 @@ def section(network, **changes):
 
 
 @pytest.mark.parametrize("kind", ["lstm", "ngrams", "blend"])
-def test_each_network_learns_what_depends_on_order_and_keeps_its_promise(kind, tmp_path):
-    network, training = start(encoded_texts(tmp_path), section(kind))
+def test_networks_learn_word_order(kind, tmp_path):
+    network, training = build_network(encoded_texts(tmp_path), section(kind))
     epochs = list(training)
     assert max(epoch.valid_accuracy for epoch in epochs) == 1
     graph = encoder().graph(network)
@@ -120,25 +127,25 @@ def test_each_network_learns_what_depends_on_order_and_keeps_its_promise(kind, t
     onnx.export(graph, tmp_path / "network.onnx", trace=inputs[0], check=inputs[1], output="logits")
 
 
-def test_single_words_cannot_tell_the_order(tmp_path):
-    _, training = start(encoded_texts(tmp_path), section("ngrams", order=1))
+def test_unigrams_cannot_learn_order(tmp_path):
+    _, training = build_network(encoded_texts(tmp_path), section("ngrams", order=1))
     assert max(epoch.valid_accuracy for epoch in training) < 0.8
 
 
 @pytest.mark.parametrize("kind", ["lstm", "ngrams", "blend"])
-def test_the_same_seed_gives_the_same_weights(kind, tmp_path):
+def test_same_seed_gives_same_weights(kind, tmp_path):
     data = encoded_texts(tmp_path)
     states = []
     for _ in range(2):
-        network, training = start(data, section(kind))
+        network, training = build_network(data, section(kind))
         list(training)
         states.append(network.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-def test_a_blend_ends_with_the_weights_of_its_best_epoch(tmp_path):
+def test_blend_ends_at_best_epoch(tmp_path):
     data = encoded_texts(tmp_path)
-    network, training = start(data, section("blend"))
+    network, training = build_network(data, section("blend"))
     best = max(list(training), key=lambda epoch: (epoch.valid_accuracy, -epoch.valid_loss))
     rows = np.arange(len(data.targets["valid"]))
     inputs = (*data.stems["valid"].padded(rows), *data.words["valid"].padded(rows))
@@ -147,23 +154,23 @@ def test_a_blend_ends_with_the_weights_of_its_best_epoch(tmp_path):
     assert loss.item() == pytest.approx(best.valid_loss, rel=1e-4)
 
 
-def test_a_part_that_knows_nothing_gets_little_weight():
+def test_noise_gets_little_weight():
     targets = torch.tensor([0, 1] * 200)
-    knowing = torch.nn.functional.one_hot(targets, 2) * 2.0 + torch.randn(400, 2, generator=torch.manual_seed(0))
+    informed = torch.nn.functional.one_hot(targets, 2) * 2.0 + torch.randn(400, 2, generator=torch.manual_seed(0))
     noise = torch.randn(400, 2, generator=torch.manual_seed(1))
-    weights = mixed(knowing, noise, targets)
+    weights = blend_weights(informed, noise, targets)
     assert weights[0] > 5 * weights[1] > 0
 
 
-def test_a_code_beyond_the_cut_of_every_training_text_has_a_place(tmp_path):
+def test_unseen_code_has_an_embedding(tmp_path):
     data = encoded_texts(tmp_path)
-    network, training = start(data, section("lstm", max_length=2))
+    network, training = build_network(data, section("lstm", max_length=2))
     list(training)
     last = torch.tensor([[encoder().codes - 1]])
     assert network(last, torch.tensor([1])).shape == (1, 2)
 
 
-def test_what_graphs_are_checked_with_finds_n_grams(tmp_path):
+def test_random_inputs_hit_ngrams(tmp_path):
     texts = [f"stem{number} stem{number + 1}" for number in range(9)]
     words = [encoder().prepare(text)["words"] for text in texts]
     network = NGrams(2, order=1, buckets=4096)

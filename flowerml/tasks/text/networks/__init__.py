@@ -1,4 +1,4 @@
-"""The networks of the text task, and the encoded texts they are trained on."""
+"""The networks of the text task, and the encoded texts that train them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from flowerml.data.encodings import Encoded
 from flowerml.engine.fit import Trainer, Training, balanced_class_weights, device
 from flowerml.tasks.text.networks.batches import Sequences, StemBatches
-from flowerml.tasks.text.networks.blend import Blend, BlendFit
+from flowerml.tasks.text.networks.blend import Blend, BlendTrainer
 from flowerml.tasks.text.networks.lstm import Lstm
-from flowerml.tasks.text.networks.ngrams import NGrams, NGramsFit, fit_ngrams
+from flowerml.tasks.text.networks.ngrams import NGrams, NGramsTrainer, fit_ngrams
 
 if TYPE_CHECKING:
     from flowerml.tasks.text.sections import Train
 
 
 class Texts:
-    """The encodings of both splits: stems (of `codes` different codes) for the LSTM, words for n-grams."""
+    """The encodings of the train and valid splits: stems (`codes` codes) for the LSTM, words for the n-grams."""
 
     def __init__(self, encoded: Encoded, classes: tuple[str, ...], *, codes: int) -> None:
         self.classes = len(classes)
@@ -30,8 +30,8 @@ class Texts:
         self.words = {split: Sequences.of(encoded, split, "words") for split in ("train", "valid")}
 
 
-def start(data: Texts, section: "Train") -> tuple[nn.Module, Training]:
-    """The network that the section names, from its seed, and the iteration that trains it."""
+def build_network(data: Texts, section: "Train") -> tuple[nn.Module, Training]:
+    """Return the network that the section names, initialized from its seed, and the iteration that trains it."""
     torch.manual_seed(section.seed)
     starts: dict[str, Callable[[Texts, Train], tuple[nn.Module, Training]]] = {
         "lstm": _start_lstm,
@@ -56,26 +56,32 @@ def _start_lstm(data: Texts, section: "Train") -> tuple[Lstm, Trainer]:
     return network, Trainer(network, batches, **section.gradient())
 
 
-def _start_ngrams(data: Texts, section: "Train") -> tuple[NGrams, NGramsFit]:
+def _start_ngrams(data: Texts, section: "Train") -> tuple[NGrams, NGramsTrainer]:
     network = NGrams(data.classes, order=section.order, buckets=section.buckets)
     epochs = fit_ngrams(
-        *(network, data.words["train"], data.targets["train"], data.words["valid"], data.targets["valid"]),
+        network,
+        data.words["train"],
+        data.targets["train"],
+        data.words["valid"],
+        data.targets["valid"],
         smoothing=section.smoothing,
         penalty=section.penalty,
         minimum_count=section.minimum_count,
         seed=section.seed,
         class_weights=_class_weights(data, section),
     )
-    return network, NGramsFit(network, epochs)
+    return network, NGramsTrainer(network, epochs)
 
 
-def _start_blend(data: Texts, section: "Train") -> tuple[Blend, BlendFit]:
+def _start_blend(data: Texts, section: "Train") -> tuple[Blend, BlendTrainer]:
     lstm, lstm_epochs = _start_lstm(data, section)
     ngrams, ngrams_epochs = _start_ngrams(data, section)
     network = Blend(lstm, ngrams)
     targets = torch.from_numpy(data.targets["valid"])
-    return network, BlendFit(
-        *(network, ngrams_epochs, lstm_epochs),
+    return network, BlendTrainer(
+        network,
+        ngrams_epochs,
+        lstm_epochs,
         valid_logits=partial(_valid_logits, data),
         valid_targets=targets,
         class_weights=_class_weights(data, section),
@@ -90,7 +96,7 @@ def _class_weights(data: Texts, section: "Train") -> Tensor | None:
 
 @torch.inference_mode()
 def _valid_logits(data: Texts, network: nn.Module, batch_size: int = 256) -> Tensor:
-    """The logits [N, C] of one part on the validation texts, in their order."""
+    """Return the logits [N, C] of one part of the blend on the validation texts, in their order."""
     sequences = (data.stems if network.reads == Lstm.reads else data.words)["valid"]
     network.eval().to(device())
     order = np.argsort(sequences.lengths, kind="stable")

@@ -1,4 +1,4 @@
-"""Batches of texts of about the same length, padded on the right."""
+"""Batches of texts of similar length, padded on the right."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,20 +11,25 @@ from torch import Tensor
 from flowerml.data.encodings import Encoded
 from flowerml.engine.fit import Inputs
 
-# So many batches are sorted by length together: enough for little padding, and few enough to stay random.
-BATCHES_IN_A_BUCKET = 50
+# Texts of this many batches are sorted by length together: enough to save padding, few enough to keep batches random.
+BATCHES_PER_BUCKET = 50
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """Ragged rows of whole numbers: row i is values[offsets[i] : offsets[i + 1]]."""
+    """Ragged rows of integers: row i is values[offsets[i] : offsets[i + 1]].
+
+    >>> rows = Sequences(np.array([3, 7, 5], np.int32), np.array([0, 2, 3]))
+    >>> rows.padded(np.array([0, 1]))[0].tolist()
+    [[3, 7], [5, 0]]
+    """
 
     values: NDArray[np.int32]
     offsets: NDArray[np.int64]
 
     @classmethod
     def of(cls, encoded: Encoded, split: str, column: str) -> "Sequences":
-        """A column of a split of the encoded texts."""
+        """Read a column of one split of the encoded texts."""
         lists = encoded.of(split, column)
         offsets = np.concatenate([[0], np.cumsum(np.asarray(lists.value_lengths(), dtype=np.int64))])
         return cls(np.asarray(lists.flatten()), offsets)
@@ -40,15 +45,15 @@ class Sequences:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """The length of each row."""
+        """Return the length of each row, [N]."""
         return np.diff(self.offsets)
 
     def padded(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Some rows as [B, T] int64, filled up with 0 on the right, and their lengths [B]."""
+        """Return the given rows as [B, T] int64, zero-padded on the right, and their lengths [B]."""
         lengths = self.lengths[rows]
         batch = np.zeros((len(rows), lengths.max()), dtype=np.int64)
-        for place, row in enumerate(rows):
-            batch[place, : lengths[place]] = self[row]
+        for i, row in enumerate(rows):
+            batch[i, : lengths[i]] = self[row]
         return torch.from_numpy(batch), torch.from_numpy(lengths)
 
 
@@ -61,18 +66,18 @@ class StemBatches:
         self.train_counts = torch.bincount(self._targets["train"], minlength=classes)
 
     def train(self, *, batch_size: int) -> Iterator[tuple[Inputs, Tensor]]:
-        """One epoch: shuffled, sorted by length within buckets, and the batches shuffled again."""
+        """Yield one epoch: shuffle the texts, sort them by length within buckets, shuffle the batches."""
         order = torch.randperm(len(self._stems["train"])).numpy()
         batches: list[NDArray[np.int64]] = []
-        for start in range(0, len(order), batch_size * BATCHES_IN_A_BUCKET):
-            bucket = order[start : start + batch_size * BATCHES_IN_A_BUCKET]
+        for start in range(0, len(order), batch_size * BATCHES_PER_BUCKET):
+            bucket = order[start : start + batch_size * BATCHES_PER_BUCKET]
             bucket = bucket[np.argsort(self._stems["train"].lengths[bucket], kind="stable")]
             batches += [bucket[first : first + batch_size] for first in range(0, len(bucket), batch_size)]
         for number in torch.randperm(len(batches)).tolist():
             yield self._batch("train", batches[number])
 
     def valid(self, *, batch_size: int) -> Iterator[tuple[Inputs, Tensor]]:
-        """The validation texts from the shortest to the longest."""
+        """Yield the validation texts from the shortest to the longest."""
         order = np.argsort(self._stems["valid"].lengths, kind="stable")
         for start in range(0, len(order), batch_size):
             yield self._batch("valid", order[start : start + batch_size])

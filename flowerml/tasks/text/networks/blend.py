@@ -1,4 +1,4 @@
-"""The recurrent network and the n-grams together."""
+"""The blend of the LSTM and the n-gram network."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -12,9 +12,9 @@ from flowerml.tasks.text.networks.ngrams import NGrams
 
 
 class Blend(nn.Module):
-    """Logits of an Lstm and of n-grams, each times a weight of its own and added: [B, C].
+    """A weighted sum of the logits of an Lstm and of an n-gram network, [B, C].
 
-    The two read different things (stems in order; raw words with their neighbours) and err on different texts, as in
+    The two read different inputs (stems in order; raw words with their neighbors) and make different mistakes, as in
     Mesnil et al. (2015), "Ensemble of Generative and Discriminative Techniques for Sentiment Analysis".
     """
 
@@ -27,15 +27,15 @@ class Blend(nn.Module):
         self.register_buffer("weights", torch.ones(2))
 
     def forward(self, stems: Tensor, stem_lengths: Tensor, words: Tensor, word_lengths: Tensor) -> Tensor:
-        recurrent = self.lstm(stems, stem_lengths)
-        return self.weights[0] * recurrent + self.weights[1] * self.ngrams(words, word_lengths)
+        lstm_logits = self.lstm(stems, stem_lengths)
+        return self.weights[0] * lstm_logits + self.weights[1] * self.ngrams(words, word_lengths)
 
 
-class BlendFit:
-    """The training of both parts; after each epoch of the Lstm they are weighed by what is best on validation texts.
+class BlendTrainer:
+    """The training of both parts. After each epoch of the Lstm the blend weights are refitted on the validation texts.
 
-    The epochs tell of the blend's validation loss and accuracy, and of the Lstm's training. At the end the network has
-    the weights of its best epoch, as `flowerml.engine.fit.Training` promises.
+    An epoch reports the blend's validation loss and accuracy, and the Lstm's training loss and accuracy. The network
+    ends with the weights of its best epoch, as `flowerml.engine.fit.Training` promises.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class BlendFit:
         self._network, self._ngrams, self._lstm = network, ngrams, lstm
         self._valid_logits, self._valid_targets = valid_logits, valid_targets
         self._class_weights = class_weights
-        self._counted: Tensor | None = None
+        self._ngrams_logits: Tensor | None = None
         self._best = BestWeights(network)
 
     def __iter__(self) -> Iterator[Epoch]:
@@ -67,14 +67,17 @@ class BlendFit:
         return epoch
 
     def close(self) -> None:
-        """Put the best weights back; no epoch follows."""
+        """Restore the best weights and end the training."""
         self._lstm.close()
         self._best.restore()
 
     def state(self) -> State:
-        """See `Training`; the n-grams are kept as they are, for they have one epoch."""
-        parts = {"ngrams": self._network.ngrams.state_dict(), "lstm": self._lstm.state()}
-        return {**parts, "best": self._best.state()}
+        """See `Training`. The n-grams, trained in one epoch, are saved whole."""
+        return {
+            "ngrams": self._network.ngrams.state_dict(),
+            "lstm": self._lstm.state(),
+            "best": self._best.state(),
+        }
 
     def resume(self, state: State) -> None:
         """See `Training`."""
@@ -85,36 +88,36 @@ class BlendFit:
 
     def _epoch(self) -> Epoch:
         network, targets = self._network, self._valid_targets
-        if self._counted is None:
+        if self._ngrams_logits is None:
             for _ in self._ngrams:
                 pass
-            self._counted = self._valid_logits(network.ngrams)
+            self._ngrams_logits = self._valid_logits(network.ngrams)
         epoch = next(self._lstm)
-        recurrent = self._valid_logits(network.lstm)
-        network.weights.copy_(mixed(recurrent, self._counted, targets, self._class_weights))
-        blended = network.weights[0] * recurrent + network.weights[1] * self._counted
+        lstm_logits = self._valid_logits(network.lstm)
+        network.weights.copy_(blend_weights(lstm_logits, self._ngrams_logits, targets, self._class_weights))
+        blended = network.weights[0] * lstm_logits + network.weights[1] * self._ngrams_logits
         loss = nn.functional.cross_entropy(blended, targets).item()
         accuracy = (blended.argmax(1) == targets).double().mean().item()
         return replace(epoch, valid_loss=loss, valid_accuracy=accuracy)
 
 
-def mixed(one: Tensor, other: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """The two positive weights [2] with which the logits [N, C], added, are the best estimate of the targets [N].
+def blend_weights(first: Tensor, second: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """Return the two positive weights [2] that minimize the cross-entropy of the summed logits.
 
-    `class_weights` [C] are those of the examples of each class.
+    Both logits are [N, C], targets [N], and class_weights [C] the weights of each class's examples.
     """
     weight = None if class_weights is None else class_weights.double()
-    logits = torch.stack([one, other]).double()
-    logarithms = torch.zeros(2, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([logarithms], max_iter=100, line_search_fn="strong_wolfe")
+    logits = torch.stack([first, second]).double()
+    log_weights = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([log_weights], max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        value = nn.functional.cross_entropy((logarithms.exp()[:, None, None] * logits).sum(0), targets, weight=weight)
-        # Data that are told apart without an error would ask for infinite weights.
-        value = value + 1e-3 * logarithms.square().sum()
+        value = nn.functional.cross_entropy((log_weights.exp()[:, None, None] * logits).sum(0), targets, weight=weight)
+        # Without a penalty the weights would be infinite where every text is classified correctly.
+        value = value + 1e-3 * log_weights.square().sum()
         value.backward()
         return value
 
     optimizer.step(loss)
-    return logarithms.detach().exp().float()
+    return log_weights.detach().exp().float()
