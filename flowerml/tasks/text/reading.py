@@ -1,4 +1,4 @@
-"""Which texts a source holds (files in folders, or rows of a table), and how their bytes become text."""
+"""Reading of texts: files in folders or rows of a table, and the decoding of their bytes."""
 
 import codecs
 from collections import Counter
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowerml.core.display import one_line
 from flowerml.core.errors import DataError, InputError
-from flowerml.data.layout import SPLITS, Listing, Row, to_nfc, list_files, read_files
+from flowerml.data.layout import SPLITS, Listing, Row, list_files, read_files, to_nfc
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,21 +22,21 @@ BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16",
 
 
 def listing(source: Path, section: "Data", *, labelled: bool = True) -> Listing:
-    """The texts of a table, or of a folder or archive with one folder per class; raises DataError.
+    """List the texts of a table, or of a folder or archive with one folder per class. Raises DataError.
 
-    Not `labelled`: the classes stand elsewhere, and the files may be in any folders.
+    If not `labelled`, the labels come from elsewhere and the files may be in any folders.
     """
     if _is_table(source):
         return _list_table(_read_table(source, section), section)
-    found = list_files(source, suffixes=SUFFIXES, labelled=labelled, limits=section.limits.of_archives())
-    unlabelled = Counter(row.label for row in found.rows)[UNLABELLED]
+    listed = list_files(source, suffixes=SUFFIXES, labelled=labelled, limits=section.limits.of_archives())
+    unlabelled = Counter(row.label for row in listed.rows)[UNLABELLED]
     if unlabelled:
-        found.skip(UNLABELLED, f"{unlabelled:,} texts without a label")
-    return Listing([row for row in found.rows if row.label != UNLABELLED], found.skipped, found.warnings)
+        listed.skip(UNLABELLED, f"{unlabelled:,} texts without a label")
+    return Listing([row for row in listed.rows if row.label != UNLABELLED], listed.skipped, listed.warnings)
 
 
 def contents(source: Path, section: "Data", wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """The bytes of the wanted texts, in the order of the source."""
+    """Yield (id, bytes) of the wanted texts, in the order of the source."""
     if not _is_table(source):
         yield from read_files(source, wanted=wanted, limits=section.limits.of_archives())
         return
@@ -46,13 +46,13 @@ def contents(source: Path, section: "Data", wanted: Collection[str]) -> Iterator
 
 
 def read(raw: bytes, section: "Data") -> str:
-    """Bytes as text: UTF-8, UTF-16 with its mark, Windows-1252, or what charset-normalizer makes of it.
+    """Decode a text: UTF-8, UTF-16 with a byte order mark, Windows-1252, or the guess of charset-normalizer.
 
-    Raises InputError: `not_a_text` for binary data or an encoding that cannot be told, `empty_text`, and
-    `text_too_long` above the section's limit.
+    Raises InputError: `not_a_text` for binary data or an unknown encoding, `empty_text`, and `text_too_long` above
+    the section's limit.
     """
     limit = section.limits.characters
-    text = decoded(raw)
+    text = decode(raw)
     if not text.strip():
         raise InputError("empty_text", "an empty text")
     if len(text) > limit:
@@ -60,29 +60,29 @@ def read(raw: bytes, section: "Data") -> str:
     return text
 
 
-def decoded(raw: bytes) -> str:
-    """The text these bytes spell, of any length; raises InputError `not_a_text`."""
-    marked = next((name for mark, name in BYTE_ORDER_MARKS.items() if raw.startswith(mark)), None)
+def decode(raw: bytes) -> str:
+    """Decode a text of any length. Raises InputError `not_a_text`."""
+    encoding = next((name for mark, name in BYTE_ORDER_MARKS.items() if raw.startswith(mark)), "utf-8")
     try:
-        text = raw.decode(marked or "utf-8")
+        text = raw.decode(encoding)
     except UnicodeDecodeError:
-        return _guessed(raw)
+        return _decode_legacy(raw)
     if "\0" in text:
         raise InputError("not_a_text", "binary data, not a text")
     return text
 
 
-def _guessed(raw: bytes) -> str:
+def _decode_legacy(raw: bytes) -> str:
     from charset_normalizer import from_bytes
 
     if b"\0" in raw:
         raise InputError("not_a_text", "binary data, not a text")
-    # Western European first: between its neighbours, a text of a few accents leaves the choice open.
+    # Try Western European first: a few accents do not distinguish it from similar encodings.
     best = from_bytes(raw[:100_000], cp_isolation=["cp1252"]).best() or from_bytes(raw[:100_000]).best()
     try:
         return raw.decode(best.encoding if best else "ascii")
     except UnicodeDecodeError:
-        raise InputError("not_a_text", "not a text in an encoding that can be told; save it as UTF-8") from None
+        raise InputError("not_a_text", "expected a text, found an unknown encoding; save it as UTF-8") from None
 
 
 def _is_table(source: Path) -> bool:
@@ -96,14 +96,18 @@ def _read_table(source: Path, section: "Data") -> "pd.DataFrame":
     except (ValueError, OSError, UnicodeError) as error:
         reason = one_line(error, 200)
         raise DataError(f"{path}: cannot be read as {path.suffix[1:]} in UTF-8 ({reason})") from None
-    named = {"text_column": section.text_column, "label_column": section.label_column}
-    optional = {"split_column": section.split_column, "group_column": section.group_column}
-    for name, column in {**named, **optional}.items():
-        if column is not None and column not in table.columns:
-            found = ", ".join(map(str, table.columns[:8]))
-            raise DataError(f"{path}: no column {column!r}; it has {found}: set data.{name} to one of these")
-    columns = [name for name in dict.fromkeys([*named.values(), *optional.values()]) if name is not None]
-    table = table[columns]
+    settings = {
+        "text_column": section.text_column,
+        "label_column": section.label_column,
+        "split_column": section.split_column,
+        "group_column": section.group_column,
+    }
+    wanted = {name: column for name, column in settings.items() if column is not None}
+    for name, column in wanted.items():
+        if column not in table.columns:
+            available = ", ".join(map(str, table.columns[:8]))
+            raise DataError(f"{path}: no column {column!r}; it has {available}: set data.{name} to one of these")
+    table = table[list(dict.fromkeys(wanted.values()))]
     return table.astype(object).where(table.notna(), "").astype(str)
 
 
@@ -134,26 +138,26 @@ _READERS: dict[str, Any] = {
 
 
 def _list_table(table: "pd.DataFrame", section: "Data") -> Listing:
-    found = Listing()
-    nothing = [None] * len(table)
-    splits = table[section.split_column] if section.split_column else nothing
-    groups = table[section.group_column] if section.group_column else nothing
+    listed = Listing()
+    absent = [None] * len(table)
+    splits = table[section.split_column] if section.split_column else absent
+    groups = table[section.group_column] if section.group_column else absent
     for number, (label, split, group) in enumerate(zip(table[section.label_column], splits, groups, strict=True)):
         if not label:
-            found.skip(_row_id(number), "no label")
+            listed.skip(_row_id(number), "no label")
         elif split and split.lower() not in SPLITS:
-            found.skip(_row_id(number), f"split {split!r} is not one of {', '.join(SPLITS)}")
+            listed.skip(_row_id(number), f"split {split!r} is not one of {', '.join(SPLITS)}")
         else:
-            found.rows.append(
+            listed.rows.append(
                 Row(_row_id(number), to_nfc(label), SPLITS[split.lower()] if split else None, group or None)
             )
-    if not found.rows:
+    if not listed.rows:
         raise DataError(f"no row has a label in column {section.label_column!r}")
-    return found
+    return listed
 
 
 def _row_id(number: int) -> str:
-    """The number of a table's row as a person counts: the first is 1."""
+    """Return the id of a table's row, counted from 1."""
     return f"row {number + 1}"
 
 

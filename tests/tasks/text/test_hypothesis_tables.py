@@ -1,4 +1,4 @@
-"""Whatever bytes a table of texts is made of: its rows are listed, or it is refused in a sentence."""
+"""Any bytes as a table of texts: its rows are listed, or a DataError of one line is raised."""
 
 import io
 import json
@@ -29,7 +29,7 @@ def parquet(table: pd.DataFrame) -> bytes:
     return file.getvalue()
 
 
-WRITTEN = {
+TABLES = {
     ".csv": pd.DataFrame(ROWS).to_csv(index=False).encode(),
     ".tsv": pd.DataFrame(ROWS).to_csv(index=False, sep="\t").encode(),
     ".jsonl": "\n".join(map(json.dumps, ROWS)).encode(),
@@ -43,7 +43,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def check(folder: Path, suffix: str, content: bytes) -> None:
-    """Lists the rows and reads them; only a DataError of one line may come out."""
+    """List and read the rows; only a DataError of one line may be raised."""
     path = folder / f"table{suffix}"
     path.write_bytes(content)
     with in_time():
@@ -58,14 +58,14 @@ def check(folder: Path, suffix: str, content: bytes) -> None:
 
 
 @few
-@given(st.sampled_from(sorted(WRITTEN)), changes)
-def test_a_table_that_was_damaged(folder, suffix, made):
-    check(folder, suffix, changed(WRITTEN[suffix], made))
+@given(st.sampled_from(sorted(TABLES)), changes)
+def test_damaged_tables(folder, suffix, changes):
+    check(folder, suffix, changed(TABLES[suffix], changes))
 
 
 @few
-@given(st.sampled_from(sorted(WRITTEN)), st.binary() | st.text().map(str.encode))
-def test_random_bytes_as_a_table(folder, suffix, content):
+@given(st.sampled_from(sorted(TABLES)), st.binary() | st.text().map(str.encode))
+def test_random_bytes(folder, suffix, content):
     check(folder, suffix, content)
 
 

@@ -27,7 +27,7 @@ def write_table(path):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
-def test_every_kind_of_table_gives_the_same_texts(tmp_path, suffix):
+def test_table_formats_agree(tmp_path, suffix):
     path = write_table(tmp_path / f"reviews{suffix}")
     rows = listing(path, SECTION).rows
     assert [(row.id, row.label, row.split) for row in rows] == [("row 1", "pos", None), ("row 2", "neg", None)]
@@ -35,46 +35,46 @@ def test_every_kind_of_table_gives_the_same_texts(tmp_path, suffix):
     assert texts == {"row 1": "Fine, really", "row 2": "Dull.\nVery."}
 
 
-def test_a_table_is_known_through_a_link(tmp_path):
+def test_table_behind_a_link(tmp_path):
     (tmp_path / "archive").symlink_to(write_table(tmp_path / "reviews.csv"))
     assert len(listing(tmp_path / "archive", SECTION).rows) == 2
 
 
-def test_a_missing_column_is_told_with_those_there_are(tmp_path):
+def test_missing_column_names_columns(tmp_path):
     path = write_table(tmp_path / "reviews.csv")
     section = SimpleNamespace(**COLUMNS | {"text_column": "text"})
     with pytest.raises(DataError, match=r"no column 'text'; it has review, sentiment: set data\.text_column"):
         listing(path, section)
 
 
-def test_a_table_may_say_the_split(tmp_path):
+def test_table_with_split_column(tmp_path):
     path = tmp_path / "reviews.csv"
     rows = [("a", "pos", "train"), ("b", "neg", "val"), ("c", "pos", "holdout"), ("d", "", "test")]
     pd.DataFrame(rows, columns=["review", "sentiment", "part"]).to_csv(path, index=False)
     section = SimpleNamespace(**COLUMNS | {"split_column": "part"})
-    found = listing(path, section)
-    assert [(row.label, row.split) for row in found.rows] == [("pos", "train"), ("neg", "valid")]
-    assert [one["reason"] for one in found.skipped] == [
+    listed = listing(path, section)
+    assert [(row.label, row.split) for row in listed.rows] == [("pos", "train"), ("neg", "valid")]
+    assert [row["reason"] for row in listed.skipped] == [
         "split 'holdout' is not one of train, training, test, testing, valid, val, validation, dev",
         "no label",
     ]
 
 
-def test_a_table_that_is_none_is_refused(tmp_path):
+def test_broken_table_is_refused(tmp_path):
     (tmp_path / "reviews.parquet").write_bytes(b"PAR? no")
     with pytest.raises(DataError, match=r"reviews\.parquet: cannot be read as parquet"):
         listing(tmp_path / "reviews.parquet", SECTION)
 
 
-def test_the_unlabelled_reviews_of_imdb_are_left_out(pack):
+def test_unlabelled_imdb_is_skipped(pack):
     names = ("train/pos/1_9.txt", "train/neg/2_1.txt", "train/unsup/3_0.txt", "test/pos/4_8.txt", "train/urls_pos.txt")
-    found = listing(pack({f"aclImdb/{name}": b"A film." for name in names}, "tar.gz"), SECTION)
-    assert [(row.label, row.split) for row in found.rows] == [("pos", "train"), ("neg", "train"), ("pos", "test")]
-    assert {"id": "unsup", "reason": "1 texts without a label"} in found.skipped
+    listed = listing(pack({f"aclImdb/{name}": b"A film." for name in names}, "tar.gz"), SECTION)
+    assert [(row.label, row.split) for row in listed.rows] == [("pos", "train"), ("neg", "train"), ("pos", "test")]
+    assert {"id": "unsup", "reason": "1 texts without a label"} in listed.skipped
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
-def test_encodings_are_told_apart(encoding):
+def test_encodings_are_detected(encoding):
     text = "Un café près de l'opéra, où l'on dîne à toute heure : déjà vu, mais très agréable et drôle."
     assert read(text.encode(encoding), SECTION) == text
 
@@ -89,27 +89,27 @@ def test_encodings_are_told_apart(encoding):
         (b"word " * 1_000_000, "text_too_long"),
     ],
 )
-def test_what_is_no_text_is_told(raw, code):
+def test_invalid_text_gives_its_code(raw, code):
     with pytest.raises(InputError) as caught:
         read(raw, SECTION)
     assert caught.value.code == code
 
 
-def test_russian_in_an_old_encoding_is_read():
+def test_russian_in_cp1251_is_read():
     text = "Очень хороший фильм, который стоит посмотреть всей семьей. Актеры играют прекрасно, музыка чудесная. " * 3
     assert read(text.encode("cp1251"), SECTION) == text
 
 
-def test_a_table_may_say_the_group(tmp_path):
+def test_table_with_group_column(tmp_path):
     path = tmp_path / "reviews.csv"
     pd.DataFrame([("a", "pos", "ann"), ("b", "neg", "")], columns=["review", "sentiment", "who"]).to_csv(
         path, index=False
     )
-    found = listing(path, SimpleNamespace(**COLUMNS | {"group_column": "who"}))
-    assert [row.group for row in found.rows] == ["ann", None]
+    listed = listing(path, SimpleNamespace(**COLUMNS | {"group_column": "who"}))
+    assert [row.group for row in listed.rows] == ["ann", None]
 
 
-def test_a_text_above_the_limit_of_its_section_is_told():
+def test_long_text_names_the_limit():
     section = SimpleNamespace(limits=LIMITS.model_copy(update={"characters": 5}))
     with pytest.raises(InputError, match="6 characters; at most 5 are read"):
         read(b"a film", section)

@@ -18,7 +18,7 @@ def _reviews(archive: Path) -> dict[str, bytes]:
         return {entry.name: tar.extractfile(entry).read() for entry in tar}
 
 
-def test_the_seed_alone_decides_the_bytes(tmp_path):
+def test_bytes_depend_on_seed_only(tmp_path):
     for name, seed in (("one", 7), ("two", 7), ("three", 8)):
         sample.write(tmp_path / name, per_class=5, seed=seed)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
@@ -26,7 +26,7 @@ def test_the_seed_alone_decides_the_bytes(tmp_path):
     assert {file.name for file in tmp_path.iterdir()} == {"one", "two", "three"}
 
 
-def test_a_review_does_not_depend_on_how_many_are_written(tmp_path):
+def test_review_ignores_sample_size(tmp_path):
     sample.write(tmp_path / "few.tar", per_class=3, seed=0)
     sample.write(tmp_path / "many.tar", per_class=20, seed=0)
     few, many = _reviews(tmp_path / "few.tar"), _reviews(tmp_path / "many.tar")
@@ -34,26 +34,26 @@ def test_a_review_does_not_depend_on_how_many_are_written(tmp_path):
     assert few.items() < many.items()
 
 
-def test_a_review_is_from_one_line_to_several_paragraphs_long(texts):
+def test_review_lengths_vary(texts):
     lengths = sorted(len(text.split()) for text in texts)
     assert lengths[0] < 15 and lengths[-1] > 200
     assert 40 < lengths[len(lengths) // 2] < 80
     assert max(text.count("<br /><br />") for text in texts) >= 3
 
 
-def test_reviews_are_finished_sentences_and_rarely_the_same(texts):
+def test_reviews_are_complete_sentences(texts):
     assert len(set(texts)) > 0.98 * len(texts)
     for text in texts:
         assert not set(text) & set("{}|*_")
         assert text.endswith((".", "!", "?", '"'))
 
 
-def test_words_of_praise_and_of_blame_occur_in_both_classes(texts):
+def test_sentiment_words_in_both_classes(texts):
     for word in ("good", "bad", "funny", "boring"):
         counts = [sum(word in text for text in texts[start::2]) for start in (0, 1)]
         assert min(counts) > 0.5 * max(counts)
 
 
-def test_an_unknown_label_is_refused_with_the_known_ones():
+def test_unknown_label_names_labels():
     with pytest.raises(ValueError, match=r"'good'.*pos, neg"):
         sample.compose("good", rng=random.Random(0))
