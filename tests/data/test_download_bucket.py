@@ -87,7 +87,9 @@ def test_a_file_in_a_bucket_that_changes_while_it_is_read_is_not_mixed(bucket, t
     assert bucket.starts == [0, 0] and target.read_bytes() == CONTENT[::-1]
 
 
-@pytest.mark.parametrize("name, words", [("folder", "this is a folder"), ("b.bin", "FileNotFoundError")])
+@pytest.mark.parametrize(
+    "name, words", [("folder", "expected one file, found a folder"), ("b.bin", "FileNotFoundError")]
+)
 def test_what_is_no_file_in_a_bucket_is_refused(bucket, target, name, words):
     with pytest.raises(DownloadError, match=words):
         fetch(f"bucket://b/{name}", target)

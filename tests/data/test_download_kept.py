@@ -22,7 +22,7 @@ def test_a_checksum_is_verified_also_after_going_on(target, checksum):
 
 def test_a_corrupt_file_is_downloaded_once_more(target, capsys):
     assert fetched(target, Answer(corrupt=True), Answer(), checksum=SHA256) == [None, None]
-    assert "downloading it once more from the beginning" in capsys.readouterr().err
+    assert "downloading it again from the beginning" in capsys.readouterr().err
 
 
 def test_a_file_that_stays_corrupt_is_refused_and_removed(target):
@@ -108,7 +108,7 @@ def test_a_file_is_kept_where_the_server_has_nothing_to_say(target, answer, caps
         fetch(server.url(NAME), target)
     assert target.read_bytes() == CONTENT
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith(f"{target}: kept as it is; whether {server.url(NAME)} has changed cannot be known (")
+    assert line.startswith(f"{target}: kept; whether {server.url(NAME)} has changed is unknown (")
 
 
 def test_a_file_is_kept_where_the_server_cannot_be_reached(target, capsys):
@@ -173,5 +173,5 @@ def test_a_file_where_a_folder_should_be_is_named(tmp_path):
 
 
 def test_a_folder_where_the_file_should_be_is_refused(tmp_path):
-    with pytest.raises(DownloadError, match="is a folder, and a file is expected there"):
+    with pytest.raises(DownloadError, match=r"expected a file at .*, found a folder"):
         fetch("http://nowhere.invalid/a", tmp_path)

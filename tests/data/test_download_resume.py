@@ -20,7 +20,7 @@ def target(tmp_path) -> Path:
 def test_a_cut_download_goes_on_where_it_was(target, capsys):
     assert fetched(target, Answer(cut=100_000), Answer()) == [None, 100_000]
     assert (
-        f"{NAME}: the connection failed: it was cut (after 100kB of 256kB); trying again in 0.01 s"
+        f"{NAME}: the connection failed: it was cut (after 100kB of 256kB); retrying in 0.01 s"
         in capsys.readouterr().err
     )
 
@@ -102,7 +102,7 @@ def test_a_206_that_is_less_than_the_rest_is_followed_by_another(target):
 def test_a_part_where_the_whole_was_asked_for_is_not_taken_for_it(target):
     some = Answer(206, {"Content-Range": "bytes 0-9/256000"}, body=CONTENT[:10])
     message, requests = refused(target, some)
-    assert "a part of the file unasked" in message and requests == 3
+    assert "a part of the file, and the whole was requested" in message and requests == 3
 
 
 def test_a_part_that_is_longer_than_the_file_is_thrown_away(target):
@@ -156,7 +156,7 @@ def test_retry_after_is_honoured(target, capsys):
     began = time.monotonic()
     fetched(target, Answer(503, {"Retry-After": "1"}), Answer())
     assert time.monotonic() - began > 1
-    assert "503 Service Unavailable; trying again in 1 s (attempt 2 of 3)" in capsys.readouterr().err
+    assert "503 Service Unavailable; retrying in 1 s (attempt 2 of 3)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", ["soon", "-5", "nan", "Wed, 01 Jan 2020 00:00:00 GMT"])
@@ -175,7 +175,7 @@ def test_what_stays_is_not_tried_again(target, status, words):
 def test_the_pauses_grow_and_the_attempts_end(target, capsys):
     message, requests = refused(target, Answer(500), attempts=4)
     assert requests == 4 and "500 Internal Server Error, given up after 4 attempts in a row" in message
-    waits = [line.split(" in ")[1].split()[0] for line in capsys.readouterr().err.splitlines() if "again" in line]
+    waits = [line.split(" in ")[1].split()[0] for line in capsys.readouterr().err.splitlines() if "retrying" in line]
     assert waits == ["0.01", "0.02", "0.04"]
 
 

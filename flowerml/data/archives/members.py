@@ -98,7 +98,7 @@ def damage_told(source: Path) -> Iterator[None]:
 def normal(name: str) -> str:
     """A name as this package knows it: folders separated by single slashes, no `.` among them."""
     # Zips made by older Windows tools separate folders by backslashes.
-    return PurePosixPath(name.redisplay_path("\\", "/")).as_posix()
+    return PurePosixPath(name.replace("\\", "/")).as_posix()
 
 
 def name_problem(name: str) -> str | None:

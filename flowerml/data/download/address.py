@@ -1,32 +1,39 @@
-"""URLs: which can be used, and where a copy of each is kept."""
+"""URLs: which ones are supported, and where their files are kept."""
 
 import hashlib
 import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from flowerml.data.download.remote import Refusal
+from flowerml.data.download.remote import PermanentError
 
 EXAMPLES = "https://host/data.tgz, s3://bucket/data.zip or gs://bucket/data.zip"
-# Two letters at least: C:// is a drive.
+# At least two letters, as C:// is a drive.
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 LOCAL = ("file", "local")
-LONGEST_NAME = 120  # bytes; file systems take 143 or 255, and .part.json must fit behind
+MAX_NAME_BYTES = 120  # file systems allow 143 or 255, and .part.json is appended
 UNSAFE = '<>:"/\\|?*'
 
 
 def is_url(source: str) -> bool:
-    """Whether `source` is scheme://…, and not file:// or local://, which a plain path says better."""
+    """Return whether `source` is a URL; file:// and local:// are not, as a plain path does the same.
+
+    >>> is_url("https://host/data.zip"), is_url("data/data.zip")
+    (True, False)
+    """
     match = SCHEME.match(source)
     return match is not None and match[1].lower() not in LOCAL
 
 
 def local_path(url: str) -> Path:
-    """The relative path HOST/PATH where a copy of `url` is kept: https://host/a/b.tgz -> host/a/b.tgz.
+    """Return the relative path HOST/PATH under which the file of `url` is kept.
 
-    Safe on any file system. Where that takes more than decoding (a query, "..", characters that names cannot have, a
-    name over 120 bytes), a short hash before the suffixes tells the URL apart: data.csv?x=1 -> data-1a2b3c4d.csv.
-    Only an http(s) path is URL-decoded; the keys of buckets are taken literally, as fsspec takes them.
+    >>> local_path("https://host/a/b.tgz").as_posix()
+    'host/a/b.tgz'
+
+    The path is valid on any file system. Where that changes more than the URL encoding (a query, "..", characters that
+    names cannot have, a name over 120 bytes), a short hash before the suffixes keeps it unique: data.csv?x=1 becomes
+    data-1a2b3c4d.csv. Only http(s) paths are decoded: fsspec takes the keys of buckets literally.
     """
     host, path, query = _split(url)
     segments = path.split("/")
@@ -35,24 +42,24 @@ def local_path(url: str) -> Path:
     exact = not query and all(cleaned) and cleaned == segments
     *parents, name = [part for part in (_clean(host), *cleaned[:-1], cleaned[-1] or "index") if part]
     if not exact:
-        name = _marked(name, _hash(f"{path}?{query}"))
-    return Path(*map(_shortened, parents), _shortened(name))
+        name = _with_hash(name, _hash(f"{path}?{query}"))
+    return Path(*map(_limit, parents), _limit(name))
 
 
-def refuse_unusable(url: str) -> None:
-    """Raises Refusal for what is no URL, for files of this machine, and for a password in the URL."""
+def check_url(url: str) -> None:
+    """Raise PermanentError for an invalid URL, a local file, and a password in the URL."""
     if not is_url(url):
-        raise Refusal(f"expected a URL such as {EXAMPLES}; give a file of this machine as a plain path")
+        raise PermanentError(f"expected a URL such as {EXAMPLES}; give a local file as a plain path")
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
-        raise Refusal("not a valid URL") from None
+        raise PermanentError("not a valid URL") from None
     # abfs://container@account and sftp://user@host are addresses, not secrets.
     if parts.password is not None or (parts.username is not None and _is_web(url)):
-        raise Refusal(
+        raise PermanentError(
             "a user or a password in a URL would be recorded with the parameters; put them into ~/.netrc, or for a "
-            "bucket where its own tools look for them"
+            "bucket into the configuration of its own tools"
         )
 
 
@@ -72,7 +79,7 @@ def _is_web(url: str) -> bool:
 
 
 def _clean(name: str) -> str:
-    """A file name that every system takes; empty for "..", which then counts for nothing."""
+    """Return a file name valid on every system; empty for ".." (dropped from the path)."""
     safe = "".join("_" if letter in UNSAFE or not letter.isprintable() else letter for letter in name)
     return safe.strip(" ").rstrip(" .")
 
@@ -81,18 +88,18 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _marked(name: str, mark: str) -> str:
-    stem, suffix = _suffix(name)
-    room = LONGEST_NAME - len(f"-{mark}{suffix}".encode())
-    return f"{stem.encode()[:room].decode(errors='ignore')}-{mark}{suffix}"
+def _with_hash(name: str, digest: str) -> str:
+    stem, suffix = _split_suffix(name)
+    room = MAX_NAME_BYTES - len(f"-{digest}{suffix}".encode())
+    return f"{stem.encode()[:room].decode(errors='ignore')}-{digest}{suffix}"
 
 
-def _shortened(name: str) -> str:
-    if len(name.encode()) <= LONGEST_NAME:
+def _limit(name: str) -> str:
+    if len(name.encode()) <= MAX_NAME_BYTES:
         return name
-    return _marked(name, _hash(name))
+    return _with_hash(name, _hash(name))
 
 
-def _suffix(name: str) -> tuple[str, str]:
+def _split_suffix(name: str) -> tuple[str, str]:
     match = re.fullmatch(r"(.+?)((?:\.tar)?\.[A-Za-z0-9]{1,10})", name)
     return (match[1], match[2]) if match else (name, "")

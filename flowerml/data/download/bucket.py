@@ -2,80 +2,81 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, BinaryIO
 
 import fsspec  # type: ignore[import-untyped]
 
 from flowerml.data.download.address import EXAMPLES
-from flowerml.data.download.remote import Answer, Known, Refusal, Retry
+from flowerml.data.download.remote import PermanentError, RemoteInfo, RemoteStream, TransientError
 
 CHUNK = 2**20
-# What another attempt would only meet again.
-LASTING = (ImportError, NotImplementedError, ValueError, TypeError)
+PERMANENT = (ImportError, NotImplementedError, ValueError, TypeError)
 
 
-class Store:
+class BucketFile:
     """The file at a URL that fsspec can open."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     @contextmanager
-    def open(self, known: Known | None, start: int) -> Iterator[Answer]:
-        """The bytes from `start` if the file's `ukey` is what it was, from 0 otherwise."""
-        system, path = self._found()
-        now = self._known()
-        start = start if known == now else 0
-        with _translated():
+    def open(self, known: RemoteInfo | None, start: int) -> Iterator[RemoteStream]:
+        """Open the file at `start` if its `ukey` is still the known one, otherwise at 0."""
+        system, path = self._file_system()
+        info = self._info()
+        start = start if known == info else 0
+        with _translated_errors():
             file = system.open(path, "rb")
             file.seek(start)
         with file:
-            yield Answer(now, start, self._chunks(file, now))
+            yield RemoteStream(info, start, self._chunks(file, info))
 
-    def unchanged(self, known: Known) -> bool:
-        """Whether its `ukey`, or without one its size, is what it was."""
-        now = self._known()
-        return known.etag == now.etag if known.etag else known.size == now.size
+    def unchanged(self, known: RemoteInfo) -> bool:
+        """Return whether the file's `ukey`, or its size without one, is still the known one."""
+        info = self._info()
+        return known.etag == info.etag if known.etag else known.size == info.size
 
-    def _found(self) -> tuple[Any, str]:
-        """The file system, and the path in it; raises Refusal where nothing that is installed reads this scheme."""
+    def _file_system(self) -> tuple[Any, str]:
+        """Return the file system and the path in it; raises PermanentError where no installed package reads it."""
         scheme = self.url.partition("://")[0]
         try:
             fsspec.get_filesystem_class(scheme)
         except ValueError:
-            raise Refusal(f"{scheme}:// is not a scheme that can be read; expected one such as {EXAMPLES}") from None
+            raise PermanentError(
+                f"{scheme}:// is not a scheme that can be read; expected one such as {EXAMPLES}"
+            ) from None
         except ImportError as error:
-            raise Refusal(f"{error}; nothing that is installed reads {scheme}://") from error
-        with _translated():
+            raise PermanentError(f"{error}; no installed package reads {scheme}://") from error
+        with _translated_errors():
             return fsspec.url_to_fs(self.url)
 
-    def _known(self) -> Known:
-        system, path = self._found()
-        with _translated():
+    def _info(self) -> RemoteInfo:
+        system, path = self._file_system()
+        with _translated_errors():
             system.invalidate_cache()
-            found = system.info(path)
-            if found.get("type") == "directory":
-                raise Refusal("this is a folder, and one file is expected; name an archive of it")
-            return Known(self.url, etag=str(system.ukey(path)), size=found.get("size"))
+            info = system.info(path)
+            if info.get("type") == "directory":
+                raise PermanentError("expected one file, found a folder; name an archive of it")
+            return RemoteInfo(self.url, etag=str(system.ukey(path)), size=info.get("size"))
 
-    def _chunks(self, file: Any, known: Known) -> Iterator[bytes]:
-        with _translated():
+    def _chunks(self, file: BinaryIO, info: RemoteInfo) -> Iterator[bytes]:
+        with _translated_errors():
             while chunk := file.read(CHUNK):
                 yield chunk
-        if self._known() != known:
-            raise Retry("the file was changed while it was read")
+        if self._info() != info:
+            raise TransientError("the file was changed while it was read")
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
-    """Errors of the backends as Retry or Refusal."""
+def _translated_errors() -> Iterator[None]:
+    """Translate the errors of the backends to TransientError or PermanentError."""
     try:
         yield
-    except (Retry, Refusal):
+    except (TransientError, PermanentError):
         raise
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise Refusal(f"{type(error).__name__}: {error}") from error
-    except LASTING as error:
-        raise Refusal(str(error) or type(error).__name__) from error
-    except Exception as error:  # each backend has its own, of no common kind
-        raise Retry(f"{type(error).__name__}: {error}") from error
+        raise PermanentError(f"{type(error).__name__}: {error}") from error
+    except PERMANENT as error:
+        raise PermanentError(str(error) or type(error).__name__) from error
+    except Exception as error:  # each backend has its own types, without a common base class
+        raise TransientError(f"{type(error).__name__}: {error}") from error

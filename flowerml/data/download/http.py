@@ -5,31 +5,30 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http.client import IncompleteRead
 from itertools import chain
 
 import requests
-from urllib3 import exceptions as broken
+from urllib3 import exceptions as urllib3_errors
 from urllib3.response import BaseHTTPResponse
+from urllib3.util import Retry
 
 from flowerml.data.download import login_page
-from flowerml.data.download.remote import Answer, Known, Refusal, Retry
+from flowerml.data.download.remote import PermanentError, RemoteInfo, RemoteStream, TransientError
 
 CHUNK = 2**20
-REDIRECTS = 10
-SLOWEST = 256  # bytes a second, over `timeout` seconds
-# Not yet (202), and what a server or a proxy says when it is not well; 500 and above too.
-PASSING = (202, 408, 425, 429)
+MAX_REDIRECTS = 10
+MIN_SPEED = 256  # bytes a second, over `timeout` seconds
+# Not ready (202), and what a server or a proxy answers when it is overloaded; 500 and above too.
+TRANSIENT = (202, 408, 425, 429)
 CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
-class Web:
-    """The file at an http(s) URL, asked for as it is and not compressed for the way.
+class HttpFile:
+    """The file at an http(s) URL, requested without compression.
 
-    `page_wanted`: a web page is what is expected, and not a sign of a login or of an error. `verified`: a checksum
-    will tell whether the parts belong together, so that they may be asked for without a tag. Proxies and ~/.netrc are
+    `page_wanted`: an HTML page is expected, and not a sign of a login or of an error. `verified`: a checksum will tell
+    whether the parts belong together, so that the download may be resumed without an ETag. Proxies and ~/.netrc are
     honoured as `requests` honours them.
     """
 
@@ -40,32 +39,32 @@ class Web:
         self.verified = verified
 
     @contextmanager
-    def open(self, known: Known | None, start: int) -> Iterator[Answer]:
-        """The bytes from `start`, or from 0 where the server cannot go on or has another file now."""
-        headers = self._range(known, start) if known and start else {}
+    def open(self, known: RemoteInfo | None, start: int) -> Iterator[RemoteStream]:
+        """Open the file at `start`, or at 0 where the server cannot resume or the version changed."""
+        headers = self._range_headers(known, start) if known and start else {}
         with ExitStack() as stack:
             response = stack.enter_context(self._get(headers))
-            resumed = known if headers and known and _continues(response, known, start) else None
+            resumed = known if headers and known and _is_rest_of(response, known, start) else None
             if headers and response.status_code in (206, 416) and not resumed:
                 response.close()
                 response = stack.enter_context(self._get({}))
             self._check(response)
             if resumed:
-                size = resumed.size or _range_of(response)[1]
-                yield Answer(replace(resumed, size=size), start, self._body(response))
+                size = resumed.size or _content_range(response)[1]
+                yield RemoteStream(replace(resumed, size=size), start, self._body(response))
             else:
-                yield Answer(self._known(response), 0, self._whole(response))
+                yield RemoteStream(self._info(response), 0, self._checked_body(response))
 
-    def unchanged(self, known: Known) -> bool:
-        """Ask whether the file is still the one that was `known`, without fetching it."""
+    def unchanged(self, known: RemoteInfo) -> bool:
+        """Ask the server whether the version is still the known one, without downloading the file."""
         tags = {"If-None-Match": known.etag, "If-Modified-Since": known.last_modified}
         with self._get({name: tag for name, tag in tags.items() if tag}) as response:
             if response.status_code == 304:
                 return True
             self._check(response)
-            return _same(known, self._known(response))
+            return _is_same_version(known, self._info(response))
 
-    def _range(self, known: Known, start: int) -> dict[str, str]:
+    def _range_headers(self, known: RemoteInfo, start: int) -> dict[str, str]:
         strong = known.etag if known.etag and not known.etag.startswith("W/") else None
         tag = strong or known.last_modified
         if tag:
@@ -74,97 +73,102 @@ class Web:
 
     def _get(self, headers: dict[str, str]) -> requests.Response:
         headers = {"Accept-Encoding": "identity", **headers}
-        with self._translated(), requests.Session() as session:
-            session.max_redirects = REDIRECTS
+        with self._translated_errors(), requests.Session() as session:
+            session.max_redirects = MAX_REDIRECTS
             return session.get(self.url, headers=headers, stream=True, timeout=self.timeout)
 
     def _check(self, response: requests.Response) -> None:
         status = response.status_code
-        if status in PASSING or status >= 500:
-            raise Retry(f"the server answered {_status(response)}", _retry_after(response))
+        if status in TRANSIENT or status >= 500:
+            raise TransientError(f"the server answered {_status(response)}", _retry_after(response))
         if status in (401, 403, 407):
-            raise Refusal(f"the server answered {_status(response)} (a login is read from ~/.netrc)")
+            raise PermanentError(f"the server answered {_status(response)} (a login is read from ~/.netrc)")
         if status == 206 and "Range" not in response.request.headers:
-            raise Retry("the server sent a part of the file unasked")
+            raise TransientError("the server sent a part of the file, and the whole was requested")
         if status not in (200, 206):
-            raise Refusal(f"the server answered {_status(response)}")
-        if not self.page_wanted and login_page.is_type(response.headers.get("Content-Type", "")):
-            raise Refusal(login_page.reason(self._body(response)))
+            raise PermanentError(f"the server answered {_status(response)}")
+        if not self.page_wanted and login_page.is_html_type(response.headers.get("Content-Type", "")):
+            raise PermanentError(login_page.explain(self._body(response)))
 
-    def _known(self, response: requests.Response) -> Known:
+    def _info(self, response: requests.Response) -> RemoteInfo:
         headers = response.headers
-        size = _raw(response).length_remaining  # as the headers say, and None where they make no sense
-        return Known(self.url, headers.get("ETag"), headers.get("Last-Modified"), size)
+        size = _raw(response).length_remaining  # as the headers say; None where they are invalid
+        return RemoteInfo(self.url, headers.get("ETag"), headers.get("Last-Modified"), size)
 
-    def _whole(self, response: requests.Response) -> Iterator[bytes]:
-        """The body, unless its beginning is that of a web page."""
+    def _checked_body(self, response: requests.Response) -> Iterator[bytes]:
+        """Return the body; raises PermanentError where it starts like an HTML page."""
         chunks, head = self._body(response), b""
         for chunk in chunks:
             head += chunk
-            if len(head) >= login_page.ENOUGH:
+            if len(head) >= login_page.SNIFFED_BYTES:
                 break
-        if not self.page_wanted and login_page.begins(head):
-            raise Refusal(login_page.reason(chain([head], chunks)))
+        if not self.page_wanted and login_page.is_html_start(head):
+            raise PermanentError(login_page.explain(chain([head], chunks)))
         return chain([head] if head else [], chunks)
 
     def _body(self, response: requests.Response) -> Iterator[bytes]:
-        """What comes over the line, undecoded and as soon as it comes."""
-        raw, since, came = _raw(response), time.monotonic(), 0
-        with self._translated():
+        """Yield the bytes as they arrive, not decoded."""
+        # read1 and not iter_content: that waits for whole chunks, and would lose what came before a cut.
+        raw, since, received = _raw(response), time.monotonic(), 0
+        with self._translated_errors():
             while chunk := raw.read1(CHUNK, decode_content=False):
                 yield chunk
-                came += len(chunk)
+                received += len(chunk)
                 if (seconds := time.monotonic() - since) >= self.timeout:
-                    if came < SLOWEST * seconds:
-                        raise Retry(f"only {came} bytes came in {seconds:.3g} s")
-                    since, came = time.monotonic(), 0
+                    if received < MIN_SPEED * seconds:
+                        raise TransientError(f"only {received} bytes came in {seconds:.3g} s")
+                    since, received = time.monotonic(), 0
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Errors of requests and urllib3 as Retry or Refusal."""
+    def _translated_errors(self) -> Iterator[None]:
+        """Translate the errors of requests and urllib3 to TransientError or PermanentError."""
         try:
             yield
-        except (requests.Timeout, broken.TimeoutError) as error:
-            raise Retry(f"nothing came for {self.timeout:g} s") from error
-        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, broken.ProtocolError) as error:
+        except (requests.Timeout, urllib3_errors.TimeoutError) as error:
+            raise TransientError(f"nothing came for {self.timeout:g} s") from error
+        except (
+            requests.ConnectionError,
+            requests.exceptions.ChunkedEncodingError,
+            urllib3_errors.ProtocolError,
+        ) as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                raise Refusal(f"the server's certificate is not trusted ({_innermost(error)})") from error
-            raise Retry(f"the connection failed: {_innermost(error)}") from error
+                raise PermanentError(f"the server's certificate is not trusted ({_cause(error)})") from error
+            raise TransientError(f"the connection failed: {_cause(error)}") from error
         except requests.TooManyRedirects as error:
-            raise Refusal(f"more than {REDIRECTS} redirects, one after the other") from error
-        except (OSError, broken.HTTPError, ValueError) as error:
-            # OSError is the father of requests' own, and a missing file of certificates. Not every ValueError of a
-            # redirect to what is no URL is translated by requests.
-            raise Refusal(f"not a usable address or answer: {_innermost(error)}") from error
+            raise PermanentError(f"more than {MAX_REDIRECTS} redirects in a row") from error
+        except (OSError, urllib3_errors.HTTPError, ValueError) as error:
+            # OSError is the base class of requests' errors, and of a missing certificate file. requests does not
+            # translate every ValueError of a redirect to an invalid URL.
+            raise PermanentError(f"not a usable address or answer: {_cause(error)}") from error
 
 
-def _continues(response: requests.Response, known: Known, start: int) -> bool:
-    """Whether this is the rest of the file that was `known`, from `start` on."""
+def _is_rest_of(response: requests.Response, known: RemoteInfo, start: int) -> bool:
+    """Return whether a response holds the bytes from `start` on of the known version."""
     if response.status_code != 206:
         return False
-    begins, total = _range_of(response)
-    now = Known(known.url, response.headers.get("ETag"), response.headers.get("Last-Modified"), total)
-    pairs = ((_weak(known.etag), _weak(now.etag)), (known.last_modified, now.last_modified), (known.size, now.size))
-    return begins == start and all(None in pair or pair[0] == pair[1] for pair in pairs)
+    first, total = _content_range(response)
+    etag, last_modified = response.headers.get("ETag"), response.headers.get("Last-Modified")
+    pairs = ((_weak(known.etag), _weak(etag)), (known.last_modified, last_modified), (known.size, total))
+    return first == start and all(None in pair or pair[0] == pair[1] for pair in pairs)
 
 
-def _same(known: Known, now: Known) -> bool:
-    """Compare by the best that both say; a server may not understand conditional requests."""
-    if known.etag and now.etag:
-        return _weak(known.etag) == _weak(now.etag)
-    if known.last_modified and now.last_modified:
-        return known.last_modified == now.last_modified
-    if known.size is None or now.size is None:
-        raise Refusal("the server does not say; remove it to download it anew")
-    return known.size == now.size
+def _is_same_version(known: RemoteInfo, info: RemoteInfo) -> bool:
+    """Compare the strongest field that both have: a server may ignore conditional requests."""
+    if known.etag and info.etag:
+        return _weak(known.etag) == _weak(info.etag)
+    if known.last_modified and info.last_modified:
+        return known.last_modified == info.last_modified
+    if known.size is None or info.size is None:
+        raise PermanentError("the server gives neither tag, date nor size; remove the file to download it again")
+    return known.size == info.size
 
 
 def _weak(etag: str | None) -> str | None:
     return etag.removeprefix("W/") if etag else None
 
 
-def _range_of(response: requests.Response) -> tuple[int | None, int | None]:
-    """Where a 206 starts, and the size of the whole file."""
+def _content_range(response: requests.Response) -> tuple[int | None, int | None]:
+    """Return the first byte of a 206 and the size of the whole file."""
     match = CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
     if match is None:
         return None, None
@@ -172,14 +176,10 @@ def _range_of(response: requests.Response) -> tuple[int | None, int | None]:
 
 
 def _retry_after(response: requests.Response) -> float:
-    value = response.headers.get("Retry-After", "")
+    """Return the seconds that the server asks to wait for, 0 where the header is missing or invalid."""
     try:
-        return float(value)
-    except ValueError:
-        pass
-    try:
-        return (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError):
+        return Retry().parse_retry_after(response.headers.get("Retry-After", "0"))
+    except (urllib3_errors.InvalidHeader, ValueError, OverflowError):
         return 0
 
 
@@ -193,11 +193,11 @@ def _raw(response: requests.Response) -> BaseHTTPResponse:
     return raw
 
 
-def _innermost(error: BaseException) -> str:
-    """What it comes down to, in the words of the system."""
+def _cause(error: BaseException) -> str:
+    """Return the root cause in the words of the system. urllib3 also keeps causes in `reason` and `args`."""
     if isinstance(error, IncompleteRead):
         return "it was cut"
     for cause in (getattr(error, "reason", None), error.__cause__, error.__context__, *error.args):
         if isinstance(cause, BaseException):
-            return _innermost(cause)
+            return _cause(cause)
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""A file that has not come whole yet."""
+"""A file that is not complete yet."""
 
 import os
 import shutil
@@ -9,66 +9,66 @@ from pathlib import Path
 from typing import BinaryIO
 
 from flowerml.core import files
-from flowerml.data.download.remote import Known, Refusal, read_known
+from flowerml.data.download.remote import PermanentError, RemoteInfo, read_info
 
 
-def beside(target: Path, ending: str) -> Path:
-    """The companion of `target` with this ending."""
-    return target.with_name(target.name + ending)
+def beside(target: Path, suffix: str) -> Path:
+    """Return the companion file of `target` with this suffix."""
+    return target.with_name(target.name + suffix)
 
 
-class Part:
-    """The bytes of `url` that have come so far, and what is known of the file they are the beginning of.
+class PartialFile:
+    """The bytes of `url` received so far (`target`.part) and the version they belong to (`target`.part.json).
 
-    Both are on disk at every moment, and outlive the process. What the system refuses is an OSError.
+    Both are on disk at every moment and survive the process. An OSError is a failure of the local disk.
     """
 
     def __init__(self, target: Path, url: str) -> None:
         self.target = target
         self.path = beside(target, ".part")
-        self._notes = beside(target, ".part.json")
-        known = read_known(self._notes)
-        usable = known is not None and known.url == url and self.path.is_file()
-        self.known = known if usable else None
+        self._info_path = beside(target, ".part.json")
+        info = read_info(self._info_path)
+        usable = info is not None and info.url == url and self.path.is_file()
+        self.info = info if usable else None
 
     @property
     def size(self) -> int:
-        """Bytes that have come of the known file."""
-        return self.path.stat().st_size if self.known else 0
+        """Return the number of bytes received."""
+        return self.path.stat().st_size if self.info else 0
 
     @property
-    def whole(self) -> bool:
-        """Whether nothing is missing, as far as the server has said how much there is."""
-        return self.known is not None and self.known.size == self.size
+    def is_complete(self) -> bool:
+        """Return whether all bytes are there; False where the server gave no size."""
+        return self.info is not None and self.info.size == self.size
 
-    def begin(self, known: Known) -> None:
-        """Start anew with another file, or the same from its first byte."""
-        self.path.write_bytes(b"")  # first, so that no notes ever stand beside the bytes of another file
-        files.write_json(self._notes, asdict(known))
-        self.known = known
+    def begin(self, info: RemoteInfo) -> None:
+        """Start again at byte 0 of the version `info`."""
+        self.path.write_bytes(b"")  # first, so that the version never stands beside the bytes of another file
+        files.write_json(self._info_path, asdict(info))
+        self.info = info
 
     @contextmanager
     def appending(self, size: int | None) -> Iterator[BinaryIO]:
-        """The file, to write to its end until it has `size` bytes; raises Refusal if the disk has no room for them."""
+        """Open the file for appending, up to `size` bytes; raises PermanentError where the disk lacks the room."""
         folder = self.path.parent
         missing, free = (size or 0) - self.size, shutil.disk_usage(folder).free
         if missing > free:
-            raise Refusal(f"{folder}: {missing / 1e9:.2f} GB more are needed, and {free / 1e9:.2f} GB are free")
+            raise PermanentError(f"{folder}: {missing / 1e9:.2f} GB more are needed, and {free / 1e9:.2f} GB are free")
         with self.path.open("ab") as file:
             yield file
 
     def discard(self) -> None:
-        """Forget what has come."""
-        self.known = None
+        """Delete what was received."""
+        self.info = None
         files.remove(self.path)
-        files.remove(self._notes)
+        files.remove(self._info_path)
 
     def finish(self) -> None:
-        """Put the file under its own name, and what is known of it into `target`.json."""
-        assert self.known is not None, "only what has come can be finished"
-        known = replace(self.known, size=self.size)
+        """Move the file to `target` and its version to `target`.json."""
+        assert self.info is not None, "only a file that was begun can be finished"
+        info = replace(self.info, size=self.size)
         with self.path.open("rb") as file:
             os.fsync(file.fileno())
         self.path.replace(self.target)
-        files.write_json(beside(self.target, ".json"), asdict(known))
-        files.remove(self._notes)
+        files.write_json(beside(self.target, ".json"), asdict(info))
+        files.remove(self._info_path)

@@ -1,17 +1,18 @@
-"""What the places that files are downloaded from have in common."""
+"""The interface of the sources that files are downloaded from."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from flowerml.core import files
+from flowerml.core.display import one_line, printable
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known of a remote file; `etag` is the server's ETag, or the `ukey` of an fsspec file system."""
+class RemoteInfo:
+    """The version of a remote file. `etag` is the server's ETag, or the `ukey` of an fsspec file system."""
 
     url: str
     etag: str | None = None
@@ -20,47 +21,50 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The bytes of a remote file from `start` on; `chunks` raises Retry and Refusal and nothing else."""
+class RemoteStream:
+    """The bytes of a remote file from `start` on; `chunks` raises only TransientError and PermanentError."""
 
-    known: Known
+    info: RemoteInfo
     start: int
     chunks: Iterator[bytes]
 
 
-class Remote(Protocol):
-    """A file elsewhere."""
+class RemoteFile(Protocol):
+    """A file on a server or in a bucket."""
 
-    def open(self, known: Known | None, start: int) -> AbstractContextManager[Answer]:
-        """Its bytes from `start` if it is still the file that was `known`, from 0 otherwise; Retry, Refusal."""
+    def open(self, known: RemoteInfo | None, start: int) -> AbstractContextManager[RemoteStream]:
+        """Open the file at `start` if its version is still `known`, otherwise at 0.
 
-    def unchanged(self, known: Known) -> bool:
-        """Whether it is still the file that was `known`; raises Retry and Refusal where that cannot be learned."""
+        Raises TransientError and PermanentError.
+        """
+
+    def unchanged(self, known: RemoteInfo) -> bool:
+        """Return whether the version is still `known`; raises TransientError and PermanentError where it is unclear."""
 
 
-class Retry(Exception):
-    """An attempt failed in a way that the next may not; the server asks for `wait` seconds before that."""
+class TransientError(Exception):
+    """A failed attempt that is worth retrying. The server asks for `wait` seconds before that."""
 
     def __init__(self, reason: str, wait: float = 0) -> None:
         super().__init__(reason)
         self.wait = wait
 
 
-class Refusal(Exception):
-    """There is no use in trying again."""
+class PermanentError(Exception):
+    """A failure that a retry would only repeat."""
 
 
-def read_known(path: Path) -> Known | None:
-    """What was written down of a remote file; None where nothing was, or nothing that makes sense."""
+def read_info(path: Path) -> RemoteInfo | None:
+    """Read the JSON of a RemoteInfo; None where the file is missing or invalid."""
     try:
-        known = Known(**files.read_json(path))
+        info = RemoteInfo(**files.read_json(path))
     except (OSError, ValueError, TypeError):
         return None
-    texts: tuple[Any, ...] = (known.url, known.etag or "", known.last_modified or "")
-    sound = all(isinstance(text, str) for text in texts) and isinstance(known.size, int | None)
-    return known if sound else None
+    texts: tuple[object, ...] = (info.url, info.etag or "", info.last_modified or "")
+    valid = all(isinstance(text, str) for text in texts) and isinstance(info.size, int | None)
+    return info if valid else None
 
 
-def one_line(text: str) -> str:
-    """`text` without line ends, and without what could steer a terminal."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+def clean(message: object) -> str:
+    """Return a message of any length as one line; what a terminal would obey is escaped."""
+    return printable(one_line(message), limit=None)
