@@ -1,4 +1,4 @@
-"""How pictures travel to an endpoint as JSON."""
+"""The wire format of pictures: JSON that an endpoint receives."""
 
 import base64
 import binascii
@@ -8,16 +8,20 @@ import numpy as np
 
 from flowerml.core.errors import InputError
 
-MAX_BYTES = 32 * 2**20  # of one picture; photographs of telephones have up to 20 MB
+MAX_BYTES = 32 * 2**20  # of one picture; photographs from phones take up to 20 MB
 EXPECTED = "expected a picture in base64, as a data URI or as a list of bytes"
 
 
 def from_json(value: Any) -> bytes:
-    """What an endpoint was sent as the bytes of a picture.
+    """Return the bytes of a picture from a JSON value: base64, a data URI, bytes, or a list of numbers from 0 to 255.
 
-    Base64, a data URI of it, bytes, or a list of them (numbers from 0 to 255). Nothing is ever opened: an address or a
-    path is no base64. Raises InputError: `not_base64`, `not_bytes` for a list of other things, `image_too_large`
-    above MAX_BYTES.
+    Nothing is ever opened: a URL or a path is not base64. Raises InputError: `not_base64`, `not_bytes` for a list of
+    anything else, `image_too_large` above MAX_BYTES.
+
+    >>> from_json("data:image/gif;base64,R0lGODlh")
+    b'GIF89a'
+    >>> from_json([71, 73, 70])
+    b'GIF'
     """
     if isinstance(value, bytes | bytearray):
         raw = bytes(value)
@@ -32,21 +36,23 @@ def from_json(value: Any) -> bytes:
 
 
 def to_json(raw: bytes) -> str:
-    """The bytes of a picture as an endpoint takes them."""
+    """Return the bytes of a picture as base64."""
     return base64.b64encode(raw).decode()
 
 
 def _from_base64(text: str) -> bytes:
-    _check_size(len(text) // 2)  # base64 takes 4 characters for 3 bytes, and may be cut into lines
+    _check_size(len(text) // 2)  # 4 characters hold 3 bytes; 2 a byte leave room for line ends
     if text[:5].lower() == "data:":
         header, _, text = text.partition(",")
         if not header.lower().endswith(";base64"):
-            raise InputError("not_base64", "expected a data URI of base64, data:image/…;base64,…, found another one")
+            raise InputError(
+                "not_base64", "expected a data URI in base64, data:image/…;base64,…; found another encoding"
+            )
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError):
         raise InputError(
-            "not_base64", f"{EXPECTED}; this text is not valid base64. Addresses and paths are not opened"
+            "not_base64", f"{EXPECTED}; this text is not valid base64, and URLs and paths are not opened"
         ) from None
 
 
@@ -54,10 +60,10 @@ def _from_numbers(values: Any) -> bytes:
     _check_size(np.size(values) if isinstance(values, np.ndarray) else len(values))
     numbers = np.atleast_1d(values).tolist() if isinstance(values, np.ndarray) else values
     try:
-        # MLflow makes texts of all numbers under `inputs` and `instances`.
+        # MLflow turns all numbers under `inputs` and `instances` into strings.
         return bytes(map(int, numbers) if set(map(type, numbers)) == {str} else numbers)
     except (TypeError, ValueError):
-        raise InputError("not_bytes", f"{EXPECTED}; a list holds whole numbers from 0 to 255, nothing else") from None
+        raise InputError("not_bytes", f"{EXPECTED}; a list may only hold whole numbers from 0 to 255") from None
 
 
 def _check_size(size: int) -> None:

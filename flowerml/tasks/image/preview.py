@@ -1,4 +1,4 @@
-"""A picture as small as a report shows it."""
+"""Small pictures for the report."""
 
 import io
 
@@ -6,14 +6,14 @@ from PIL import Image
 
 from flowerml.tasks.image.encoder.pictures import decode
 
-SHORT, LONG = 160, 360  # pixels a side has at most
+MAX_SHORT_SIDE, MAX_LONG_SIDE = 160, 360  # pixels
 QUALITY = 80
 
 
 def preview(raw: bytes) -> bytes:
-    """A small JPEG of a picture, upright; raises InputError."""
+    """Return a small upright JPEG of a picture; raises InputError."""
     picture = decode(raw)
-    ratio = min(1.0, SHORT / min(picture.size), LONG / max(picture.size))
+    ratio = min(1.0, MAX_SHORT_SIDE / min(picture.size), MAX_LONG_SIDE / max(picture.size))
     width, height = (max(1, round(side * ratio)) for side in picture.size)
     buffer = io.BytesIO()
     picture.resize((width, height), Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=QUALITY, optimize=True)

@@ -1,4 +1,4 @@
-"""What may make a picture harder than others, in numbers."""
+"""Properties of a picture that may make it harder to classify."""
 
 import io
 
@@ -8,18 +8,23 @@ from PIL import Image
 
 from flowerml.tasks.image.encoder.pictures import MAX_PIXELS, decode, upright_rgb
 
-SIDE = 128  # the long one of the small picture that light, colour and blur are measured on
-SQUARE = 0.05  # share by which sides may differ
+LONG_SIDE = 128  # of the small copy on which light, color and sharpness are measured
+SQUARE_TOLERANCE = 0.05  # share of the long side by which the short one may fall behind
 
 Array = NDArray[np.float64]
 
 
 def properties(raw: bytes) -> dict[str, float | str]:
-    """Size and shape of a picture, and how bright, colourful, rich in contrast and sharp it is, from 0 to 1.
+    """Return size and shape of a picture; brightness, contrast, saturation and sharpness from 0 to 1.
 
     Raises InputError.
+
+    >>> buffer = io.BytesIO()
+    >>> Image.new("RGB", (60, 40), "white").save(buffer, "PNG")
+    >>> properties(buffer.getvalue())["shape"]
+    'wide'
     """
-    small, (width, height) = _small(raw)
+    small, (width, height) = _small_copy(raw)
     luma = np.asarray(small.convert("L"), np.float64) / 255
     saturation = np.asarray(small.convert("HSV"), np.float64)[:, :, 1] / 255
     return {
@@ -28,42 +33,42 @@ def properties(raw: bytes) -> dict[str, float | str]:
         "brightness": float(luma.mean()),
         "contrast": float(luma.std()),
         "saturation": float(saturation.mean()),
-        "sharpness": float(np.abs(_edges(luma)).mean()),
+        "sharpness": float(np.abs(_laplacian(luma)).mean()),
     }
 
 
-def _small(raw: bytes) -> tuple[Image.Image, tuple[int, int]]:
-    """The picture with its long side at SIDE, and width and height of the whole."""
-    picture, sides = _drafted(raw) or (decode(raw), None)
+def _small_copy(raw: bytes) -> tuple[Image.Image, tuple[int, int]]:
+    """Return the upright picture with its long side at LONG_SIDE, and width and height of the original."""
+    picture, sides = _draft(raw) or (decode(raw), None)
     sides = sides or picture.size
-    ratio = SIDE / max(picture.size)
+    ratio = LONG_SIDE / max(picture.size)
     width, height = (max(3, round(side * ratio)) for side in picture.size)
     upright = sides if (sides[0] > sides[1]) == (picture.width > picture.height) else sides[::-1]
     return picture.resize((width, height), Image.Resampling.BOX), upright
 
 
-def _drafted(raw: bytes) -> tuple[Image.Image, tuple[int, int]] | None:
-    """A JPEG at a fraction of its size, which takes a fraction of the time; None where it is no such picture."""
+def _draft(raw: bytes) -> tuple[Image.Image, tuple[int, int]] | None:
+    """Return a JPEG decoded at a fraction of its size, in a fraction of the time; None for other pictures."""
     try:
         with Image.open(io.BytesIO(raw), formats=("JPEG",)) as picture:
             sides = picture.size
             if picture.mode not in ("L", "RGB"):
                 return None
-            picture.draft(picture.mode, (2 * SIDE, 2 * SIDE))
+            picture.draft(picture.mode, (2 * LONG_SIDE, 2 * LONG_SIDE))
             if picture.width * picture.height > MAX_PIXELS:
                 return None
             return upright_rgb(picture), sides
-    except Exception:  # Pillow's decoders raise whatever a damaged file leads them into, and `decode` says what it is
+    except Exception:  # a damaged file makes Pillow raise anything; `decode` reports what is wrong with it
         return None
 
 
-def _edges(luma: Array) -> Array:
-    """How far each pixel is from the mean of its four neighbours."""
-    around = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:]
-    return luma[1:-1, 1:-1] - around / 4
+def _laplacian(luma: Array) -> Array:
+    """Return the difference of each pixel and the mean of its four neighbors."""
+    neighbors = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:]
+    return luma[1:-1, 1:-1] - neighbors / 4
 
 
 def _shape(width: int, height: int) -> str:
-    if abs(width - height) <= SQUARE * max(width, height):
+    if abs(width - height) <= SQUARE_TOLERANCE * max(width, height):
         return "square"
     return "wide" if width > height else "tall"

@@ -1,4 +1,4 @@
-"""Which pictures a source holds, and whether they can be read."""
+"""Listing and reading the pictures of a source."""
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -14,19 +14,28 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", 
 
 
 def listing(source: Path, section: "Data", *, labelled: bool = True) -> Listing:
-    """The pictures of a folder or archive with one folder per class; raises DataError.
+    """Return the pictures of a folder or archive with one folder per class; raises DataError.
 
-    Not `labelled`: the classes stand elsewhere, and the files may be in any folders.
+    Without `labelled` the classes are given elsewhere, and the files may be in any folders.
     """
     return list_files(source, suffixes=SUFFIXES, labelled=labelled, limits=section.limits.of_archives())
 
 
 def contents(source: Path, section: "Data", wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """The bytes of the wanted pictures, in the order of the source."""
+    """Yield (id, bytes) of the wanted pictures, in the order of the source."""
     return read_files(source, wanted=wanted, limits=section.limits.of_archives())
 
 
 def read(raw: bytes, section: "Data") -> bytes:
-    """The picture's bytes as they are, once they are known to be readable whole; raises InputError."""
+    """Return the bytes of a picture unchanged, after decoding it once to check them; raises InputError."""
     decode(raw, max_pixels=section.limits.pixels)
     return raw
+
+
+def recognizes(content: bytes) -> bool:
+    """Return whether bytes may be a picture: those of one are never UTF-8."""
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return True
+    return False

@@ -1,4 +1,4 @@
-"""The sections of params.yaml that a pipeline of pictures has."""
+"""The sections of params.yaml for a pipeline of kind image."""
 
 from typing import Annotated
 
@@ -9,13 +9,13 @@ from flowerml.config.params import Count, Fraction, Section
 
 
 class Limits(params.Limits):
-    """Pillow itself refuses pictures of more than 178,956,970 pixels."""
+    """Limits of untrusted input; Pillow itself rejects pictures of more than 178,956,970 pixels."""
 
     pixels: Annotated[int, Field(ge=1, le=178_956_970)]
 
 
 class Checks(params.Checks):
-    """The sides of a picture are counted in pixels."""
+    """Limits beyond which a picture is reported; sides are in pixels."""
 
     smallest_side: Count
     largest_side: Count
@@ -23,14 +23,14 @@ class Checks(params.Checks):
 
 
 class Data(params.Data):
-    """Pictures: one folder per class, or any folders and a table with their labels."""
+    """Pictures in one folder per class, or in any folders with a table of labels."""
 
     checks: Checks
     limits: Limits
 
 
 class Augment(Section):
-    """The notebook's random transforms, applied to every view of a training picture but the first."""
+    """The notebook's random transforms, for every view of a training picture but the first."""
 
     rotation: Annotated[float, Field(ge=0, le=180)]
     smallest_crop: Annotated[float, Field(gt=0, le=1)]
@@ -38,7 +38,7 @@ class Augment(Section):
 
 
 class Encode(Section):
-    """The frozen backbone, and how many times it sees each training picture."""
+    """The frozen backbone, and the number of views of each training picture."""
 
     backbone: str
     weights: str
@@ -49,7 +49,7 @@ class Encode(Section):
 
 
 class Train(params.Train):
-    """The feed-forward head."""
+    """Training of the feed-forward head."""
 
     hidden_units: list[Count]
     dropout: Fraction

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from flowerml.core.errors import InputError
-from flowerml.tasks.image.encoder.augment import augmented
+from flowerml.tasks.image.encoder.augment import random_view
 from flowerml.tasks.image.encoder.pictures import Transform, decode
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -21,22 +21,22 @@ def noise(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-def encoded(picture: Image.Image, kind: str = "PNG", **options) -> bytes:
+def file_bytes(picture: Image.Image, file_format: str = "PNG", **options) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    picture.save(buffer, file_format, **options)
     return buffer.getvalue()
 
 
 def huge_png(width: int, height: int) -> bytes:
     """A PNG of a few bytes whose header claims any size."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    whole = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
-    return whole + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return start + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("size", [(301, 199), (199, 301), (256, 256), (64, 90), (3, 2), (1, 1)])
-def test_the_transform_is_torchvisions(interpolation, size):
+def test_transform_equals_torchvision(interpolation, size):
     from torchvision import transforms
 
     ours = Transform(resize=64, crop=49, interpolation=interpolation, mean=MEAN, std=STD)
@@ -51,14 +51,14 @@ def test_the_transform_is_torchvisions(interpolation, size):
     np.testing.assert_allclose(ours(noise(*size)), theirs(noise(*size)).numpy(), rtol=0, atol=1e-6)
 
 
-def test_a_prepared_picture_is_one_float32_array_in_one_piece():
+def test_pixels_are_contiguous_float32():
     pixels = TRANSFORM(noise(90, 70))
     assert (pixels.shape, pixels.dtype, pixels.flags.c_contiguous) == ((3, 48, 48), np.float32, True)
 
 
-def test_show_undoes_the_transform():
+def test_to_picture_undoes_the_transform():
     picture = noise(90, 70)
-    np.testing.assert_array_equal(TRANSFORM.show(TRANSFORM(picture)), TRANSFORM.frame(picture))
+    np.testing.assert_array_equal(TRANSFORM.to_picture(TRANSFORM(picture)), TRANSFORM.resize_and_crop(picture))
 
 
 @pytest.mark.parametrize(
@@ -76,49 +76,50 @@ def test_show_undoes_the_transform():
         (Image.new("I;16", (2, 2), 65535), (255, 255, 255)),
     ],
 )
-def test_a_png_of_any_mode_becomes_rgb_on_white(picture, expected):
-    found = decode(encoded(picture))
-    assert found.mode == "RGB"
-    assert found.getcolors() == [(4, expected)]
+def test_any_mode_becomes_rgb_on_white(picture, expected):
+    decoded = decode(file_bytes(picture))
+    assert decoded.mode == "RGB"
+    assert decoded.getcolors() == [(4, expected)]
 
 
-def test_a_palette_with_a_transparent_colour_becomes_white_there():
+def test_transparent_palette_color():
     picture = Image.new("P", (2, 2), 1)
     picture.putpalette([0, 0, 0, *ORANGE])
     picture.putpixel((0, 0), 0)
-    found = decode(encoded(picture, transparency=0))
-    assert [found.getpixel((x, 0)) for x in (0, 1)] == [(255, 255, 255), ORANGE]
+    decoded = decode(file_bytes(picture, transparency=0))
+    assert [decoded.getpixel((x, 0)) for x in (0, 1)] == [(255, 255, 255), ORANGE]
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
-def test_cmyk_becomes_rgb(kind):
+@pytest.mark.parametrize("file_format", ["JPEG", "TIFF"])
+def test_cmyk_becomes_rgb(file_format):
     picture = Image.new("CMYK", (16, 16), (0, 127, 255, 0))
-    np.testing.assert_allclose(decode(encoded(picture, kind)), np.full((16, 16, 3), ORANGE), atol=3)
+    np.testing.assert_allclose(decode(file_bytes(picture, file_format)), np.full((16, 16, 3), ORANGE), atol=3)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_picture_is_turned_upright(kind, orientation):
+def test_exif_orientation(file_format, orientation):
     upright = Image.new("RGB", (48, 32), "black")
     upright.paste("white", (0, 0, 16, 16))
-    # What a camera held that way stores: the inverse of the turn its tag asks for.
-    turns = [None, None, 0, 3, 1, 5, 2, 6, 4]
-    stored = upright if turns[orientation] is None else upright.transpose(Image.Transpose(turns[orientation]))
+    # A camera held that way stores the inverse of the transposition that its tag asks for.
+    inverses = [None, None, 0, 3, 1, 5, 2, 6, 4]
+    inverse = inverses[orientation]
+    stored = upright if inverse is None else upright.transpose(Image.Transpose(inverse))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    np.testing.assert_allclose(decode(encoded(stored, kind, exif=exif)), upright, atol=40)
+    np.testing.assert_allclose(decode(file_bytes(stored, file_format, exif=exif)), upright, atol=40)
 
 
-@pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF"])
-def test_of_an_animation_the_first_frame_is_taken(kind):
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
-    animation = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+@pytest.mark.parametrize("file_format", ["GIF", "WEBP", "TIFF"])
+def test_first_frame_of_an_animation(file_format):
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    animation = file_bytes(frames[0], file_format, save_all=True, append_images=frames[1:])
     np.testing.assert_allclose(decode(animation), frames[0], atol=2)
 
 
-def test_bytes_paths_and_pictures_are_the_same(tmp_path):
+def test_bytes_paths_and_images_agree(tmp_path):
     path = tmp_path / "a.png"
-    path.write_bytes(encoded(noise(9, 7)))
+    path.write_bytes(file_bytes(noise(9, 7)))
     for raw in (path.read_bytes(), path, str(path), noise(9, 7)):
         np.testing.assert_array_equal(decode(raw), noise(9, 7))
 
@@ -128,11 +129,11 @@ def test_bytes_paths_and_pictures_are_the_same(tmp_path):
     [
         (b"", "unreadable_image"),
         (b"roses are red", "unreadable_image"),
-        (encoded(noise(60, 60), "JPEG")[:-400], "unreadable_image"),
-        (encoded(noise(60, 60), "PNG")[:-400], "unreadable_image"),
-        (encoded(noise(60, 60), "PPM"), "unreadable_image"),
-        (encoded(Image.new("L", (1, 60_000))), "image_too_large"),
-        (encoded(Image.new("L", (60_000, 1))), "image_too_large"),
+        (file_bytes(noise(60, 60), "JPEG")[:-400], "unreadable_image"),
+        (file_bytes(noise(60, 60), "PNG")[:-400], "unreadable_image"),
+        (file_bytes(noise(60, 60), "PPM"), "unreadable_image"),
+        (file_bytes(Image.new("L", (1, 60_000))), "image_too_large"),
+        (file_bytes(Image.new("L", (60_000, 1))), "image_too_large"),
         (huge_png(10_000, 9_000), "image_too_large"),
         (huge_png(100_000, 100_000), "image_too_large"),
         ("nowhere.jpg", "no_such_file"),
@@ -142,56 +143,60 @@ def test_bytes_paths_and_pictures_are_the_same(tmp_path):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_what_cannot_be_read_is_refused_with_a_code(raw, code):
-    with pytest.raises(InputError) as caught:
+def test_unreadable_pictures_have_a_code(raw, code):
+    with pytest.raises(InputError) as error:
         decode(raw)
-    assert caught.value.code == code
-    assert str(caught.value) == caught.value.message and "\n" not in caught.value.message
+    assert error.value.code == code
+    assert str(error.value) == error.value.message and "\n" not in error.value.message
 
 
-def test_a_picture_opened_elsewhere_is_refused_in_the_same_way():
-    lazy = Image.open(io.BytesIO(encoded(noise(60, 60), "JPEG")[:-400]))
-    with pytest.raises(InputError) as caught:
+def test_a_damaged_lazy_image_is_rejected():
+    lazy = Image.open(io.BytesIO(file_bytes(noise(60, 60), "JPEG")[:-400]))
+    with pytest.raises(InputError) as error:
         decode(lazy)
-    assert caught.value.code == "unreadable_image"
+    assert error.value.code == "unreadable_image"
 
 
-def test_an_augmented_view_depends_on_its_seed_alone():
-    first, again, other = (augmented(noise(90, 70), size=(32, 32), rng=random.Random(s), **AUGMENT) for s in (0, 0, 1))
-    assert first.tobytes() == again.tobytes() != other.tobytes()
+def test_a_view_depends_on_its_seed():
+    first, again, reseeded = (
+        random_view(noise(90, 70), size=(32, 32), rng=random.Random(s), **AUGMENT) for s in (0, 0, 1)
+    )
+    assert first.tobytes() == again.tobytes() != reseeded.tobytes()
 
 
 @pytest.mark.parametrize("size", [(90, 70), (70, 90), (1, 1), (200, 1), (1, 200)])
-def test_an_augmented_view_has_its_size_whatever_the_picture(size):
+def test_a_view_has_its_size(size):
     rng = random.Random(0)
-    assert {augmented(noise(*size), size=(32, 32), rng=rng, **AUGMENT).size for _ in range(20)} == {(32, 32)}
+    assert {random_view(noise(*size), size=(32, 32), rng=rng, **AUGMENT).size for _ in range(20)} == {(32, 32)}
 
 
-def test_without_rotation_crop_and_flip_a_square_stays_as_it_is():
-    view = augmented(noise(32, 32), size=(32, 32), rotation=0.0, smallest_crop=1.0, flip=False, rng=random.Random(0))
+def test_no_augmentation_keeps_a_square():
+    view = random_view(noise(32, 32), size=(32, 32), rotation=0.0, smallest_crop=1.0, flip=False, rng=random.Random(0))
     np.testing.assert_array_equal(view, noise(32, 32))
 
 
-def test_views_are_rotated_either_way():
+def test_views_rotate_both_ways():
     post = Image.new("RGB", (64, 64))
     post.paste("white", (30, 0, 34, 32))
     rng = random.Random(0)
-    views = [augmented(post, size=(64, 64), rotation=30.0, smallest_crop=1.0, flip=False, rng=rng) for _ in range(20)]
+    views = [random_view(post, size=(64, 64), rotation=30.0, smallest_crop=1.0, flip=False, rng=rng) for _ in range(20)]
     tops = [np.asarray(view)[4, :, 0].argmax() for view in views]
     assert min(tops) < 24 and max(tops) > 40
 
 
 def test_half_of_the_views_are_mirrored():
     plain, rng = noise(32, 32), random.Random(0)
-    views = [augmented(plain, size=(32, 32), rotation=0.0, smallest_crop=1.0, flip=True, rng=rng) for _ in range(200)]
+    views = [random_view(plain, size=(32, 32), rotation=0.0, smallest_crop=1.0, flip=True, rng=rng) for _ in range(200)]
     mirrored = sum(view.tobytes() != plain.tobytes() for view in views)
     assert 70 < mirrored < 130
 
 
-def test_a_view_shows_at_least_the_smallest_share_of_the_picture():
+def test_views_respect_smallest_crop():
     ramp = Image.fromarray(np.arange(100, dtype=np.uint8)[None, :, None].repeat(100, 0).repeat(3, 2))
     rng = random.Random(0)
-    views = [augmented(ramp, size=(100, 100), rotation=0.0, smallest_crop=0.5, flip=False, rng=rng) for _ in range(100)]
+    views = [
+        random_view(ramp, size=(100, 100), rotation=0.0, smallest_crop=0.5, flip=False, rng=rng) for _ in range(100)
+    ]
     widths = [float(np.ptp(view)) for view in views]
     # Half of the area with sides of 3:4 is 61 pixels wide.
     assert 55 < min(widths) < 75 and max(widths) > 90

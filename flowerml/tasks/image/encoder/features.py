@@ -1,4 +1,4 @@
-"""What runs the frozen backbone over many pictures."""
+"""Engines that run the frozen backbone over many pictures."""
 
 import tempfile
 from collections import deque
@@ -21,24 +21,25 @@ T = TypeVar("T")
 class Engine(Protocol):
     """A frozen backbone that is ready to run."""
 
-    def facts(self, *, batch_size: int) -> dict[str, Any]:
-        """What its numbers depend on beside the network and the versions of packages, as plain data."""
+    def environment(self, *, batch_size: int) -> dict[str, Any]:
+        """Return what the features depend on besides the network and the versions of packages, as plain data."""
 
-    def over(self, views: Callable[[T], Iterable[Pixels]], items: Iterable[T], *, batch_size: int) -> Iterator[Pixels]:
-        """For each item, in order, the features [V, D] of its V views [3, H, W]; `views` is called in threads."""
-
-
-def engine(frozen: nn.Module, *, size: tuple[int, int]) -> Engine:
-    """torch on a GPU; else ONNX Runtime, which on a CPU is faster and is the function that is served."""
-    return InTorch(frozen, "cuda") if torch.cuda.is_available() else OnCores(frozen, size=size)
+    def extract(
+        self, views: Callable[[T], Iterable[Pixels]], items: Iterable[T], *, batch_size: int
+    ) -> Iterator[Pixels]:
+        """Yield the features [V, D] of each item's V views [3, H, W], in order; `views` is called in threads."""
 
 
-class OnCores:
-    """ONNX Runtime on the CPU; on each core one picture at a time, from its bytes to its features.
+def select_engine(frozen: nn.Module, *, size: tuple[int, int]) -> Engine:
+    """Return torch where there is a GPU; else ONNX Runtime, which is faster on a CPU and also serves predictions."""
+    return TorchEngine(frozen, "cuda") if torch.cuda.is_available() else OnnxEngine(frozen, size=size)
 
-    No core waits for another, and what a layer leaves for the next stays in the cache: that is faster than batches, in
-    a fraction of their memory. And features depend on their picture alone: not on what else is encoded, nor on how
-    many cores there are.
+
+class OnnxEngine:
+    """ONNX Runtime on the CPU: each core takes one picture at a time, from its bytes to its features.
+
+    No core waits for another, and activations stay in the cache: faster than batches, in a fraction of the memory
+    (benchmarks/encode.py). Features depend on their picture alone, not on the others nor on the number of cores.
     """
 
     def __init__(self, frozen: nn.Module, *, size: tuple[int, int]) -> None:
@@ -49,10 +50,12 @@ class OnCores:
             onnx.export(frozen, path, trace=trace, check=check, output="features")
             self._run = onnx.runner(path, threads=1)
 
-    def facts(self, *, batch_size: int) -> dict[str, Any]:
+    def environment(self, *, batch_size: int) -> dict[str, Any]:
         return {"engine": "ONNX Runtime on the CPU"}
 
-    def over(self, views: Callable[[T], Iterable[Pixels]], items: Iterable[T], *, batch_size: int) -> Iterator[Pixels]:
+    def extract(
+        self, views: Callable[[T], Iterable[Pixels]], items: Iterable[T], *, batch_size: int
+    ) -> Iterator[Pixels]:
         def features(item: T) -> Pixels:
             return np.concatenate([self._run({"image": view[np.newaxis]}) for view in views(item)])
 
@@ -60,19 +63,21 @@ class OnCores:
         return ordered_map(features, items, threads=threads, ahead=8 * threads)
 
 
-class InTorch:
-    """torch on a device; always whole batches, as which kernels are taken depends on how many pictures there are."""
+class TorchEngine:
+    """torch on a device, in batches of one size: cuDNN picks its kernels by it, and kernels differ in the last bits."""
 
     def __init__(self, frozen: nn.Module, device: str) -> None:
         self._frozen = frozen.to(device)
         self._device = torch.device(device)
 
-    def facts(self, *, batch_size: int) -> dict[str, Any]:
+    def environment(self, *, batch_size: int) -> dict[str, Any]:
         on_gpu = self._device.type == "cuda"
         name = torch.cuda.get_device_name(self._device) if on_gpu else "CPU"
         return {"engine": f"torch on {name}", "batch_size": batch_size, "cudnn": torch.backends.cudnn.version()}
 
-    def over(self, views: Callable[[T], Iterable[Pixels]], items: Iterable[T], *, batch_size: int) -> Iterator[Pixels]:
+    def extract(
+        self, views: Callable[[T], Iterable[Pixels]], items: Iterable[T], *, batch_size: int
+    ) -> Iterator[Pixels]:
         counts: deque[int] = deque()
 
         def pictures() -> Iterator[Pixels]:
@@ -81,17 +86,17 @@ class InTorch:
                 counts.append(len(stack))
                 yield from stack
 
-        row: list[Pixels] = []
-        passes = (self._pass(group, batch_size) for group in batches(pictures(), batch_size))
-        for features in chain.from_iterable(passes):
-            row.append(features)
-            if len(row) == counts[0]:
-                yield np.stack(row)
-                row = []
+        rows: list[Pixels] = []
+        passes = (self._forward(batch, batch_size) for batch in batches(pictures(), batch_size))
+        for row in chain.from_iterable(passes):
+            rows.append(row)
+            if len(rows) == counts[0]:
+                yield np.stack(rows)
+                rows = []
                 counts.popleft()
 
     @torch.inference_mode()
-    def _pass(self, pictures: list[Pixels], batch_size: int) -> Pixels:
-        filled = np.zeros((batch_size, *pictures[0].shape), np.float32)
-        filled[: len(pictures)] = pictures
-        return self._frozen(torch.from_numpy(filled).to(self._device)).cpu().numpy()[: len(pictures)]
+    def _forward(self, pictures: list[Pixels], batch_size: int) -> Pixels:
+        padded = np.zeros((batch_size, *pictures[0].shape), np.float32)
+        padded[: len(pictures)] = pictures
+        return self._frozen(torch.from_numpy(padded).to(self._device)).cpu().numpy()[: len(pictures)]

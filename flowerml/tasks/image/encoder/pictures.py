@@ -1,6 +1,7 @@
-"""From the bytes of any picture to the array a backbone reads, with Pillow and NumPy alone.
+"""From the bytes of any picture to the array that a backbone takes, in Pillow and NumPy.
 
-One function for every door: encoding, evaluation and the endpoint all see the same pixels.
+Encoding, evaluation and the endpoint all call these functions, so they see the same pixels. torchvision's transforms
+give the same numbers (tests compare them), but need torch, which a served model does without.
 """
 
 import io
@@ -13,8 +14,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from flowerml.core.errors import InputError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow reads the MPO of phones as JPEG
-MAX_PIXELS = 89_478_485  # where Pillow begins to warn of decompression bombs
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # JPEG includes MPO, which phones write
+MAX_PIXELS = 89_478_485  # above it Pillow warns of decompression bombs
 INTERPOLATIONS = {filter.name.lower(): filter for filter in Image.Resampling}
 FITS = ("center", "squash", "border")
 
@@ -23,11 +24,16 @@ Pixels = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Transform:
-    """Resize, centre crop, mean and std: what a network's weights were trained to see.
+    """Resize, center crop, mean and std: the preprocessing that a network's weights were trained with.
 
-    `fit` says how a picture of another shape is brought to it, in timm's words: `center` gives the short side its
-    length and loses the ends of the long one, `squash` stretches, `border` gives the long side its length and adds
-    bands of the mean colour. `resize` and `crop` are heights, and widths where no other is given.
+    `fit` is timm's crop_mode for pictures of another shape: `center` scales the short side to `resize` and crops the
+    long one, `squash` stretches, `border` scales the long side and adds bands of the mean color. `resize` and `crop`
+    are heights, and also widths unless those are given.
+
+    >>> half = (0.5, 0.5, 0.5)
+    >>> transform = Transform(resize=64, crop=48, interpolation="bilinear", mean=half, std=half)
+    >>> transform(Image.new("RGB", (90, 70))).shape
+    (3, 48, 48)
     """
 
     resize: int
@@ -40,62 +46,63 @@ class Transform:
     crop_width: int | None = None
 
     def __call__(self, picture: Image.Image) -> Pixels:
-        """RGB picture -> [3, *size] float32, as torchvision's Resize, CenterCrop, ToTensor and Normalize."""
-        return self.normalise(self.frame(picture))
+        """Return an RGB picture as [3, *size] float32, like torchvision's Resize, CenterCrop, ToTensor, Normalize."""
+        return self.normalize(self.resize_and_crop(picture))
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of what it gives."""
+        """Height and width of the transformed picture."""
         return self.crop, self.crop_width or self.crop
 
-    def frame(self, picture: Image.Image) -> Image.Image:
-        """The picture at its new size, and of that the middle; what lacks at the edges is black, or the mean."""
-        size = self._resized(*picture.size)
+    def resize_and_crop(self, picture: Image.Image) -> Image.Image:
+        """Return the center of the resized picture; where that is too small it is padded, black or with the mean."""
+        size = self._resized_size(*picture.size)
         resized = picture if size == picture.size else picture.resize(size, INTERPOLATIONS[self.interpolation])
         height, width = self.size
-        left, top = _start(resized.width, width), _start(resized.height, height)
+        left, top = _crop_start(resized.width, width), _crop_start(resized.height, height)
         if self.fit != "border":
             return resized.crop((left, top, left + width, top + height))
-        framed = Image.new("RGB", (width, height), tuple(round(255 * value) for value in self.mean))
-        framed.paste(resized, (-left, -top))
-        return framed
+        padded = Image.new("RGB", (width, height), tuple(round(255 * value) for value in self.mean))
+        padded.paste(resized, (-left, -top))
+        return padded
 
-    def _resized(self, width: int, height: int) -> tuple[int, int]:
-        high, wide = self.resize, self.resize_width or self.resize
+    def _resized_size(self, width: int, height: int) -> tuple[int, int]:
+        new_height, new_width = self.resize, self.resize_width or self.resize
         if self.fit == "squash":
-            return wide, high
-        if self.fit == "center" and high == wide:  # cut to whole pixels as torchvision does; timm rounds
+            return new_width, new_height
+        if self.fit == "center" and new_height == new_width:  # rounded down, as in torchvision; timm rounds
             short = min(width, height)
-            return high * width // short, high * height // short
-        ratios = height / high, width / wide
+            return new_height * width // short, new_height * height // short
+        ratios = height / new_height, width / new_width
         ratio = max(ratios) if self.fit == "border" else min(ratios)
         return max(1, round(width / ratio)), max(1, round(height / ratio))
 
-    def normalise(self, picture: Image.Image) -> Pixels:
-        """RGB picture -> [3, H, W], (pixel / 255 - mean) / std."""
+    def normalize(self, picture: Image.Image) -> Pixels:
+        """Return an RGB picture as [3, H, W], (pixel / 255 - mean) / std."""
         pixels = np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1)).astype(np.float32)
-        # In place: a third of the time, and the same bits.
+        # In place it takes a third of the time, for the same bits.
         pixels /= np.float32(255)
         pixels -= _channel(self.mean)
         pixels /= _channel(self.std)
         return pixels
 
-    def show(self, pixels: Pixels) -> Image.Image:
-        """[3, H, W] back to a picture: the notebook's imshow, to check preprocessing by eye."""
+    def to_picture(self, pixels: Pixels) -> Image.Image:
+        """Return [3, H, W] as a picture again, to check the preprocessing by eye (the notebook's imshow)."""
         values = (pixels * _channel(self.std) + _channel(self.mean)).clip(0, 1) * 255
         return Image.fromarray(values.round().astype(np.uint8).transpose(1, 2, 0))
 
 
 def decode(raw: "bytes | str | Path | Image.Image", *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Bytes, a path or a Pillow image as an upright RGB picture; of an animation the first frame.
+    """Return bytes, a path or a Pillow image as an upright RGB picture; an animation as its first frame.
 
-    Transparent parts become white, 16-bit grey is scaled to 8. Raises InputError: `unreadable_image` for what
-    Pillow cannot read whole, `image_too_large` above `max_pixels`, `unknown_input` for another type.
+    Transparent areas become white; 16-bit gray is scaled to 8 bits. Raises InputError: `unreadable_image` where Pillow
+    cannot read the whole picture, `image_too_large` above `max_pixels` and for sides that differ by over 200 times,
+    `no_such_file`, and `unknown_input` for another type.
     """
     if not isinstance(raw, bytes | str | Path | Image.Image):
         raise InputError("unknown_input", f"expected bytes, a path or a Pillow image, found {type(raw).__name__}")
     try:
-        if isinstance(raw, Image.Image):  # perhaps opened, but not yet read
+        if isinstance(raw, Image.Image):  # Pillow opens lazily: its pixels may not have been read yet
             _check_size(raw, max_pixels)
             return upright_rgb(raw)
         with Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw, formats=FORMATS) as picture:
@@ -106,15 +113,17 @@ def decode(raw: "bytes | str | Path | Image.Image", *, max_pixels: int = MAX_PIX
     except UnidentifiedImageError:
         raise InputError("unreadable_image", f"not a picture of a known kind ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError as error:
-        raise InputError("image_too_large", f"at most {max_pixels:,} pixels are read: {_short(error)}") from None
+        raise InputError(
+            "image_too_large", f"expected at most {max_pixels:,} pixels: {_short_message(error)}"
+        ) from None
     except InputError:
         raise
-    except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them into
-        raise InputError("unreadable_image", f"damaged or cut short: {_short(error)}") from None
+    except Exception as error:  # a damaged file makes Pillow's decoders raise anything
+        raise InputError("unreadable_image", f"damaged or cut short: {_short_message(error)}") from None
 
 
 def upright_rgb(picture: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF orientation says, as RGB."""
+    """Return the picture as RGB, rotated by its EXIF orientation, on white where it is transparent."""
     picture = ImageOps.exif_transpose(picture)
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         return _to_eight_bits(picture).convert("RGB")
@@ -135,21 +144,23 @@ def _to_eight_bits(picture: Image.Image) -> Image.Image:
 def _check_size(picture: Image.Image, max_pixels: int) -> None:
     width, height = picture.size
     if width * height > max_pixels:
-        raise InputError("image_too_large", f"{width} x {height} pixels; at most {max_pixels:,} in all are read")
+        raise InputError("image_too_large", f"{width} x {height} pixels, expected at most {max_pixels:,} in total")
     # The resized picture must stay within bounds too: a strip of 1 x 60,000 would grow to 224 x 13 million.
     if max(width, height) > 200 * min(width, height):
-        raise InputError("image_too_large", f"{width} x {height} pixels; sides may differ by 200 times at most")
+        raise InputError(
+            "image_too_large", f"{width} x {height} pixels, expected sides that differ by at most 200 times"
+        )
 
 
-def _start(found: int, wanted: int) -> int:
-    """Where the middle `wanted` pixels of `found` begin; below 0 where they are fewer, as torchvision pads."""
-    return -((wanted - found) // 2) if wanted > found else round((found - wanted) / 2)
+def _crop_start(length: int, crop: int) -> int:
+    """Return where the center `crop` of `length` pixels begins; negative where torchvision would pad."""
+    return -((crop - length) // 2) if crop > length else round((length - crop) / 2)
 
 
 def _channel(values: tuple[float, float, float]) -> Pixels:
     return np.array(values, dtype=np.float32)[:, None, None]
 
 
-def _short(error: Exception) -> str:
+def _short_message(error: Exception) -> str:
     first = str(error).splitlines()[0] if str(error) else type(error).__name__
     return first if len(first) <= 120 else type(error).__name__

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 class FeedForward(nn.Sequential):
     """Features [B, D] -> logits [B, C]: fully connected layers with ReLU and dropout, as in the notebook.
 
-    `hidden_units` [4096, 4096] is the notebook's head, [] a linear one. Dropout stands before each layer but the
-    first; a linear head has it before its only one.
+    `hidden_units` [4096, 4096] is the notebook's head, [] a linear one. Each layer but the first has dropout before it;
+    a linear head has dropout before its only layer.
+
+    >>> head = FeedForward(1280, 102, hidden_units=[256], dropout=0.2)
+    >>> head(torch.zeros(4, 1280)).shape
+    torch.Size([4, 102])
     """
 
     def __init__(self, features: int, classes: int, *, hidden_units: list[int], dropout: float) -> None:
@@ -30,7 +34,7 @@ class FeedForward(nn.Sequential):
 
 
 class FeatureBatches:
-    """Cached features, all in memory. In each epoch one view of each training picture is picked at random."""
+    """Batches of cached features, held in memory; each epoch picks one view of each training picture at random."""
 
     def __init__(self, encoded: Encoded, classes: tuple[str, ...]) -> None:
         self._features = {split: _features(encoded, split) for split in ("train", "valid")}
@@ -42,8 +46,8 @@ class FeatureBatches:
         features, offsets = self._features["train"]
         counts = offsets[1:] - offsets[:-1]
         views = offsets[:-1] + (torch.rand(len(counts)) * counts).long()
-        for chosen in torch.randperm(len(counts)).split(batch_size):
-            yield (features[views[chosen]],), self._targets["train"][chosen]
+        for batch in torch.randperm(len(counts)).split(batch_size):
+            yield (features[views[batch]],), self._targets["train"][batch]
 
     def valid(self, *, batch_size: int) -> Iterator[tuple[Inputs, Tensor]]:
         features, _ = self._features["valid"]
@@ -52,17 +56,17 @@ class FeatureBatches:
 
 
 def _features(encoded: Encoded, split: str) -> tuple[Tensor, Tensor]:
-    """All views of a split's rows as [sum of views, D], and where each row's begin and end, [N + 1]."""
+    """Return all views of a split's N rows, [sum of views, D], and the offsets of each row's views, [N + 1]."""
     column = encoded.of(split, "features")
     width = column.type.value_type.list_size
     values = np.asarray(column.flatten().flatten()).reshape(-1, width)
     offsets = np.concatenate([[0], np.cumsum(column.value_lengths())])
-    # Arrow's memory is read-only, and so is what is done with the features.
+    # A copy, as Arrow's memory is read-only and torch warns of tensors on it.
     return torch.from_numpy(values.copy()), torch.from_numpy(offsets)
 
 
-def start(data: FeatureBatches, section: "Train") -> tuple[nn.Module, Training]:
-    """A new head from the section's seed, and the iteration that trains it."""
+def build_network(data: FeatureBatches, section: "Train") -> tuple[nn.Module, Training]:
+    """Return a new head, drawn from the section's seed, and the iteration that trains it."""
     torch.manual_seed(section.seed)
     classes = len(data.train_counts)
     network = FeedForward(data.width, classes, hidden_units=section.hidden_units, dropout=section.dropout)

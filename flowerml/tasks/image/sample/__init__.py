@@ -1,8 +1,8 @@
 """Flowers drawn with NumPy and Pillow: a data set for the `flowers` pipeline that needs no download.
 
-Every petal, floret and leaf is one curved blade in three dimensions: a grid of points, turned into place, lit
-and splatted on a canvas twice as large as the picture, the farthest blade first. A species is a row of
-`GARDEN`; what differs between two pictures of one species comes from the generator handed to `draw`.
+Every petal, floret and leaf is a curved blade in three dimensions: a grid of points, rotated into place, lit, and
+splatted onto a canvas twice as large as the picture, the farthest blade first (the painter's algorithm). A species is
+an entry of `GARDEN`; two pictures of a species differ by the random generator given to `draw`.
 """
 
 import io
@@ -21,13 +21,13 @@ from flowerml.tasks.image.sample.garden import GARDEN
 from flowerml.tasks.image.sample.grounds import GROUNDS
 from flowerml.tasks.image.sample.plants import Plant
 
-MARGIN = 8  # cut off in the end: blades that leave the picture pile up on its border
+MARGIN = 8  # cropped at the end: blades that leave the picture pile up on its border
 
 SPECIES: tuple[str, ...] = tuple(sorted(GARDEN))
 
 
 def photograph(scene: Image.Image, rng: Random) -> Image.Image:
-    """Take the picture: lens, light, white balance, vignette, sensor noise and tone curve."""
+    """Return the scene as a camera takes it: blur, exposure, white balance, vignette, sensor noise and tone curve."""
     scene = scene.crop((MARGIN, MARGIN, scene.width - MARGIN, scene.height - MARGIN))
     if rng.random() < 0.3:
         scene = scene.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 1.4)))
@@ -42,44 +42,44 @@ def photograph(scene: Image.Image, rng: Random) -> Image.Image:
 
 
 def draw(species: str, *, rng: Random) -> Image.Image:
-    """One RGB picture of a flower of the species, 256 pixels on its short side."""
-    long = int(SIDE * rng.uniform(1.0, 1.33))
-    wide, high = (side + 2 * MARGIN for side in rng.choice(((SIDE, long), (long, SIDE))))
+    """Return an RGB picture of a flower of the species, 256 pixels on its short side."""
+    long_side = int(SIDE * rng.uniform(1.0, 1.33))
+    width, height = (side + 2 * MARGIN for side in rng.choice(((SIDE, long_side), (long_side, SIDE))))
     sun = vector(rng.uniform(-0.7, 0.7), rng.uniform(0.2, 0.8), 0.75)
-    background = rng.choice(GROUNDS)((wide, high), rng)
+    background = rng.choice(GROUNDS)((width, height), rng)
     canvas = Canvas(background, sun=sun / math.hypot(*sun))
     plant = Plant.grow(GARDEN[species], rng=rng)
     if rng.random() < 0.35:  # another bloom behind, out of focus
-        at = vector(rng.uniform(0, 2) * wide, -rng.uniform(0.2, 1.8) * high, 0)
-        plant.paint(canvas, at=at, rng=rng)
+        position = vector(rng.uniform(0, 2) * width, -rng.uniform(0.2, 1.8) * height, 0)
+        plant.paint(canvas, at=position, rng=rng)
         canvas.load(canvas.image().filter(ImageFilter.BoxBlur(rng.uniform(2, 5))))
-    at = vector(rng.gauss(1, 0.24) * wide, -rng.gauss(0.92, 0.2) * high, 0)
-    plant.paint(canvas, at=at, rng=rng)
-    if rng.random() < 0.2:  # a neighbour's leaves in front
-        aside = at + vector(rng.choice((-1, 1)) * rng.uniform(0.6, 1.2) * plant.radius, 0, 0)
-        plant.leaves(canvas, between=(aside, aside - vector(0, 2 * high, 0)), rng=rng)
+    position = vector(rng.gauss(1, 0.24) * width, -rng.gauss(0.92, 0.2) * height, 0)
+    plant.paint(canvas, at=position, rng=rng)
+    if rng.random() < 0.2:  # leaves of a neighbor in front
+        aside = position + vector(rng.choice((-1, 1)) * rng.uniform(0.6, 1.2) * plant.radius, 0, 0)
+        plant.leaves(canvas, between=(aside, aside - vector(0, 2 * height, 0)), rng=rng)
     return photograph(canvas.image(), rng)
 
 
 def jpeg(species: str, index: int, seed: int) -> bytes:
-    """Picture `index` of a species; it depends on nothing but its arguments."""
+    """Return picture `index` of a species; it depends on its arguments alone."""
     buffer = io.BytesIO()
     draw(species, rng=Random(f"{seed}/{species}/{index}")).save(buffer, "JPEG", quality=88)
     return buffer.getvalue()
 
 
 def pictures(per_class: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """Every picture's path in the archive and its bytes, in order."""
-    wanted = [(species, index) for species in SPECIES for index in range(1, per_class + 1)]
+    """Yield every picture's path in the archive and its bytes, in order."""
+    keys = [(species, index) for species in SPECIES for index in range(1, per_class + 1)]
     with ProcessPoolExecutor() as pool:
-        drawn = pool.map(jpeg, *zip(*wanted, strict=True), [seed] * len(wanted), chunksize=8)
-        for (species, index), data in zip(wanted, drawn, strict=True):
-            yield f"flowers/{species}/{species}_{index:04d}.jpg", data
+        contents = pool.map(jpeg, *zip(*keys, strict=True), [seed] * len(keys), chunksize=8)
+        for (species, index), content in zip(keys, contents, strict=True):
+            yield f"flowers/{species}/{species}_{index:04d}.jpg", content
 
 
 def write(archive: Path, *, per_class: int, seed: int) -> None:
     """Write a tar with `per_class` pictures of every species, flowers/<species>/<species>_0001.jpg and so on.
 
-    Its bytes depend on `per_class` and `seed` alone. It appears when it is whole, or not at all.
+    Its bytes depend on `per_class` and `seed` alone. It is written atomically.
     """
     write_tar(archive, pictures(per_class, seed))

@@ -1,4 +1,4 @@
-"""Colours, and the canvas that blades are splatted on."""
+"""Colors, and the canvas that blades are splatted onto."""
 
 import colorsys
 from random import Random
@@ -10,12 +10,12 @@ from PIL import Image, ImageFilter
 
 from flowerml.tasks.image.sample.garden import Range
 
-Array = NDArray[Any]  # of float32 wherever it holds more than a handful of numbers
+Array = NDArray[Any]  # float32 wherever it is large
 
 SIDE = 256  # pixels on the short side of a picture
 
-# Ranges of hue, saturation and value. Species share them, so that colour alone does not name a flower.
-COLOURS: dict[str, tuple[Range, Range, Range]] = {
+# Ranges of hue, saturation and value. Species share colors, so that color alone does not identify a flower.
+COLORS: dict[str, tuple[Range, Range, Range]] = {
     "white": ((0.10, 0.16), (0.00, 0.10), (0.82, 0.95)),
     "yellow": ((0.12, 0.16), (0.65, 0.92), (0.90, 1.00)),
     "orange": ((0.05, 0.10), (0.75, 0.95), (0.88, 1.00)),
@@ -31,28 +31,29 @@ COLOURS: dict[str, tuple[Range, Range, Range]] = {
 
 
 def vector(*numbers: float) -> Array:
+    """Return numbers as a float32 array."""
     return np.array(numbers, dtype=np.float32)
 
 
 def pick(rng: Random, *names: str) -> Array:
-    """A colour of one of the named kinds: red, green and blue in 0..255."""
-    hue, saturation, value = (rng.uniform(*limits) for limits in COLOURS[rng.choice(names)])
+    """Return a random color of one of the names, as red, green and blue in 0..255."""
+    hue, saturation, value = (rng.uniform(*limits) for limits in COLORS[rng.choice(names)])
     return vector(*colorsys.hsv_to_rgb(hue % 1, saturation, value)) * 255
 
 
-def mix(one: Array, other: Array, share: Array) -> Array:
-    """From one colour to the other, [3] or [3, H, W], by a share in 0..1 for every pixel [H, W]."""
-    one, other = (colour.reshape(3, *(colour.shape[1:] or (1, 1))) for colour in (one, other))
-    return one + (other - one) * share
+def mix(start: Array, end: Array, share: Array) -> Array:
+    """Interpolate between two colors, [3] or [3, H, W], by a share in 0..1 for every pixel [H, W]."""
+    start, end = (color.reshape(3, *(color.shape[1:] or (1, 1))) for color in (start, end))
+    return start + (end - start) * share
 
 
 def to_image(rgb: Array) -> Image.Image:
-    """An image of levels [3, H, W] in 0..255."""
+    """Return levels [3, H, W] in 0..255 as an image."""
     return Image.fromarray(np.clip(rgb, 0, 255).astype(np.uint8).transpose(1, 2, 0))
 
 
 class Canvas:
-    """Where blades are splatted: red, green, blue and, in the fourth byte, how much sun arrives there."""
+    """The pixels that blades are splatted onto: red, green, blue and, in the fourth byte, how much sun arrives."""
 
     def __init__(self, background: Image.Image, *, sun: Array) -> None:
         self.sun = sun
@@ -66,14 +67,14 @@ class Canvas:
         self.words = self.pixels.view(np.uint32)[:, 0]
 
     def image(self) -> Image.Image:
-        """The picture so far, at half the canvas's size, its shadows softened."""
+        """Return the picture so far, at half the canvas's size, with soft shadows."""
         canvas = Image.frombuffer("RGBX", (self.width, self.height), self.pixels, "raw", "RGBX", 0, 1)
         half = np.asarray(canvas.reduce(2))
         sunlight = Image.fromarray(half[..., 3]).filter(ImageFilter.BoxBlur(2))
         return to_image(half.transpose(2, 0, 1)[:3] * (np.asarray(sunlight) * np.float32(1 / 255)))
 
     def splat(self, x: Array, y: Array, rgb: Array, *, reach: float) -> None:
-        """Set the pixels at x, y [N] to rgb [3, N], and shade those `reach` pixels away from the sun."""
+        """Set the pixels at x, y [N] to rgb [3, N], and shade those `reach` pixels farther from the sun."""
         column = np.clip(x, 0, self.width - 2).astype(np.int32)
         row = np.clip(y, 0, self.height - 2).astype(np.int32)
         at = row * self.width + column
@@ -83,5 +84,5 @@ class Canvas:
         rgba = np.full((len(at), 4), 255, dtype=np.uint8)
         rgba[:, :3] = np.minimum(rgb, 255).T
         word = rgba.view(np.uint32)[:, 0]
-        for neighbour in (0, 1, self.width, self.width + 1):  # as points lie more than a pixel apart
-            self.words[at + neighbour] = word
+        for offset in (0, 1, self.width, self.width + 1):  # 2 x 2, as points lie more than a pixel apart
+            self.words[at + offset] = word

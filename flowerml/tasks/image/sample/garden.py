@@ -1,4 +1,4 @@
-"""The species that can be drawn: what their blooms, leaves and colours are like."""
+"""The species that can be drawn: their blooms, leaves and colors."""
 
 from dataclasses import dataclass, replace
 
@@ -9,7 +9,8 @@ Range = tuple[float, float]
 class Whorl:
     """Blades of one kind around a common axis. Lengths are in bloom radii, angles in degrees.
 
-    Along a blade the half-width goes as u^base (1-u)^tip. Ranges run from the first blade to the last one.
+    The half-width at u (0 to 1 along a blade) is proportional to u^base (1 - u)^tip. Ranges run from the first blade
+    to the last.
     """
 
     count: tuple[int, int]
@@ -18,24 +19,24 @@ class Whorl:
     base: float = 0.6
     tip: float = 0.4
     rise: Range = (10.0, 10.0)  # of the blade above the plane of the bloom
-    bend: float = -20.0  # from base to tip; negative is outwards
+    bend: float = -20.0  # from base to tip; negative is outward
     cup: float = 0.3
     wave: float = 0.02
     ring: Range = (0.0, 0.0)  # distance of the base from the axis
     size: Range = (1.0, 1.0)
     height: Range = (0.0, 0.0)
     spiral: bool = False
-    colours: tuple[str, ...] = ()  # none: the colour of the bloom
-    throat: tuple[str, float] = ("white", 0.0)  # the colour of the blade's foot, and how far it reaches
+    colors: tuple[str, ...] = ()  # none: the color of the bloom
+    throat: tuple[str, float] = ("white", 0.0)  # the color at the base, and how far up it reaches
     veins: float = 0.12
     spots: float = 0.0
 
 
 @dataclass(frozen=True)
 class Species:
-    """What the pictures of one species have in common."""
+    """What all pictures of a species have in common."""
 
-    colours: tuple[str, ...]
+    colors: tuple[str, ...]
     whorls: tuple[Whorl, ...]
     tilt: Range  # degrees between the bloom's axis and the line of sight
     radius: Range = (0.25, 0.42)  # of a bloom, in short sides
@@ -45,16 +46,16 @@ class Species:
 
 
 # fmt: off
-def disc(radius: float, florets: tuple[int, int], *colours: str) -> Whorl:
-    """The middle of a composite flower: small scales on a spiral, lying flat outside and upright inside."""
+def disc(radius: float, florets: tuple[int, int], *colors: str) -> Whorl:
+    """Return the center of a composite flower: small scales on a spiral, flat outside and upright inside."""
     return Whorl(florets, 0.13, 0.055, 0.4, 0.5, rise=(75, 25), bend=-40, ring=(0.0, radius), size=(0.8, 1.2),
-                 height=(0.14, 0.05), spiral=True, colours=colours, veins=0)
+                 height=(0.14, 0.05), spiral=True, colors=colors, veins=0)
 
 
-def stamens(count: tuple[int, int], length: float, *colours: str, rise: float = 55) -> Whorl:
-    """Thin filaments that thicken into anthers."""
+def stamens(count: tuple[int, int], length: float, *colors: str, rise: float = 55) -> Whorl:
+    """Return thin filaments that thicken into anthers."""
     return Whorl(count, length, 0.035, 3.0, 0.3, rise=(rise, rise), bend=-30, cup=-0.5, ring=(0.02, 0.02),
-                 height=(0.02, 0.02), colours=colours, veins=0)
+                 height=(0.02, 0.02), colors=colors, veins=0)
 
 
 STRAP = Whorl((1, 4), 1.6, 0.11, 0.3, 0.8, bend=-30, cup=0.6, veins=0.2)
@@ -81,7 +82,7 @@ GARDEN: dict[str, Species] = {
     "forget_me_not": Species(
         ("blue", "blue", "purple", "pink", "white"),
         (Whorl((5, 5), 0.92, 0.45, 0.6, 0.28, bend=-10, ring=(0.08, 0.08), throat=("white", 0.25)),
-         Whorl((5, 6), 0.2, 0.09, 0.3, 0.3, height=(0.06, 0.06), colours=("yellow", "white"), veins=0)),
+         Whorl((5, 6), 0.2, 0.09, 0.3, 0.3, height=(0.06, 0.06), colors=("yellow", "white"), veins=0)),
         tilt=(0, 50), radius=(0.07, 0.13), blooms=(6, 14), spread=(0.34, 0.42),
     ),
     "iris": Species(

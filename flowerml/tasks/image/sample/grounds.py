@@ -1,4 +1,4 @@
-"""What is behind the flowers: greenery, grass, sky, soil or a wall."""
+"""Backgrounds: greenery, grass, sky, soil or a wall."""
 
 from random import Random
 
@@ -11,7 +11,7 @@ Size = tuple[int, int]
 
 
 def ground(size: Size, dark: Array, light: Array, *grains: int, rng: Random) -> Image.Image:
-    """Smooth noise between two colours: layers of spots, each layer finer and fainter than the one before."""
+    """Return smooth noise between two colors: layers of spots, each layer finer and fainter than the last."""
     noise = np.random.default_rng(rng.getrandbits(64))
     total = np.zeros(size[::-1], dtype=np.float32)
     for octave, grain in enumerate(grains):
@@ -21,7 +21,7 @@ def ground(size: Size, dark: Array, light: Array, *grains: int, rng: Random) -> 
 
 
 def greenery(size: Size, rng: Random) -> Image.Image:
-    """Greenery far out of focus, with discs of light and colour."""
+    """Return greenery far out of focus, with discs of light and color."""
     leafage = pick(rng, "green")
     dark, light = leafage * rng.uniform(0.35, 0.8), leafage * rng.uniform(1.1, 1.7) + 15
     image = ground(size, dark, light, 120, 60, 30, rng=rng)
@@ -60,9 +60,9 @@ def soil(size: Size, rng: Random) -> Image.Image:
 
 
 def wall(size: Size, rng: Random) -> Image.Image:
-    """Courses of brick, painted or bare."""
-    grey, paint = vector(153, 145, 135), pick(rng, "brown", "straw", "white", "blue")
-    paint += (grey - paint) * rng.uniform(0.2, 0.9)
+    """Return courses of brick, painted or bare."""
+    gray, paint = vector(153, 145, 135), pick(rng, "brown", "straw", "white", "blue")
+    paint += (gray - paint) * rng.uniform(0.2, 0.9)
     image = ground(size, paint * 0.75, paint * 1.1, 50, 5, 2, rng=rng)
     pen, height, mortar = ImageDraw.Draw(image, "RGBA"), rng.randint(22, 46), (40, 35, 30, 90)
     for course, top in enumerate(range(-rng.randint(0, height), size[1], height)):

@@ -1,4 +1,4 @@
-"""Plants: blades bent, tinted and set in whorls, then painted the farthest first."""
+"""Plants: blades are bent, tinted and arranged in whorls, then painted, the farthest first."""
 
 import math
 from collections.abc import Iterator
@@ -16,36 +16,36 @@ GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 
 @dataclass(frozen=True)
 class Blade:
-    """A sampled surface: points, normals and colours, each [3, N]; x runs along it, z is its upper side."""
+    """A sampled surface: points, normals and colors, each [3, N]; x runs along the blade, z is its upper side."""
 
     points: Array
     normals: Array
-    colours: Array
+    colors: Array
 
     def paint(self, canvas: Canvas, *, turn: Array, shift: Array, glow: float) -> None:
-        """Splat the blade, turned [3, 3] and shifted [3] into view (x right, y up, z to the eye)."""
-        x, y = times(turn[:2], self.points) + shift[:2, None]
-        facing, lit = times(np.stack([turn[2], times(canvas.sun[None], turn)[0]]), self.normals)
+        """Splat the blade, rotated by turn [3, 3] and moved by shift [3] into view (x right, y up, z to the eye)."""
+        x, y = product(turn[:2], self.points) + shift[:2, None]
+        facing, lit = product(np.stack([turn[2], product(canvas.sun[None], turn)[0]]), self.normals)
         lit *= np.sign(facing) / math.hypot(*turn[0])
         shine = lit * lit * lit
-        canvas.splat(x, -y, self.colours * (glow * (0.66 + 0.42 * lit)) + 38 * shine * shine, reach=9)
+        canvas.splat(x, -y, self.colors * (glow * (0.66 + 0.42 * lit)) + 38 * shine * shine, reach=9)
 
 
-def blade(whorl: Whorl, *, scale: float, colour: Array, rng: Random) -> Blade:
-    """Sample a whorl's blade every 1.3 canvas pixels; `scale` is the length of 1 in pixels."""
+def blade(whorl: Whorl, *, scale: float, color: Array, rng: Random) -> Blade:
+    """Sample a whorl's blade every 1.3 canvas pixels; `scale` is the unit of length in pixels."""
     rows, columns = (int(scale * extent / 1.3) + 4 for extent in (whorl.length, 2 * whorl.width))
-    # Not quite to the ends: there the blade has no width, hence no normal and no light.
+    # Not quite to the ends, where the blade has no width, hence no normal and no light.
     u = np.linspace(0.004, 0.996, rows, dtype=np.float32)[:, None]
     v = np.linspace(-1, 1, columns, dtype=np.float32)[None, :]
     surface = shape(whorl, u, v, phase=rng.uniform(0, 6)) * scale
     normals = np.cross(np.gradient(surface, axis=0), np.gradient(surface, axis=1))
     normals /= np.linalg.norm(normals, axis=2, keepdims=True) + 1e-6
     points, normals = (np.ascontiguousarray(grid.reshape(-1, 3).T) for grid in (surface, normals))
-    return Blade(points, normals, tint(whorl, u, v, colour=colour, rng=rng).reshape(3, -1))
+    return Blade(points, normals, tint(whorl, u, v, color=color, rng=rng).reshape(3, -1))
 
 
 def shape(whorl: Whorl, u: Array, v: Array, *, phase: float) -> Array:
-    """The surface over u (along) and v (across), [U, V, 3]: a bent midrib, an outline, a cup and a ripple."""
+    """Return the surface over u (along) and v (across), [U, V, 3]: a bent midrib, an outline, a cup and a ripple."""
     peak = whorl.base / (whorl.base + whorl.tip)
     half = whorl.width * (u / peak) ** whorl.base * ((1 - u) / (1 - peak)) ** whorl.tip
     lift = whorl.cup * half * v**2 + whorl.wave * u * np.sin(7 * v + 5 * u + phase)
@@ -56,11 +56,11 @@ def shape(whorl: Whorl, u: Array, v: Array, *, phase: float) -> Array:
     return np.stack([x, half * v, z], axis=2)
 
 
-def tint(whorl: Whorl, u: Array, v: Array, *, colour: Array, rng: Random) -> Array:
-    """The blade's colours [3, U, V]: deep at the foot, paler at the tip, veined, perhaps spotted."""
+def tint(whorl: Whorl, u: Array, v: Array, *, color: Array, rng: Random) -> Array:
+    """Return the blade's colors [3, U, V]: deep at the base, paler at the tip, veined, perhaps spotted."""
     name, reach = whorl.throat
-    tip = colour + (255 - colour) * max(rng.uniform(-0.15, 0.3), 0)
-    rgb = mix(colour * 0.88, tip, u + 0 * v)
+    tip = color + (255 - color) * max(rng.uniform(-0.15, 0.3), 0)
+    rgb = mix(color * 0.88, tip, u + 0 * v)
     if reach:
         rgb = mix(rgb, pick(rng, name), np.clip(1.6 * (1 - (u / reach) ** 2 - 0.5 * v**2), 0, 1))
     veins = np.cos(v * rng.choice((14, 18, 23)) * (1 - 0.3 * u)) ** 4 * (1 - u) + np.exp(-((v / 0.07) ** 2))
@@ -71,31 +71,34 @@ def tint(whorl: Whorl, u: Array, v: Array, *, colour: Array, rng: Random) -> Arr
     return rgb * light
 
 
-def turns(axis: int, angles: ArrayLike) -> Array:
-    """Rotations [..., 3, 3] about a coordinate axis by `angles` [...], in radians."""
-    one, two = (axis + 1) % 3, (axis + 2) % 3
+def rotations(axis: int, angles: ArrayLike) -> Array:
+    """Return rotations [..., 3, 3] about a coordinate axis by `angles` [...], in radians."""
+    first, second = (axis + 1) % 3, (axis + 2) % 3
     matrices = np.zeros((*np.shape(angles), 3, 3), dtype=np.float32)
     matrices[..., axis, axis] = 1
-    matrices[..., one, one] = matrices[..., two, two] = np.cos(angles)
-    matrices[..., two, one] = np.sin(angles)
-    matrices[..., one, two] = -matrices[..., two, one]
+    matrices[..., first, first] = matrices[..., second, second] = np.cos(angles)
+    matrices[..., second, first] = np.sin(angles)
+    matrices[..., first, second] = -matrices[..., second, first]
     return matrices
 
 
-def times(matrices: Array, others: Array) -> Array:
-    """The product of matrices [..., n, 3] with matrices [..., 3, m] or one vector [3].
+def product(matrices: Array, factors: Array) -> Array:
+    """Return the product of matrices [..., n, 3] with matrices [..., 3, m] or a vector [3].
 
-    Written out, since the kernels behind `@` round differently from one processor or setting to the next, and a
-    picture should depend on its seed alone.
+    Not `@`: its kernels round differently on other processors and settings, and a picture must depend on its seed
+    alone.
+
+    >>> product(np.eye(3), np.array([1.0, 2.0, 3.0]))
+    array([1., 2., 3.])
     """
-    if others.ndim == 1:
-        return times(matrices, others[:, None])[..., 0]
-    first, second, third = (matrices[..., :, k, None] * others[..., None, k, :] for k in range(3))
+    if factors.ndim == 1:
+        return product(matrices, factors[:, None])[..., 0]
+    first, second, third = (matrices[..., :, k, None] * factors[..., None, k, :] for k in range(3))
     return first + second + third
 
 
 def arrange(whorl: Whorl, *, rng: Random) -> Iterator[tuple[Array, Array]]:
-    """Where the blades of a whorl stand on their bloom: each one's turn [3, 3] and foot [3]."""
+    """Yield the rotation [3, 3] and base [3] of each blade of a whorl on its bloom."""
     count = rng.randint(*whorl.count)
     noise = np.random.default_rng(rng.getrandbits(64))
     rise, size, ring, height = (
@@ -104,14 +107,16 @@ def arrange(whorl: Whorl, *, rng: Random) -> Iterator[tuple[Array, Array]]:
     )
     azimuth = np.arange(count) * (GOLDEN_ANGLE if whorl.spiral else 2 * math.pi / count)
     azimuth += noise.normal(0, 0.25 / count, count)
-    lift = times(turns(1, -np.radians(rise + noise.normal(0, 5, count))), turns(0, noise.normal(0, 0.13, count)))
-    turn = times(turns(2, azimuth), lift) * (size * noise.normal(1, 0.05, count))[:, None, None]
+    lift = product(
+        rotations(1, -np.radians(rise + noise.normal(0, 5, count))), rotations(0, noise.normal(0, 0.13, count))
+    )
+    turn = product(rotations(2, azimuth), lift) * (size * noise.normal(1, 0.05, count))[:, None, None]
     feet = np.stack([ring * np.cos(azimuth), ring * np.sin(azimuth), height], axis=1)
     return zip(turn.astype(np.float32), feet.astype(np.float32), strict=True)
 
 
 def vary(whorl: Whorl, *, heart: float, rng: Random) -> Whorl:
-    """The same kind of whorl on another plant, whose whorls stand `heart` times as far from the axis."""
+    """Return the whorl as it is on another plant, where whorls stand `heart` times as far from the axis."""
     opening = rng.gauss(0, 8)
     return replace(
         whorl,
@@ -127,7 +132,7 @@ def vary(whorl: Whorl, *, heart: float, rng: Random) -> Whorl:
 
 @dataclass(frozen=True)
 class Plant:
-    """One individual: its own whorls with their blades, sampled for blooms of `radius` canvas pixels."""
+    """An individual plant: its whorls and their blades, sampled for blooms of `radius` canvas pixels."""
 
     species: Species
     whorls: tuple[tuple[Whorl, Blade], ...]
@@ -137,18 +142,18 @@ class Plant:
     @classmethod
     def grow(cls, species: Species, *, rng: Random) -> "Plant":
         radius = rng.uniform(*species.radius) * 2 * SIDE
-        heart, colour = rng.uniform(0.72, 1.3), pick(rng, *species.colours)
+        heart, color = rng.uniform(0.72, 1.3), pick(rng, *species.colors)
         whorls = []
         for kind in species.whorls:
             whorl = vary(kind, heart=heart, rng=rng)
-            own = pick(rng, *kind.colours) if kind.colours else colour
-            whorls.append((whorl, blade(whorl, scale=radius, colour=own, rng=rng)))
+            whorl_color = pick(rng, *kind.colors) if kind.colors else color
+            whorls.append((whorl, blade(whorl, scale=radius, color=whorl_color, rng=rng)))
         return cls(species, tuple(whorls), pick(rng, "green"), radius)
 
     def paint(self, canvas: Canvas, *, at: Array, rng: Random) -> None:
-        """Paint stem, leaves and blooms; `at` is the middle of the blooms, in canvas pixels with y up."""
+        """Paint stem, leaves and blooms; `at` is the center of the blooms, in canvas pixels with y up."""
         lean = rng.gauss(0, 0.3)
-        places = [at + times(turns(2, lean), place) for place in self.places(rng)]
+        places = [at + product(rotations(2, lean), place) for place in self.places(rng)]
         top = max(places, key=lambda place: float(place[1]))
         root = at + vector(SIDE * rng.uniform(-0.5, 0.5), -2.6 * SIDE, 0)
         self.stem(canvas, top, (at + top) / 2 - vector(0, 0.3 * SIDE, 0), root)
@@ -156,42 +161,44 @@ class Plant:
         for place in places:
             if len(places) > 1:
                 self.stem(canvas, place, (place + at) / 2, at - vector(0, self.radius, 0))
-            tilt = turns(0, -math.radians(rng.uniform(*self.species.tilt)))
-            frame = times(times(turns(2, lean + rng.gauss(0, 0.25)), tilt), turns(2, rng.uniform(0, 2 * math.pi)))
-            self.bloom(canvas, centre=place, frame=frame, rng=rng)
+            tilt = rotations(0, -math.radians(rng.uniform(*self.species.tilt)))
+            frame = product(
+                product(rotations(2, lean + rng.gauss(0, 0.25)), tilt), rotations(2, rng.uniform(0, 2 * math.pi))
+            )
+            self.bloom(canvas, center=place, frame=frame, rng=rng)
 
     def places(self, rng: Random) -> list[Array]:
-        """Where the blooms stand about their middle, the farthest first."""
+        """Return the positions of the blooms about their center, the farthest first."""
         across, along = (extent * SIDE for extent in self.species.spread)
         heights = np.linspace(-along, along, rng.randint(*self.species.blooms))
         places = [vector(across * rng.uniform(-1, 1), height, 0) for height in heights]
         rng.shuffle(places)
         return places
 
-    def bloom(self, canvas: Canvas, *, centre: Array, frame: Array, rng: Random) -> None:
+    def bloom(self, canvas: Canvas, *, center: Array, frame: Array, rng: Random) -> None:
         """Paint one bloom, its axis along the frame's z, the farthest blade first."""
-        waiting = []
+        blades = []
         for whorl, petal in self.whorls:
             middle = petal.points.mean(axis=1)
             for turn, foot in arrange(whorl, rng=rng):
-                shift = times(frame, foot) * self.radius
-                depth = float((times(times(frame, turn), middle) + shift)[2])
-                waiting.append((depth, petal, times(frame, turn), centre + shift))
-        for _, petal, turn, shift in sorted(waiting, key=lambda item: item[0]):
+                shift = product(frame, foot) * self.radius
+                depth = float((product(product(frame, turn), middle) + shift)[2])
+                blades.append((depth, petal, product(frame, turn), center + shift))
+        for _, petal, turn, shift in sorted(blades, key=lambda item: item[0]):
             petal.paint(canvas, turn=turn, shift=shift, glow=rng.uniform(0.93, 1.07))
 
     def leaves(self, canvas: Canvas, *, between: tuple[Array, Array], rng: Random) -> None:
         top, root = between
         for _ in range(rng.randint(*self.species.leaf.count)):
             whorl = vary(self.species.leaf, heart=1.0, rng=rng)
-            leaf = blade(whorl, scale=SIDE * rng.uniform(0.6, 1.0), colour=self.green, rng=rng)
-            roll = times(turns(1, rng.gauss(0, 0.4)), turns(0, rng.gauss(0, 0.6)))
-            turn = times(turns(2, math.pi / 2 + rng.gauss(0, 0.7)), roll)
+            leaf = blade(whorl, scale=SIDE * rng.uniform(0.6, 1.0), color=self.green, rng=rng)
+            roll = product(rotations(1, rng.gauss(0, 0.4)), rotations(0, rng.gauss(0, 0.6)))
+            turn = product(rotations(2, math.pi / 2 + rng.gauss(0, 0.7)), roll)
             foot = top + (root - top) * rng.uniform(0.35, 0.75)
             leaf.paint(canvas, turn=turn, shift=foot, glow=rng.uniform(0.8, 1.05))
 
     def stem(self, canvas: Canvas, start: Array, control: Array, end: Array) -> None:
-        """A round stalk along a quadratic curve."""
+        """Paint a round stalk along a quadratic Bézier curve."""
         t = np.linspace(0, 1, int(math.dist(end, start)) + 2, dtype=np.float32)[:, None, None]
         v = np.linspace(-1, 1, 12, dtype=np.float32)[None, :, None]
         curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * end
@@ -200,4 +207,4 @@ class Plant:
         side = tangent[..., [1, 0, 2]] * vector(-1, 1, 0)
         normals = side * v + vector(0, 0, 1) * np.sqrt(1 - v**2)
         stalk = Blade((curve + side * v * 5).reshape(-1, 3).T, normals.reshape(-1, 3).T, self.green[:, None])
-        stalk.paint(canvas, turn=turns(2, 0.0), shift=vector(0, 0, 0), glow=1.0)
+        stalk.paint(canvas, turn=rotations(2, 0.0), shift=vector(0, 0, 0), glow=1.0)

@@ -1,4 +1,4 @@
-"""Published weights, fetched once into the caches that torch's and timm's users know."""
+"""Published weights, downloaded once into the caches that torch and the Hugging Face Hub share with other programs."""
 
 import re
 from pathlib import Path
@@ -9,28 +9,30 @@ from flowerml.core.errors import DownloadError
 from flowerml.data import download
 from flowerml.tasks.image.encoder.backbone.embedded import EMBEDDED
 
-INSTEAD = f"set encode.weights to its path, or encode.backbone to {EMBEDDED}, whose weights are installed"
+ALTERNATIVE = f"set encode.weights to its path, or encode.backbone to {EMBEDDED}, whose weights are installed"
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def from_url(url: str) -> Path:
-    """The file at `url`, from torch's cache (TORCH_HOME) or fetched into it; raises DownloadError.
+    """Return the file at `url` from torch's cache (TORCH_HOME), downloading it if needed; raises DownloadError.
 
-    The digits in its name are those of its SHA-256, as in all that torch's own loading knows.
+    As in torch.hub, hexadecimal digits at the end of the file's name are the start of its SHA-256. Unlike torch.hub,
+    a download that was interrupted is resumed.
     """
     name = url.rpartition("/")[2]
     target = Path(torch.hub.get_dir(), "checkpoints", name)
     digits = re.search(r"-([0-9a-f]{8,})\.", name)
     if digits or not target.is_file():
         checksum = f"sha256:{digits[1]}" if digits else None
-        download.download(url, target, checksum=checksum, alternative=f"or {INSTEAD}")
+        download.download(url, target, checksum=checksum, alternative=f"or {ALTERNATIVE}")
     return target
 
 
 def from_hub(repository: str) -> Path:
-    """The weights of a repository (`owner/name`, perhaps `@revision`) of the Hugging Face Hub, or from its cache.
+    """Return the weights of a Hugging Face Hub repository, `owner/name` or `owner/name@revision`.
 
-    HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE mean what they always do. Raises DownloadError.
+    They come from the Hub's cache, or are downloaded into it; HF_HOME, HF_ENDPOINT, HF_TOKEN and
+    HF_HUB_OFFLINE have their usual meaning. Raises DownloadError.
     """
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import RemoteEntryNotFoundError
@@ -46,7 +48,8 @@ def from_hub(repository: str) -> Path:
         except RemoteEntryNotFoundError:
             continue
     raise DownloadError(
-        f"{name} on the Hugging Face Hub has neither {' nor '.join(HUB_FILES)}; get a file by hand and {INSTEAD}"
+        f"{name} on the Hugging Face Hub has neither {' nor '.join(HUB_FILES)}; "
+        f"download a file by hand and {ALTERNATIVE}"
     )
 
 
@@ -56,10 +59,10 @@ def _hub_file(repository: str, file: str, revision: str | None) -> Path:
 
     url = hf_hub_url(repository, file, revision=revision)
     try:
-        get_hf_file_metadata(url)  # fails in 10 seconds, where a download keeps trying for minutes
+        get_hf_file_metadata(url)  # without a network it fails within 10 seconds; a download retries for minutes
         return Path(hf_hub_download(repository, file, revision=revision))
     except RemoteEntryNotFoundError:
         raise
-    except Exception as error:  # the Hub's, its HTTP client's and its transfer library's have no common parent
+    except Exception as error:  # errors of the Hub, its HTTP client and its transfer library share no base class
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise DownloadError(f"{url}: {reason}; get it by hand and {INSTEAD}") from None
+        raise DownloadError(f"{url}: {reason}; download it by hand and {ALTERNATIVE}") from None

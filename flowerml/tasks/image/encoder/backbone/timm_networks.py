@@ -9,56 +9,72 @@ from torch import nn
 
 from flowerml.core.errors import ModelError
 from flowerml.tasks.image.encoder.backbone import downloads
-from flowerml.tasks.image.encoder.backbone.weights import existing, fill, misfit, read
+from flowerml.tasks.image.encoder.backbone.weights import (
+    existing_file,
+    load_without_head,
+    mismatch_error,
+    read_state_dict,
+)
 from flowerml.tasks.image.encoder.pictures import FITS, INTERPOLATIONS, Transform
 
 PREFIX = "timm/"
 
 
 def names() -> list[str]:
-    """All of them: each network, and each with each tag of weights."""
+    """Return the name of each network, and of each network with each of its tags."""
     import timm
 
-    found = [*timm.list_models(), *timm.list_models(include_tags=True)]
-    return [PREFIX + name for name in dict.fromkeys(found)]
+    every_name = [*timm.list_models(), *timm.list_models(include_tags=True)]
+    return [PREFIX + name for name in dict.fromkeys(every_name)]
 
 
 def build(name: str, weights: str) -> tuple[nn.Module, Transform]:
-    """Without its head, and the transform that belongs to its weights; raises ModelError, DownloadError."""
+    """Return the network without its head, and the transform of its weights; raises ModelError, DownloadError."""
     _check_features(name)
     network = _network(name)
     whole = network.state_dict().keys()
     network.reset_classifier(0)
     transform = transform_of(name, network.pretrained_cfg)
     if weights != "none":
-        path = _published(name, network.pretrained_cfg) if weights == "imagenet" else existing(weights)
+        path = _published(name, network.pretrained_cfg) if weights == "imagenet" else existing_file(weights)
         head = frozenset(whole - network.state_dict().keys())
-        tensors = read(path)
+        tensors = read_state_dict(path)
         try:
-            fill(network, tensors, head=head)
+            load_without_head(network, tensors, head=head)
         except RuntimeError as error:
-            network = _converted(name, path, misfit(path, error))
+            network = _load_converted(name, path, mismatch_error(path, error))
     return network, transform
 
 
 def architecture(name: str, crop: int) -> nn.Module:
-    """Without its head, with random weights; raises ModelError where this timm makes it for other pictures."""
+    """Return the network without its head, with random weights.
+
+    Raises ModelError where the installed timm builds it for pictures of another size.
+    """
     network = _network(name)
-    found = transform_of(name, network.pretrained_cfg).crop
-    if found != crop:
-        raise ModelError(f"{name} was saved for pictures of {crop} pixels; this version of timm makes it for {found}")
+    crop_here = transform_of(name, network.pretrained_cfg).crop
+    if crop_here != crop:
+        raise ModelError(
+            f"{name} was saved for pictures of {crop} pixels, but the installed timm builds it for {crop_here}; "
+            "install the version of timm that saved it"
+        )
     network.reset_classifier(0)
     return network
 
 
 def transform_of(name: str, configuration: dict[str, Any]) -> Transform:
-    """What timm's create_transform makes for evaluation; raises ModelError for what cannot be told."""
+    """Return the evaluation transform of a timm configuration, as timm's create_transform builds it.
+
+    Raises ModelError for one that `Transform` does not cover. timm's own needs torch, which a served model lacks.
+    """
     from timm.data import resolve_data_config
 
     data = resolve_data_config(pretrained_cfg=configuration)
     channels, height, width = data["input_size"]
     if channels != 3 or data["crop_mode"] not in FITS or data["interpolation"] not in INTERPOLATIONS:
-        raise ModelError(f"encode.backbone: {name} wants its pictures as {data}, which is not supported")
+        raise ModelError(
+            f"encode.backbone: {name} needs the preprocessing {data}, which is not supported; choose another"
+        )
     resize, resize_width = (math.floor(side / data["crop_pct"]) for side in (height, width))
     return Transform(
         resize=resize,
@@ -79,15 +95,18 @@ def _network(name: str, **options: Any) -> Any:
 
 
 def _check_features(name: str) -> None:
-    """Raises ModelError for a network that without its head does not give one row of features a picture."""
-    with torch.device("meta"), torch.inference_mode():  # shapes without numbers, before anything is downloaded
+    """Raise ModelError for a network that without its head does not give one row of features for a picture."""
+    with torch.device("meta"), torch.inference_mode():  # shapes only, and before anything is downloaded
         network = _network(name).eval()
         if not hasattr(network, "reset_classifier"):
-            raise ModelError(f"encode.backbone: {name} is no classification network; it has no head to take off")
+            raise ModelError(f"encode.backbone: {name} is not a classification network: it has no head to remove")
         network.reset_classifier(0)
         features = network(torch.empty(1, 3, *transform_of(name, network.pretrained_cfg).size))
     if features.ndim != 2 or features.shape[1] not in (network.num_features, network.head_hidden_size):
-        raise ModelError(f"encode.backbone: {name} gives {tuple(features.shape)} for a picture, not a row of features")
+        raise ModelError(
+            f"encode.backbone: {name} gives {tuple(features.shape)} for a picture, expected a row of features; "
+            "choose another backbone"
+        )
 
 
 def _published(name: str, configuration: dict[str, Any]) -> Path:
@@ -95,24 +114,24 @@ def _published(name: str, configuration: dict[str, Any]) -> Path:
         return downloads.from_hub(repository)
     if url := configuration.get("url"):
         return downloads.from_url(url)
-    raise ModelError(f"encode.weights: nobody published weights for {name}; expected none or the path of a file")
+    raise ModelError(f"encode.weights: no weights are published for {name}; expected none or the path of a file")
 
 
-def _converted(name: str, path: Path, reason: ModelError) -> nn.Module:
-    """The network with the weights of a file in its authors' format, which timm translates; or raises `reason`.
+def _load_converted(name: str, path: Path, mismatch: ModelError) -> nn.Module:
+    """Return the network with weights that timm converts from their authors' format; raises `mismatch` if it cannot.
 
-    timm may leave what it did not find in the file at random, which shows where two seeds give two networks.
+    timm may leave weights that are missing from the file at random values: then two seeds give two networks.
     """
-    found = []
+    networks = []
     for seed in (0, 1):
         torch.manual_seed(seed)
         try:
             network = _network(name, pretrained=True, pretrained_cfg_overlay={"file": str(path)})
-        except Exception:  # a translation of another network's file fails in its own way
-            raise reason from None
+        except Exception:  # converting another network's file may raise anything
+            raise mismatch from None
         network.reset_classifier(0)
-        found.append(network)
-    one, other = (network.state_dict() for network in found)
-    if any(not torch.equal(value, other[key]) for key, value in one.items()):
-        raise reason
-    return found[0]
+        networks.append(network)
+    first, second = (network.state_dict() for network in networks)
+    if any(not torch.equal(value, second[key]) for key, value in first.items()):
+        raise mismatch
+    return networks[0]

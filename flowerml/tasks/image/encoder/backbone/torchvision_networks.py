@@ -8,52 +8,63 @@ from torch import Tensor, nn
 
 from flowerml.core.errors import ModelError
 from flowerml.tasks.image.encoder.backbone import downloads
-from flowerml.tasks.image.encoder.backbone.weights import existing, fill, misfit, read, versioned
+from flowerml.tasks.image.encoder.backbone.weights import (
+    existing_file,
+    load_without_head,
+    mismatch_error,
+    read_state_dict,
+    with_versions,
+)
 from flowerml.tasks.image.encoder.pictures import INTERPOLATIONS, Transform
 
 
 def names() -> list[str]:
-    """All of them."""
+    """Return the name of each classification network."""
     from torchvision import models
 
     return models.list_models(module=models)
 
 
 def build(name: str, weights: str) -> tuple[nn.Module, Transform]:
-    """Without its head, and the transform that belongs to its weights; raises ModelError, DownloadError."""
+    """Return the network without its head, and the transform of its weights; raises ModelError, DownloadError."""
     from torchvision import models
 
     published = models.get_model_weights(name)
-    chosen = _chosen(published, weights)
-    transform = transform_of(name, chosen)
-    network = _bare(name, transform.crop)
+    selected = _select_weights(published, weights)
+    transform = transform_of(name, selected)
+    network = _random_network(name, transform.crop)
     whole = network.state_dict().keys()
-    without_head(network)
+    remove_head(network)
     if weights != "none":
         by_name = weights == "imagenet" or weights in published.__members__
-        path = downloads.from_url(chosen.url) if by_name else existing(weights)
-        tensors = _todays_names(read(path))
+        path = downloads.from_url(selected.url) if by_name else existing_file(weights)
+        tensors = _current_names(read_state_dict(path))
         try:
-            fill(network, tensors, head=frozenset(whole - network.state_dict().keys()))
-        except (RuntimeError, ValueError) as error:  # ValueError is MNASNet's
-            raise misfit(path, error) from None
+            load_without_head(network, tensors, head=frozenset(whole - network.state_dict().keys()))
+        except (RuntimeError, ValueError) as error:  # MNASNet raises ValueError
+            raise mismatch_error(path, error) from None
     return network, transform
 
 
 def architecture(name: str, crop: int) -> nn.Module:
-    """Without its head, with random weights, for pictures of crop x crop."""
-    return without_head(_bare(name, crop))
+    """Return the network without its head, with random weights, for pictures of crop x crop."""
+    return remove_head(_random_network(name, crop))
 
 
 def transform_of(name: str, published: Any) -> Transform:
-    """The transform of a set of torchvision's weights; raises ModelError for one that cannot be told."""
+    """Return the evaluation transform of a set of torchvision's weights.
+
+    Raises ModelError for one that `Transform` does not cover. torchvision's needs torch, which a served model lacks.
+    """
     from torchvision.transforms._presets import ImageClassification
 
     preset = published.transforms()
     interpolation = getattr(getattr(preset, "interpolation", None), "value", None)
     sides = (len(getattr(preset, side, ())) for side in ("resize_size", "crop_size"))
     if type(preset) is not ImageClassification or set(sides) != {1} or interpolation not in INTERPOLATIONS:
-        raise ModelError(f"encode.backbone: {name} wants its pictures as {preset!r}, which is not supported")
+        raise ModelError(
+            f"encode.backbone: {name} needs the preprocessing {preset!r}, which is not supported; choose another"
+        )
     return Transform(
         resize=preset.resize_size[0],
         crop=preset.crop_size[0],
@@ -63,40 +74,45 @@ def transform_of(name: str, published: Any) -> Transform:
     )
 
 
-def without_head(network: nn.Module) -> nn.Module:
-    """A torchvision classification network that gives its features instead of classes, changed in place.
+def remove_head(network: nn.Module) -> nn.Module:
+    """Make a torchvision classification network return features instead of logits, in place; return it.
 
-    Of VGG and AlexNet the whole classifier goes, as in the notebook (25,088 features for vgg16); of others what
-    follows the last pooling and its normalisation. What is there for training only goes too.
+    VGG and AlexNet lose their whole classifier, as in the notebook (25,088 features for vgg16); other networks the
+    layers after the last pooling and its normalization. Auxiliary heads, used in training only, are removed too.
+    Raises ModelError for a network whose head is not known.
+
+    >>> from torchvision import models
+    >>> remove_head(models.squeezenet1_1()).classifier
+    AdaptiveAvgPool2d(output_size=1)
     """
     for auxiliary in ("aux1", "aux2", "AuxLogits"):
         if hasattr(network, auxiliary):
             setattr(network, auxiliary, None)
-    for name, replaced in _HEADS:
+    for name, replacement in _HEADS:
         head = getattr(network, name, None)
         if isinstance(head, nn.Module):
-            setattr(network, name, replaced(head))
+            setattr(network, name, replacement(head))
             return network
-    raise ModelError(f"encode.backbone: {type(network).__name__} has no head that is known")
+    raise ModelError(f"encode.backbone: {type(network).__name__} has no known head to remove; choose another backbone")
 
 
-def _chosen(published: Any, weights: str) -> Any:
-    """The set of weights that is meant, or whose transform is.
+def _select_weights(published: Any, weights: str) -> Any:
+    """Return the set of published weights that `weights` names, or whose transform it takes.
 
-    The first is the one whose name means "the ImageNet weights" in papers and courses. A file that is called as a
-    published one takes that one's transform.
+    A file with the name of a published one takes its transform; all else the first set: the one that papers and
+    courses call "the ImageNet weights".
     """
     if weights in published.__members__:
         return published[weights]
-    by_file = {one.url.rpartition("/")[2]: one for one in published}
+    by_file = {entry.url.rpartition("/")[2]: entry for entry in published}
     return by_file.get(weights.rpartition("/")[2], next(iter(published)))
 
 
-def _bare(name: str, crop: int) -> nn.Module:
-    """The network of torchvision with random weights, built as for its published ones.
+def _random_network(name: str, crop: int) -> nn.Module:
+    """Return torchvision's network with random weights, built with the options of its published ones.
 
-    What torchvision sets besides the weights is not in a state dict: the input size of a vision transformer, and of
-    the Inceptions the input's scale and the heads that are used in training only.
+    A state dict does not hold them: the input size of a vision transformer; the input scaling and the auxiliary heads
+    of the Inceptions.
     """
     from torchvision import models
 
@@ -107,11 +123,11 @@ def _bare(name: str, crop: int) -> nn.Module:
     return models.get_model(name, weights=None)
 
 
-def _todays_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """DenseNet's files were written when a layer could be called `norm.1`; torchvision renames them too."""
+def _current_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename layers of DenseNet's published files, in which `norm1` is still `norm.1`, as torchvision does."""
     old = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
     renamed = {old.sub(r"\1\2.", name): value for name, value in tensors.items()}
-    return versioned(renamed, vars(tensors)["_metadata"])
+    return with_versions(renamed, vars(tensors)["_metadata"])
 
 
 def _without_last_layers(head: nn.Module) -> nn.Module:
