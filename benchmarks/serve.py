@@ -91,9 +91,7 @@ def wait_for(port: int, server: "subprocess.Popen[bytes]") -> None:
         if server.poll() is not None:
             break
         time.sleep(0.1)
-    sys.exit(
-        f"error: `mlflow models serve` exited or did not respond within {START_SECONDS} s; run it by hand to see its log"
-    )
+    sys.exit(f"error: `mlflow models serve` did not come up within {START_SECONDS} s; run it by hand to see its log")
 
 
 def in_threads(call: Callable[[], object], clients: int, seconds: float) -> list[float]:

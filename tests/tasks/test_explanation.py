@@ -18,7 +18,7 @@ from flowerml.tasks.image.encoder.pictures import Transform
 from flowerml.tasks.image.explanation import CELLS
 from flowerml.tasks.image.sample.grounds import soil
 from flowerml.tasks.text.encoder import MAX_CHARACTERS
-from flowerml.tasks.text.explanation import CHARACTERS, FEWEST_SPANS, SPANS
+from flowerml.tasks.text.explanation import CHARACTER_BUDGET, MAX_SPANS, MIN_SPANS
 from flowerml.tasks.text.networks.ngrams import NGrams, fit_ngrams
 
 GREY = {"interpolation": "bilinear", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
@@ -180,7 +180,7 @@ def test_a_long_text_is_asked_about_a_bounded_number_of_times():
 
     raw = "so " * 900 + "good " + "so " * 900
     found = text.explain(raw, texts(max_words=5000), counting, label="pos")
-    assert SPANS / 2 < len(asked) <= SPANS + 1
+    assert MAX_SPANS / 2 < len(asked) <= MAX_SPANS + 1
     assert "".join(word.text for word in found.words) == raw
     assert [word.text.split().count("good") for word in found.words if word.weight] == [1]
 
@@ -199,7 +199,7 @@ def test_a_text_of_a_million_characters_is_read_a_few_times_only():
 
     raw = "a" * 300_000 + " good " * 50 + "a" * 600_000
     text.explain(raw, texts(), counting, label="pos")
-    assert len(asked) <= 1 + max(FEWEST_SPANS, CHARACTERS // len(raw))
+    assert len(asked) <= 1 + max(MIN_SPANS, CHARACTER_BUDGET // len(raw))
 
 
 def test_explanations_are_the_same_from_many_threads(flowers, reviews, picture):

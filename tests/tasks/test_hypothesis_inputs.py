@@ -20,7 +20,7 @@ from flowerml.core.errors import InputError
 from flowerml.data.examples import Example
 from flowerml.tasks import image, text
 from flowerml.tasks.image.encoder.pictures import Transform
-from flowerml.tasks.text.explanation import SPANS
+from flowerml.tasks.text.explanation import MAX_SPANS
 from flowerml.tasks.text.networks.blend import Blend
 from flowerml.tasks.text.networks.lstm import Lstm
 from flowerml.tasks.text.networks.ngrams import NGrams
@@ -149,7 +149,7 @@ def test_an_explanation_is_made_of_the_text_itself(reviews, raw):
 def test_tags_that_never_end_are_explained_many_at_a_time(reviews):
     """One at a time, 2 kB of them took the HTML parser 13 seconds, and more would have taken minutes."""
     explanation = prepared(lambda: reviews.explain("<a " * 2000))
-    assert len(explanation.words) < SPANS / 2
+    assert len(explanation.words) < MAX_SPANS / 2
 
 
 @few

@@ -12,8 +12,9 @@ import pytest
 from flowerml.core.errors import InputError
 from flowerml.data.examples import Example
 from flowerml.tasks.text import sample
-from flowerml.tasks.text.encoder import MAX_CHARACTERS, Encoder
+from flowerml.tasks.text.encoder import Encoder
 from flowerml.tasks.text.encoder.cleaning import NEGATIONS, STOP_WORDS, Cleaning, text_lines
+from flowerml.tasks.text.encoder.preprocessing import MAX_CHARACTERS, Preprocessing
 from flowerml.tasks.text.encoder.stemming import stem
 from flowerml.tasks.text.encoder.vocabulary import Vocabulary
 
@@ -31,16 +32,19 @@ def section(**changes: object) -> SimpleNamespace:
 LIMITS = SimpleNamespace(characters=MAX_CHARACTERS)
 
 
-def fitted(*texts: str, **changes: object) -> Encoder:
-    return Encoder.fit(
-        [Example(str(n), "train", "pos", text) for n, text in enumerate(texts)], section(**changes), LIMITS
-    )
+def fit_encoder(*texts: str, **changes: object) -> Encoder:
+    examples = [Example(str(n), "train", "pos", text) for n, text in enumerate(texts)]
+    return Encoder.fit(examples, section(**changes), LIMITS)
+
+
+def fitted(*texts: str, **changes: object) -> Preprocessing:
+    return fit_encoder(*texts, **changes).preprocessing
 
 
 def stems(text: str, **changes: object) -> list[str]:
-    """The stems of a text that are its own dictionary."""
-    encoder = fitted(text, **changes)
-    return encoder.show(encoder.prepare(text)).split()
+    """Return the stems of a text with its own dictionary."""
+    preprocessing = fitted(text, **changes)
+    return preprocessing.visualize(preprocessing.transform(text)).split()
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +52,13 @@ def texts() -> list[str]:
     return [sample.compose(label, rng=random.Random(f"{label}/{n}")) for label in ("pos", "neg") for n in range(150)]
 
 
-def test_a_review_becomes_the_words_of_the_course():
+def test_words_of_the_course():
     assert stems(REVIEW) == ["one", "favorit", "movi", "overlook", "mani", "movi", "goer", "observ", "understand"]
     assert stems("No end.<br /><br />Begin!") == ["end", "begin"]
     assert stems("an observation<br />which") == ["observationwhich"]
 
 
-def test_words_are_stemmed_as_nltk_does(texts):
+def test_stems_equal_nltk(texts):
     porter = pytest.importorskip("nltk.stem.porter").PorterStemmer()
     endings = (
         "s ies sses ed eed ied ing ational izer bli alli eli ization fulli logi icate ness er ement sion ly y ll e"
@@ -66,7 +70,7 @@ def test_words_are_stemmed_as_nltk_does(texts):
     assert {word: stem(word) for word in words} == {word: porter.stem(word) for word in words}
 
 
-def test_html_is_taken_out_as_beautiful_soup_does():
+def test_html_is_removed():
     assert text_lines("Tom & Jerry < 5 <3") == ["Tom & Jerry < 5 <3"]
     assert text_lines("end.<br /><br />Begin<BR>again") == ["end.", "", "Begin", "again"]
     assert text_lines("AT&T &amp; R&D &quot;&#65;&#x42;&#150;&eacute &foo;") == ['AT&T & R&D "AB–é &foo']
@@ -74,14 +78,14 @@ def test_html_is_taken_out_as_beautiful_soup_does():
     assert text_lines("<ruby>a<rt>no</ruby>b <p>c</b> <unclosed") == ["ab c <unclosed"]
 
 
-def test_no_markup_is_too_broken_or_too_slow():
+def test_broken_markup_is_read_in_time():
     assert text_lines("a<b>c</b> &amp;" + "<a b" * 10_000)[0].startswith("ac &")
     assert text_lines(f"a &#{'1' * 5000}; b<i>c") == ["a  bc"]
     assert text_lines("<![if x y z") != []
 
 
 def get_text(markup: str) -> str:
-    """What BeautifulSoup gives, or where it is not installed the parser that it stands on."""
+    """Return the text of BeautifulSoup or, where it is not installed, of the parser it builds on."""
     if importlib.util.find_spec("bs4"):
         return importlib.import_module("bs4").BeautifulSoup(markup, "html.parser").get_text()
     pieces: list[str] = []
@@ -92,12 +96,12 @@ def get_text(markup: str) -> str:
     return "".join(pieces)
 
 
-def test_the_text_is_the_one_of_the_parser(texts):
+def test_text_equals_beautiful_soup(texts):
     for text in (*texts, "x<y>&amp;z</y>", "<p>1<br>2<hr/>3</p>&#8217; A&W.", "1 < 2 > 1 & <!-- x --> &lt;br /&gt;"):
         assert "".join(text_lines(text)) == get_text(text)
 
 
-def test_every_step_can_be_left_out():
+def test_each_step_is_optional():
     assert len(STOP_WORDS) == 179 and {"no", "not", "don", "isn't"} < NEGATIONS < STOP_WORDS
     assert stems("It isn't not movies") == ["movi"]
     assert stems("It isn't not movies", stop_words="keep_negations") == ["isn", "not", "movi"]
@@ -108,58 +112,58 @@ def test_every_step_can_be_left_out():
     assert stems("<b>café</b>", strip_html=False, letters_and_digits=False) == ["b", "café", "b"]
 
 
-def test_the_most_frequent_stems_have_codes_and_ties_go_by_first_appearance():
-    encoder = fitted("zebra apple movies apple", "film movie quiet", vocab_size=5)
-    assert encoder.vocabulary == Vocabulary(("appl", "movi", "zebra"))
-    prepared = encoder.prepare("the zebra, apples and a quiet film")
+def test_frequent_stems_get_codes():
+    preprocessing = fitted("zebra apple movies apple", "film movie quiet", vocab_size=5)
+    assert preprocessing.vocabulary == Vocabulary(("appl", "movi", "zebra"))
+    prepared = preprocessing.transform("the zebra, apples and a quiet film")
     assert prepared["stems"].tolist() == [4, 2, 1, 1]
-    assert encoder.show(prepared) == "zebra appl <infrequent> <infrequent>"
+    assert preprocessing.visualize(prepared) == "zebra appl <infrequent> <infrequent>"
 
 
-def test_sequences_are_cut_at_their_greatest_length_and_never_empty():
-    encoder = fitted("good bad", max_length=3, max_words=4)
-    long, none = encoder.prepare("the good the bad the good the bad"), encoder.prepare("the")
+def test_sequence_lengths_are_bounded():
+    preprocessing = fitted("good bad", max_length=3, max_words=4)
+    long, empty = preprocessing.transform("the good the bad the good the bad"), preprocessing.transform("the")
     assert long["stems"].tolist() == [2, 3, 2] and len(long["words"]) == 4
-    assert none["stems"].tolist() == [1] and len(none["words"]) == 1
+    assert empty["stems"].tolist() == [1] and len(empty["words"]) == 1
     assert {array.dtype for array in long.values()} == {np.dtype(np.int32)}
 
 
-def test_raw_words_and_punctuation_are_hashed_the_same_everywhere():
-    one, other = fitted("x"), fitted("quite another text")
-    words = one.prepare("Don’t go, they'd\nsay!<br />DON'T _go_ \ud800")["words"].tolist()
-    assert words == other.prepare("don't go , they'd say ! don't go \ud800")["words"].tolist()
+def test_word_hashes_are_stateless():
+    first, second = fitted("x"), fitted("quite another text")
+    words = first.transform("Don’t go, they'd\nsay!<br />DON'T _go_ \ud800")["words"].tolist()
+    assert words == second.transform("don't go , they'd say ! don't go \ud800")["words"].tolist()
     assert words[0] == words[6] == 103882927 and min(words) > 0
 
 
-def test_encode_and_prepare_agree(texts):
+def test_encode_equals_transform(texts):
     examples = [Example(str(n), "train", "pos", text) for n, text in enumerate([*texts, ""])]
     encoder = Encoder.fit(examples, section(), LIMITS)
     encoded = list(encoder.encode(iter(examples), section()))
     assert encoded[-1]["stems"].tolist() == encoded[-1]["words"].tolist() == [1]
     for text, row in zip(texts, encoded, strict=False):
         assert row.keys() == encoder.columns.keys()
-        assert all(np.array_equal(array, encoder.prepare(text)[name]) for name, array in row.items())
+        assert all(np.array_equal(array, encoder.preprocessing.transform(text)[name]) for name, array in row.items())
 
 
-def test_a_saved_encoder_is_the_same(tmp_path):
-    encoder = fitted(REVIEW, stop_words="keep", max_length=7)
-    encoder.prepare(REVIEW)
+def test_saved_encoder_is_equal(tmp_path):
+    encoder = fit_encoder(REVIEW, stop_words="keep", max_length=7)
+    encoder.preprocessing.transform(REVIEW)
     encoder.save(tmp_path / "encoder")
     assert Encoder.load(tmp_path / "encoder") == encoder
-    assert Encoder.from_state(json.loads(json.dumps(encoder.state()))) == encoder
+    assert Preprocessing.from_state(json.loads(json.dumps(encoder.state()))) == encoder.preprocessing
 
 
-def test_shorter_texts_are_filled_up_on_the_right():
-    encoder = fitted("good film bad")
-    batch = encoder.collate([encoder.prepare("good film"), encoder.prepare("bad")])
+def test_batches_are_padded_right():
+    preprocessing = fitted("good film bad")
+    batch = preprocessing.collate([preprocessing.transform("good film"), preprocessing.transform("bad")])
     assert batch["stems"].tolist() == [[2, 3], [4, 0]] and batch["stem_lengths"].tolist() == [2, 1]
     assert batch["words"].shape == (2, 2) and batch["word_lengths"].tolist() == [2, 1]
     assert {array.dtype for array in batch.values()} == {np.dtype(np.int64)}
-    one, three = encoder.random_inputs(1, seed=0), encoder.random_inputs(3, seed=0)
+    one, three = preprocessing.random_inputs(1, seed=0), preprocessing.random_inputs(3, seed=0)
     assert all(one[name].shape[1] != three[name].shape[1] for name in ("stems", "words"))
 
 
-def test_the_graph_gives_the_network_what_it_reads(tmp_path):
+def test_graph_passes_what_network_reads(tmp_path):
     torch = pytest.importorskip("torch")
     from flowerml.engine import onnx
 
@@ -169,8 +173,8 @@ def test_the_graph_gives_the_network_what_it_reads(tmp_path):
         def forward(self, words, stems):
             return torch.stack([words, stems], dim=1).float()
 
-    encoder = fitted("good film bad")
-    one, three = encoder.random_inputs(1, seed=0), encoder.random_inputs(3, seed=1)
+    encoder = fit_encoder("good film bad")
+    one, three = (encoder.preprocessing.random_inputs(count, seed=count) for count in (1, 3))
     onnx.export(encoder.graph(Lengths()), tmp_path / "graph.onnx", trace=one, check=three, output="logits")
     logits = onnx.runner(tmp_path / "graph.onnx")(three)
     assert logits.tolist() == np.stack([three["word_lengths"], three["stem_lengths"]], axis=1).tolist()
@@ -179,17 +183,20 @@ def test_the_graph_gives_the_network_what_it_reads(tmp_path):
 @pytest.mark.parametrize(
     ("raw", "code"),
     [
-        *[(b"bytes", "unknown_input"), (None, "unknown_input"), ("", "empty_text"), (" \n", "empty_text")],
-        *[("a" * (MAX_CHARACTERS + 1), "text_too_long")],
+        (b"bytes", "unknown_input"),
+        (None, "unknown_input"),
+        ("", "empty_text"),
+        (" \n", "empty_text"),
+        ("a" * (MAX_CHARACTERS + 1), "text_too_long"),
     ],
 )
-def test_what_is_no_text_is_refused(raw, code):
-    with pytest.raises(InputError) as error:
-        fitted("good").prepare(raw)
-    assert error.value.code == code
+def test_invalid_input_is_refused(raw, code):
+    with pytest.raises(InputError) as raised:
+        fitted("good").transform(raw)
+    assert raised.value.code == code
 
 
-def test_predicting_needs_neither_nltk_nor_torch_nor_arrow():
+def test_import_is_light():
     program = (
         "import sys, flowerml.tasks.text.encoder; print(sorted({'nltk', 'torch', 'pyarrow', 'bs4'} & set(sys.modules)))"
     )

@@ -7,7 +7,7 @@ import torch
 from flowerml.data.encodings import Encoded, write
 from flowerml.data.examples import Key
 from flowerml.engine import onnx
-from flowerml.tasks.text.encoder import Encoder
+from flowerml.tasks.text.encoder import Encoder, Preprocessing
 from flowerml.tasks.text.encoder.cleaning import Cleaning
 from flowerml.tasks.text.encoder.vocabulary import Vocabulary
 from flowerml.tasks.text.networks import Texts, build_network
@@ -92,12 +92,13 @@ def encoded_texts(tmp_path, count=200):
         values = {"stems": words.astype(np.int32), "words": words.astype(np.int32)}
         rows.append((Key(str(number), split, ("neg", "pos")[label], ""), values))
     write(tmp_path / "encoded.arrow", rows, columns=encoder().columns)
-    return Texts(Encoded.read(tmp_path / "encoded.arrow"), ("neg", "pos"), codes=encoder().codes)
+    return Texts(Encoded.read(tmp_path / "encoded.arrow"), ("neg", "pos"), codes=encoder().preprocessing.codes)
 
 
 def encoder():
     steps = {"strip_html": True, "lower_case": True, "letters_and_digits": True, "stop_words": "drop", "stem": True}
-    return Encoder(Cleaning(**steps), Vocabulary(tuple(f"stem{code}" for code in range(10))), 50, 100)
+    vocabulary = Vocabulary(tuple(f"stem{code}" for code in range(10)))
+    return Encoder(Preprocessing(Cleaning(**steps), vocabulary, 50, 100))
 
 
 def section(network, **changes):
@@ -123,7 +124,7 @@ def test_networks_learn_word_order(kind, tmp_path):
     epochs = list(training)
     assert max(epoch.valid_accuracy for epoch in epochs) == 1
     graph = encoder().graph(network)
-    inputs = [encoder().random_inputs(count, seed=count) for count in (1, 3)]
+    inputs = [encoder().preprocessing.random_inputs(count, seed=count) for count in (1, 3)]
     onnx.export(graph, tmp_path / "network.onnx", trace=inputs[0], check=inputs[1], output="logits")
 
 
@@ -166,15 +167,15 @@ def test_unseen_code_has_an_embedding(tmp_path):
     data = encoded_texts(tmp_path)
     network, training = build_network(data, section("lstm", max_length=2))
     list(training)
-    last = torch.tensor([[encoder().codes - 1]])
+    last = torch.tensor([[encoder().preprocessing.codes - 1]])
     assert network(last, torch.tensor([1])).shape == (1, 2)
 
 
 def test_random_inputs_hit_ngrams(tmp_path):
     texts = [f"stem{number} stem{number + 1}" for number in range(9)]
-    words = [encoder().prepare(text)["words"] for text in texts]
+    words = [encoder().preprocessing.transform(text)["words"] for text in texts]
     network = NGrams(2, order=1, buckets=4096)
     list(fit_ngrams(network, words, np.arange(9) % 2, words, np.arange(9) % 2, **FIT))
-    inputs = encoder().random_inputs(3, seed=0)
+    inputs = encoder().preprocessing.random_inputs(3, seed=0)
     logits = network(torch.from_numpy(inputs["words"]), torch.from_numpy(inputs["word_lengths"]))
     assert not torch.allclose(logits, network.bias.expand(3, -1))
