@@ -1,4 +1,4 @@
-"""Whole networks, their weights as files, and whether a backbone has them."""
+"""Whole networks, their weights as files, and whether a backbone holds them."""
 
 import io
 
@@ -12,20 +12,20 @@ from flowerml.tasks.image.encoder.backbone import EMBEDDED
 TIMM = "timm/test_resnet.r160_in1k"
 
 
-def network_of(name: str, **options) -> nn.Module:
-    """The whole network with its head, as its library makes it; its weights are not those of any other test."""
+def whole_network(name: str, **options) -> nn.Module:
+    """Return the network with its head, as its library builds it, with weights from a seed of its own."""
     torch.manual_seed(5)
     if name == EMBEDDED or name.startswith("timm/"):
         return timm.create_model(name.removeprefix("timm/"), **options)
     return models.get_model(name, weights=None, **options)
 
 
-def in_bytes(content) -> bytes:
+def torch_bytes(content) -> bytes:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return buffer.getvalue()
 
 
-def holds(frozen, state) -> bool:
-    """Whether all of a backbone's numbers are those of a state dict."""
+def has_weights(frozen, state) -> bool:
+    """Return whether all weights of a backbone are those of a state dict."""
     return all(torch.equal(value, state[key.removeprefix("module.")]) for key, value in frozen.state_dict().items())

@@ -1,4 +1,4 @@
-"""Published weights: downloads that go well, and downloads that go wrong."""
+"""Published weights: downloads that succeed, and downloads that fail."""
 
 import hashlib
 import os
@@ -16,44 +16,46 @@ from torchvision import models
 from flowerml.core.errors import DownloadError, ModelError
 from flowerml.tasks.image.encoder.backbone import build
 from tests.support.file_server import Answer, serving
-from tests.support.state_dicts import TIMM, holds, in_bytes, network_of
+from tests.support.state_dicts import TIMM, has_weights, torch_bytes, whole_network
 
 HUB_FILE = "/timm/test_resnet.r160_in1k/resolve/main/model.safetensors"
 
 
 @pytest.fixture
-def published(monkeypatch, tmp_path):
-    """Lets the weights of SqueezeNet be at a URL of ours, and torch's cache be in this test's folder."""
+def publish(monkeypatch, tmp_path):
+    """Return a function that gives SqueezeNet's weights a URL; torch's cache is in the test's folder."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # between attempts
 
-    def publish(url: str):
+    def set_url(url: str):
         monkeypatch.setattr(models.SqueezeNet1_1_Weights.IMAGENET1K_V1.value, "url", url)
         return tmp_path / "hub" / "checkpoints" / url.rpartition("/")[2]
 
-    return publish
+    return set_url
 
 
-def named(content: bytes) -> str:
+def file_name(content: bytes) -> str:
     return f"squeezenet1_1-{hashlib.sha256(content).hexdigest()[:8]}.pth"
 
 
-def refused(name: str = "squeezenet1_1") -> str:
-    with pytest.raises(DownloadError) as caught:
+def download_error(name: str = "squeezenet1_1") -> str:
+    """Return the message of a download that fails: one line, and what to do instead."""
+    with pytest.raises(DownloadError) as error:
         build(name, weights="imagenet", seed=0)
-    assert "\n" not in str(caught.value)
-    assert "set encode.weights to its path, or encode.backbone to tf_efficientnet_lite0" in str(caught.value)
-    return str(caught.value)
+    message = str(error.value)
+    assert "\n" not in message
+    assert "set encode.weights to its path, or encode.backbone to tf_efficientnet_lite0" in message
+    return message
 
 
-def test_torchvisions_weights_are_downloaded_once_into_torchs_cache(published):
-    state = network_of("squeezenet1_1").state_dict()
-    content = in_bytes(state)
-    with serving({named(content): content}) as server:
-        target = published(server.url(named(content)))
-        assert holds(build("squeezenet1_1", weights="imagenet", seed=0)[0], state)
+def test_torchvision_weights_are_cached(publish):
+    state = whole_network("squeezenet1_1").state_dict()
+    content = torch_bytes(state)
+    with serving({file_name(content): content}) as server:
+        target = publish(server.url(file_name(content)))
+        assert has_weights(build("squeezenet1_1", weights="imagenet", seed=0)[0], state)
     assert target.read_bytes() == content
-    assert holds(build("squeezenet1_1", weights="IMAGENET1K_V1", seed=0)[0], state)
+    assert has_weights(build("squeezenet1_1", weights="IMAGENET1K_V1", seed=0)[0], state)
 
 
 @pytest.mark.parametrize(
@@ -61,39 +63,39 @@ def test_torchvisions_weights_are_downloaded_once_into_torchs_cache(published):
     [(Answer(404), "404"), (Answer(corrupt=True), "expected sha256:"), (Answer(cut=1000), "it was cut")],
     ids=["missing", "damaged", "cut"],
 )
-def test_a_download_that_fails_says_where_to_put_the_file_and_what_else_to_do(published, answer, reason):
-    content = in_bytes(network_of("squeezenet1_1").state_dict())
-    with serving({named(content): content}, {named(content): [answer]}) as server:
-        target = published(server.url(named(content)))
-        message = refused()
-    assert message.startswith(server.url(named(content)))
+def test_a_failed_download_names_the_target(publish, answer, reason):
+    content = torch_bytes(whole_network("squeezenet1_1").state_dict())
+    with serving({file_name(content): content}, {file_name(content): [answer]}) as server:
+        target = publish(server.url(file_name(content)))
+        message = download_error()
+    assert message.startswith(server.url(file_name(content)))
     assert reason in message and str(target) in message
 
 
-def test_without_a_network_torchvisions_weights_are_refused(published):
+def test_torchvision_without_a_network(publish):
     with serving({}) as server:
-        target = published(server.url("squeezenet1_1-01234567.pth"))
-    assert str(target) in refused()
+        target = publish(server.url("squeezenet1_1-01234567.pth"))
+    assert str(target) in download_error()
 
 
-def test_a_damaged_file_in_torchs_cache_is_named(published):
-    target = published("http://127.0.0.1:9/squeezenet1_1-01234567.pth")
+def test_a_damaged_cache_file_is_named(publish):
+    target = publish("http://127.0.0.1:9/squeezenet1_1-01234567.pth")
     target.parent.mkdir(parents=True)
     target.write_bytes(b"roses are red")
     with pytest.raises(DownloadError, match=rf"{target}: expected sha256:01234567, found \w+; remove it"):
         build("squeezenet1_1", weights="imagenet", seed=0)
 
 
-def test_a_published_file_that_is_no_state_dict_is_refused(published):
+def test_a_download_without_a_state_dict(publish):
     content = b"roses are red"
-    with serving({named(content): content}) as server:
-        published(server.url(named(content)))
-        with pytest.raises(ModelError, match=rf"{named(content)} cannot be read"):
+    with serving({file_name(content): content}) as server:
+        publish(server.url(file_name(content)))
+        with pytest.raises(ModelError, match=rf"{file_name(content)} cannot be read"):
             build("squeezenet1_1", weights="imagenet", seed=0)
 
 
 class Hub(ThreadingHTTPServer):
-    """As much of the Hugging Face Hub as it takes to download a file: `files` by path."""
+    """The part of the Hugging Face Hub's API that a download uses; `files` are contents by path."""
 
     def __init__(self, files: dict[str, bytes]) -> None:
         super().__init__(("127.0.0.1", 0), _HubHandler)
@@ -132,78 +134,80 @@ class _HubHandler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def at(monkeypatch, tmp_path):
-    """Lets the Hub be at a URL of ours, and its cache be in this test's folder."""
+def use_hub(monkeypatch, tmp_path):
+    """Return a function that sets the Hub's URL; its cache is in the test's folder."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
 
-    def point(url: str) -> None:
+    def set_url(url: str) -> None:
         monkeypatch.setattr(constants, "ENDPOINT", url)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
 
-    return point
+    return set_url
 
 
-def in_safetensors(path) -> bytes:
-    save_file(network_of(TIMM).state_dict(), path)
+def safetensors_bytes(path) -> bytes:
+    save_file(whole_network(TIMM).state_dict(), path)
     return path.read_bytes()
 
 
-def test_timms_weights_come_from_the_hub_once_and_nobody_else_is_told(tmp_path):
+def test_timm_weights_ask_only_the_hub(tmp_path):
     program = (
         f"from flowerml.tasks.image.encoder.backbone import build; print(build({TIMM!r}, weights='imagenet', seed=0))"
     )
-    with Hub({HUB_FILE: in_safetensors(tmp_path / "a.safetensors")}) as hub:
+    with Hub({HUB_FILE: safetensors_bytes(tmp_path / "a.safetensors")}) as hub:
         environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "no_proxy": "127.0.0.1"}
         subprocess.run([sys.executable, "-c", program], env={**os.environ, **environment}, check=True)
     assert set(hub.requests) == {f"HEAD {HUB_FILE}", f"GET {HUB_FILE}"}
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
-def test_timms_weights_are_read_from_the_hubs_cache_when_there_is_no_network(at, tmp_path, file):
-    state = network_of(TIMM).state_dict()
-    content = in_safetensors(tmp_path / "a.safetensors") if file.endswith("safetensors") else in_bytes(state)
+def test_timm_weights_are_cached(use_hub, tmp_path, file):
+    state = whole_network(TIMM).state_dict()
+    content = safetensors_bytes(tmp_path / "a.safetensors") if file.endswith("safetensors") else torch_bytes(state)
     with Hub({HUB_FILE.replace("model.safetensors", file): content}) as hub:
-        at(hub.url)
-        assert holds(build(TIMM, weights="imagenet", seed=0)[0], state)
-    assert holds(build(TIMM, weights="imagenet", seed=0)[0], state)
+        use_hub(hub.url)
+        assert has_weights(build(TIMM, weights="imagenet", seed=0)[0], state)
+    assert has_weights(build(TIMM, weights="imagenet", seed=0)[0], state)
 
 
-def test_without_a_network_timms_weights_are_refused_at_once(at):
+def test_timm_without_a_network(use_hub):
     with Hub({}) as hub:
-        at(hub.url)
-    assert refused(TIMM).startswith(f"{hub.url}{HUB_FILE}: ")
+        use_hub(hub.url)
+    assert download_error(TIMM).startswith(f"{hub.url}{HUB_FILE}: ")
 
 
-def test_a_repository_without_weights_is_named(at):
+def test_a_repository_without_weights(use_hub):
     with Hub({"/timm/test_resnet.r160_in1k/resolve/main/README.md": b"#"}) as hub:
-        at(hub.url)
-        assert refused(TIMM).startswith("timm/test_resnet.r160_in1k on the Hugging Face Hub has neither model.safetens")
+        use_hub(hub.url)
+        assert download_error(TIMM).startswith(
+            "timm/test_resnet.r160_in1k on the Hugging Face Hub has neither model.safetens"
+        )
 
 
-def test_a_repository_that_is_not_there_is_named(at):
+def test_a_missing_repository(use_hub):
     with Hub({}) as hub:
-        at(hub.url)
-        assert refused(TIMM).startswith(f"{hub.url}{HUB_FILE}: 404")
+        use_hub(hub.url)
+        assert download_error(TIMM).startswith(f"{hub.url}{HUB_FILE}: 404")
 
 
-def test_a_file_of_the_hub_that_is_no_state_dict_is_refused(at):
+def test_a_hub_file_without_a_state_dict(use_hub):
     with Hub({HUB_FILE: b"roses are red"}) as hub:
-        at(hub.url)
+        use_hub(hub.url)
         with pytest.raises(ModelError, match=r"model\.safetensors cannot be read"):
             build(TIMM, weights="imagenet", seed=0)
 
 
-def test_timms_weights_that_are_at_a_plain_url_are_fetched_as_torchvisions(published, monkeypatch):
-    state = network_of(TIMM).state_dict()
-    content = in_bytes(state)
+def test_timm_weights_at_a_plain_url(publish, monkeypatch):
+    state = whole_network(TIMM).state_dict()
+    content = torch_bytes(state)
     with serving({"a-0123.pth": content}) as server:
-        published(server.url("a-0123.pth"))
+        publish(server.url("a-0123.pth"))
         plain = timm.models.PretrainedCfg(url=server.url("a-0123.pth"), input_size=(3, 160, 160))
         monkeypatch.setitem(timm.models._registry._model_pretrained_cfgs, TIMM.removeprefix("timm/"), plain)
-        assert holds(build(TIMM, weights="imagenet", seed=0)[0], state)
+        assert has_weights(build(TIMM, weights="imagenet", seed=0)[0], state)
 
 
-def test_weights_that_nobody_published_are_refused():
-    with pytest.raises(ModelError, match="nobody published weights for timm/ghostnet_050; expected none or the path"):
+def test_unpublished_weights_are_rejected():
+    with pytest.raises(ModelError, match="no weights are published for timm/ghostnet_050"):
         build("timm/ghostnet_050", weights="imagenet", seed=0)

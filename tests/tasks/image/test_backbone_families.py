@@ -1,4 +1,4 @@
-"""One network of each family, without weights: its features, its transform, and its graph."""
+"""One network of each family with random weights: its features, its transform, and its graph."""
 
 import numpy as np
 import pytest
@@ -13,13 +13,17 @@ from torchvision import models
 from flowerml.core.errors import ModelError
 from flowerml.engine import onnx
 from flowerml.tasks.image.encoder import Encoder
-from flowerml.tasks.image.encoder.backbone import EMBEDDED, architecture, build
-from flowerml.tasks.image.encoder.backbone import timm_networks as timm_side
-from flowerml.tasks.image.encoder.backbone import torchvision_networks as torchvision_side
+from flowerml.tasks.image.encoder.backbone import (
+    EMBEDDED,
+    architecture,
+    build,
+    timm_networks,
+    torchvision_networks,
+)
 from flowerml.tasks.image.sections import Encode, Limits
 
-# The smallest of each family, and the width of its features in its paper.
-OF_TORCHVISION = {
+# The smallest network of each family, and the number of its features according to its paper.
+TORCHVISION_FEATURES = {
     "alexnet": 9_216,
     "convnext_tiny": 768,
     "densenet121": 1_024,
@@ -42,7 +46,7 @@ OF_TORCHVISION = {
     "vit_b_32": 768,
     "wide_resnet50_2": 2_048,
 }
-OF_TIMM = {
+TIMM_FEATURES = {
     EMBEDDED: 1_280,
     "timm/convnext_atto.d2_in1k": 320,
     "timm/levit_128s": 384,
@@ -51,91 +55,97 @@ OF_TIMM = {
     "timm/test_resnet.r160_in1k": 96,
     "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k": 192,
 }
-# Wide and high, as a transform may treat them differently.
+# A wide and a tall one, as a transform may treat them differently.
 PICTURES = [
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8))
     for size in ((120, 161), (161, 120))
 ]
 
 
-class Numberless(TorchFunctionMode):
-    """Networks made in this block take no memory and no time for their weights."""
+class WithoutWeights(TorchFunctionMode):
+    """A block in which networks are built without memory and time for their weights."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        where = {"device": "meta"} if func is torch.empty else {}
-        return func(*args, **{**(kwargs or {}), **where})
+        device = {"device": "meta"} if func is torch.empty else {}
+        return func(*args, **{**(kwargs or {}), **device})
 
 
-class Divided(nn.Module):
-    """A backbone whose features are about 1 again: random weights let them vanish, down to 1e-14."""
+class Rescaled(nn.Module):
+    """A backbone whose features are divided by `scale`: with random weights they may be as small as 1e-14."""
 
-    def __init__(self, frozen, by):
+    def __init__(self, frozen, scale):
         super().__init__()
-        self.frozen, self.by = frozen, by
+        self.frozen, self.scale = frozen, scale
 
     def forward(self, pictures):
-        return self.frozen(pictures) / self.by
+        return self.frozen(pictures) / self.scale
 
 
-def same_pixels(ours, theirs) -> None:
-    """Asserts that two transforms give the same of all PICTURES."""
+def assert_same_pixels(ours, theirs) -> None:
+    """Assert that two transforms agree on all PICTURES."""
     for picture in PICTURES:
         np.testing.assert_allclose(ours(picture), theirs(picture).numpy(), rtol=0, atol=1e-6)
 
 
-@pytest.fixture(scope="module", params=[*OF_TORCHVISION.items(), *OF_TIMM.items()], ids=lambda param: param[0])
+@pytest.fixture(
+    scope="module", params=[*TORCHVISION_FEATURES.items(), *TIMM_FEATURES.items()], ids=lambda param: param[0]
+)
 def family(request):
-    """The encoder of a network with random weights, and the width that its features must have."""
+    """Return the encoder of a network with random weights, and the expected number of features."""
     name, width = request.param
     section = Encode.model_construct(backbone=name, weights="none", seed=0)
     return Encoder.fit((), section, Limits.model_construct(pixels=10**6)), width
 
 
-def test_an_encoder_has_the_features_of_the_papers(family):
+def test_features_as_in_the_papers(family):
     encoder, width = family
     assert encoder.features == width
 
 
-def test_the_graph_of_a_network_gives_its_features_for_any_number_of_pictures(family, tmp_path):
+def test_the_graph_takes_any_batch_size(family, tmp_path):
     encoder, _ = family
-    one, two = encoder.random_inputs(1, seed=0), encoder.random_inputs(2, seed=1)
+    trace, check = encoder.preprocessing.random_inputs(1, seed=0), encoder.preprocessing.random_inputs(2, seed=1)
     with torch.inference_mode():
-        features = encoder.frozen(torch.from_numpy(two["image"]))
+        features = encoder.frozen(torch.from_numpy(check["image"]))
     largest = features.abs().max().item()
-    onnx.export(Divided(encoder.frozen, largest), tmp_path / "a.onnx", trace=one, check=two, output="features")
-    # Two pictures of noise are much alike, but differ by more than the graph may be wrong.
+    onnx.export(Rescaled(encoder.frozen, largest), tmp_path / "a.onnx", trace=trace, check=check, output="features")
+    # Features of two pictures of noise are similar, but differ by more than the graph's tolerance.
     assert (features[0] - features[1]).abs().max() > 3 * onnx.TOLERANCE * largest
 
 
-def test_a_network_that_onnx_has_no_operators_for_is_refused_in_one_line(tmp_path):
+def test_a_network_without_onnx_operators(tmp_path):
     network, _ = build("timm/halonet26t", weights="none", seed=0)
     inputs = {"image": np.zeros((1, 3, 256, 256), dtype=np.float32)}
-    with pytest.raises(ModelError, match=r"this network cannot be written as an ONNX graph: .*Unfold") as caught:
+    with pytest.raises(ModelError, match=r"this network cannot be written as an ONNX graph: .*Unfold") as error:
         onnx.export(network, tmp_path / "a.onnx", trace=inputs, check=inputs, output="features")
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", torchvision_side.names())
-def test_of_a_network_of_torchvision_the_head_is_found_and_every_transform_told(name):
-    transforms = {torchvision_side.transform_of(name, weights): weights for weights in models.get_model_weights(name)}
+@pytest.mark.parametrize("name", torchvision_networks.names())
+def test_torchvision_heads_and_transforms(name):
+    transforms = {
+        torchvision_networks.transform_of(name, weights): weights for weights in models.get_model_weights(name)
+    }
     for transform, weights in transforms.items():
-        same_pixels(transform, weights.transforms())
-    with Numberless():
+        assert_same_pixels(transform, weights.transforms())
+    with WithoutWeights():
         headless = architecture(name, crop=next(iter(transforms)).crop)
     assert 1000 not in {len(values) for values in headless.state_dict().values() if values.ndim}
 
 
-def test_every_transform_of_timm_is_told():
+def test_every_transform_of_timm():
     configurations = {}
     for name in timm.list_models(include_tags=True):
         configuration = timm.get_pretrained_cfg(name).to_dict()
-        configurations[timm_side.transform_of(name, configuration)] = configuration
+        configurations[timm_networks.transform_of(name, configuration)] = configuration
     for transform, configuration in configurations.items():
-        same_pixels(transform, create_transform(**resolve_data_config(pretrained_cfg=configuration)))
-    assert {(one.fit, one.interpolation) for one in configurations} >= {("squash", "bilinear"), ("border", "bicubic")}
-    assert any(one.crop_width for one in configurations) and any(one.resize < one.crop for one in configurations)
+        assert_same_pixels(transform, create_transform(**resolve_data_config(pretrained_cfg=configuration)))
+    kinds = {(transform.fit, transform.interpolation) for transform in configurations}
+    assert kinds >= {("squash", "bilinear"), ("border", "bicubic")}
+    assert any(transform.crop_width for transform in configurations)
+    assert any(transform.resize < transform.crop for transform in configurations)
 
 
-def test_a_network_of_timm_that_has_no_head_to_take_off_is_refused():
-    with pytest.raises(ModelError, match="timm/qwen3_vit_88m_enc is no classification network"):
+def test_timm_without_a_head_is_rejected():
+    with pytest.raises(ModelError, match="timm/qwen3_vit_88m_enc is not a classification network"):
         build("timm/qwen3_vit_88m_enc", weights="none", seed=0)
