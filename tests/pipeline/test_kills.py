@@ -4,7 +4,16 @@ import random
 
 import pytest
 
-from tests.support.killing import after, changed, command, digests, killed, leftovers, runs, written
+from tests.support.killing import (
+    delayed,
+    digests,
+    file_replaced,
+    file_written,
+    kill_when,
+    recorded_runs,
+    stage_command,
+    temporary_files,
+)
 from tests.support.project import Project
 
 OUTPUTS = {
@@ -24,36 +33,42 @@ def project(reproduced, tmp_path_factory) -> Project:
 def test_a_stage_killed_while_it_writes_leaves_nothing_half_done_and_repeats_itself_to_the_byte(project, stage):
     before = digests(project.folder, *OUTPUTS[stage])
     (project.folder / OUTPUTS[stage][0]).unlink()
-    killed(project, command(stage, "flowers"), written(project.folder / "data/flowers", HALF_WRITTEN[stage]))
-    assert leftovers(project.folder) and not (project.folder / OUTPUTS[stage][0]).exists()
-    project.run(*command(stage, "flowers"))
-    assert digests(project.folder, *OUTPUTS[stage]) == before and not leftovers(project.folder)
+    kill_when(
+        project, stage_command(stage, "flowers"), file_written(project.folder / "data/flowers", HALF_WRITTEN[stage])
+    )
+    assert temporary_files(project.folder) and not (project.folder / OUTPUTS[stage][0]).exists()
+    project.run(*stage_command(stage, "flowers"))
+    assert digests(project.folder, *OUTPUTS[stage]) == before and not temporary_files(project.folder)
 
 
 def test_an_evaluation_that_was_killed_is_repeated_to_the_byte(project):
     before = digests(project.folder, "reports/flowers")
-    killed(project, command("evaluate", "flowers"), lambda now: now > 1.5)
-    project.run(*command("evaluate", "flowers"))
-    assert digests(project.folder, "reports/flowers") == before and not leftovers(project.folder)
+    kill_when(project, stage_command("evaluate", "flowers"), lambda now: now > 1.5)
+    project.run(*stage_command("evaluate", "flowers"))
+    assert digests(project.folder, "reports/flowers") == before and not temporary_files(project.folder)
 
 
 def test_an_export_that_was_killed_leaves_no_run_behind_that_seems_to_be_running(project):
-    begun = written(project.folder / ".flowerml/runs", "flowers.export.jsonl")
-    killed(project, command("export", "flowers"), after(begun, 1.0))
-    project.run(*command("export", "flowers"))
-    assert [run["status"] for run in runs(project) if run["name"] == "export"][-2:] == ["KILLED", "FINISHED"]
+    begun = file_written(project.folder / ".flowerml/runs", "flowers.export.jsonl")
+    kill_when(project, stage_command("export", "flowers"), delayed(begun, 1.0))
+    project.run(*stage_command("export", "flowers"))
+    assert [run["status"] for run in recorded_runs(project) if run["name"] == "export"][-2:] == ["KILLED", "FINISHED"]
 
 
 def test_a_search_killed_twice_goes_on_in_the_same_runs_to_the_same_bits(project, tmp_path):
     project.set({"flowers.train.epochs": 200, "flowers.train.batch_size": 16, "flowers.train.search.trials": 2})
-    uninterrupted, train = project.copy(tmp_path / "uninterrupted"), command("train", "flowers")
+    uninterrupted, train = project.copy(tmp_path / "uninterrupted"), stage_command("train", "flowers")
     uninterrupted.run(*train)
-    checkpoint, chance, count = project.folder / "data/flowers/checkpoint", random.Random(0), len(runs(project))
-    killed(project, train, after(written(checkpoint, "*"), chance.uniform(0, 1)))
-    assert "RUNNING" in [run["status"] for run in runs(project)]
-    killed(project, train, after(changed(checkpoint / "progress.safetensors"), chance.uniform(0, 0.5)))
+    checkpoint, chance, count = (
+        project.folder / "data/flowers/checkpoint",
+        random.Random(0),
+        len(recorded_runs(project)),
+    )
+    kill_when(project, train, delayed(file_written(checkpoint, "*"), chance.uniform(0, 1)))
+    assert "RUNNING" in [run["status"] for run in recorded_runs(project)]
+    kill_when(project, train, delayed(file_replaced(checkpoint / "progress.safetensors"), chance.uniform(0, 0.5)))
     project.run(*train)
-    found = runs(project)[count:]
+    found = recorded_runs(project)[count:]
     classifier = "models/flowers/classifier"
     assert digests(project.folder, classifier) == digests(uninterrupted.folder, classifier)
     assert sorted((run["name"], run["status"]) for run in found) == [

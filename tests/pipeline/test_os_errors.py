@@ -12,7 +12,7 @@ from flowerml.engine.fit import Trainer
 from flowerml.search.checkpoint import Checkpoint
 from tests.engine.test_fit import SECTION, batches, head
 from tests.search.test_resume import trial
-from tests.support.killing import command, killed, leftovers, runs, started, written
+from tests.support.killing import file_written, kill_when, recorded_runs, stage_command, start, temporary_files
 from tests.support.project import Project
 
 
@@ -104,19 +104,19 @@ def project(reproduced, tmp_path_factory) -> Project:
 
 def test_a_stage_on_a_full_disk_ends_with_a_line_that_names_the_file(project):
     (project.folder / "data/flowers/examples.parquet").unlink()
-    line = " ".join(command("extract", "flowers"))
+    line = " ".join(stage_command("extract", "flowers"))
     done = project.run("bash", "-c", f"ulimit -f 20; exec {line}", check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "error: data/flowers/examples.parquet: File too large; allow larger files" in done.stderr
-    assert not (project.folder / "data/flowers/examples.parquet").exists() and not leftovers(project.folder)
-    project.run(*command("extract", "flowers"))
+    assert not (project.folder / "data/flowers/examples.parquet").exists() and not temporary_files(project.folder)
+    project.run(*stage_command("extract", "flowers"))
 
 
 def test_a_file_in_the_place_of_a_folder_is_one_line(project):
     reports = project.folder / "reports/flowers"
     reports.rename(project.folder / "kept")
     reports.touch()
-    done = project.run(*command("evaluate", "flowers"), check=False)
+    done = project.run(*stage_command("evaluate", "flowers"), check=False)
     reports.unlink()
     (project.folder / "kept").rename(reports)
     assert done.returncode == 1 and "Traceback" not in done.stderr
@@ -125,12 +125,12 @@ def test_a_file_in_the_place_of_a_folder_is_one_line(project):
 
 def test_ctrl_c_and_two_at_once_leave_a_search_that_goes_on(project):
     project.set({"flowers.train.epochs": 60, "flowers.train.batch_size": 16, "flowers.train.search.trials": 2})
-    train, checkpoint = command("train", "flowers"), project.folder / "data/flowers/checkpoint"
-    said = killed(project, train, written(checkpoint, "*"), signal.SIGINT)
+    train, checkpoint = stage_command("train", "flowers"), project.folder / "data/flowers/checkpoint"
+    said = kill_when(project, train, file_written(checkpoint, "*"), signal.SIGINT)
     assert said.endswith("interrupted; the same command goes on from here\n") and "Traceback" not in said
-    assert {run["status"] for run in runs(project)} <= {"FINISHED", "KILLED"}
-    first, second = started(project, train), started(project, train)
+    assert {run["status"] for run in recorded_runs(project)} <= {"FINISHED", "KILLED"}
+    first, second = start(project, train), start(project, train)
     outputs = [process.communicate()[0] for process in (first, second)]
     assert first.returncode == second.returncode == 0
     assert sum("flowers: another process is at work on it; waiting for its end" in text for text in outputs) == 1
-    assert {run["status"] for run in runs(project)} == {"FINISHED"} and not checkpoint.exists()
+    assert {run["status"] for run in recorded_runs(project)} == {"FINISHED"} and not checkpoint.exists()

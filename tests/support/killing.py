@@ -1,4 +1,4 @@
-"""Commands that are killed on their way, and what they leave behind."""
+"""Commands that are killed half-way, and what they leave behind."""
 
 import hashlib
 import os
@@ -11,20 +11,22 @@ from pathlib import Path
 
 from tests.support.project import Project
 
-LONGEST = 240.0
+TIMEOUT = 240.0  # seconds
+Condition = Callable[[float], bool]
+"""Whether to kill a command now, from the seconds since its start."""
 
 
-def command(stage: str, pipeline: str) -> list[str]:
-    """The command of a stage, as dvc.yaml has it."""
+def stage_command(stage: str, pipeline: str) -> list[str]:
+    """Return the command of a stage, as dvc.yaml has it."""
     return [sys.executable, "-m", f"stages.{stage}", pipeline]
 
 
-def started(project: Project, line: list[str], **changes: str) -> "subprocess.Popen[str]":
-    """The command, started in a process group of its own."""
+def start(project: Project, command: list[str]) -> "subprocess.Popen[str]":
+    """Start a command in a process group of its own."""
     return subprocess.Popen(
-        line,
+        command,
         cwd=project.folder,
-        env={**project.environment(), **changes},
+        env=project.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -32,47 +34,47 @@ def started(project: Project, line: list[str], **changes: str) -> "subprocess.Po
     )
 
 
-def killed(project: Project, line: list[str], when: Callable[[float], bool], number: int = signal.SIGKILL) -> str:
-    """Send the command and all its children a signal when `when(seconds since its start)`; what it had printed.
+def kill_when(project: Project, command: list[str], condition: Condition, number: int = signal.SIGKILL) -> str:
+    """Send a command and its children a signal when the condition holds; return the output.
 
-    Whether it was still at work then: an end that came before is an AssertionError.
+    Raises AssertionError if the command ended before that.
     """
-    process = started(project, line)
+    process = start(project, command)
     begin = time.monotonic()
-    while not when(time.monotonic() - begin):
+    while not condition(time.monotonic() - begin):
         assert process.poll() is None, f"it ended before it could be killed:\n{process.communicate()[0]}"
-        assert time.monotonic() - begin < LONGEST, f"{line}: nothing to kill it at in {LONGEST} s"
+        assert time.monotonic() - begin < TIMEOUT, f"{command}: nothing to kill it at in {TIMEOUT} s"
         time.sleep(0.001)
     os.killpg(process.pid, number)
     output = process.communicate()[0]
-    assert process.returncode != 0, f"it had ended well already:\n{output}"
+    assert process.returncode != 0, f"it had already succeeded:\n{output}"
     return output
 
 
-def written(folder: Path, pattern: str) -> Callable[[float], bool]:
-    """Whether something that is not empty matches the pattern in the folder."""
+def file_written(folder: Path, pattern: str) -> Condition:
+    """Return the condition that a folder or a file with content matches the pattern."""
 
-    def found(_: float) -> bool:
+    def condition(_: float) -> bool:
         try:
             return any(path.is_dir() or path.stat().st_size for path in folder.glob(pattern))
         except FileNotFoundError:
             return False
 
-    return found
+    return condition
 
 
-def changed(path: Path) -> Callable[[float], bool]:
-    """Whether the file is another than now."""
+def file_replaced(path: Path) -> Condition:
+    """Return the condition that another file than now is at the path."""
     before = path.stat().st_ino
 
-    def other(_: float) -> bool:
+    def condition(_: float) -> bool:
         return path.exists() and path.stat().st_ino != before
 
-    return other
+    return condition
 
 
-def after(condition: Callable[[float], bool], seconds: float) -> Callable[[float], bool]:
-    """So many seconds after the condition was true for the first time."""
+def delayed(condition: Condition, seconds: float) -> Condition:
+    """Return the condition that so many seconds have passed since another first held."""
     since: list[float] = []
 
     def later(now: float) -> bool:
@@ -84,19 +86,19 @@ def after(condition: Callable[[float], bool], seconds: float) -> Callable[[float
 
 
 def digests(folder: Path, *names: str) -> dict[str, str]:
-    """The SHA-256 of files, and of those in folders, by their paths below `folder`."""
+    """Return the SHA-256 of files, and of those in folders, by their paths below `folder`."""
     paths = [path for name in names for path in sorted([folder / name, *(folder / name).rglob("*")]) if path.is_file()]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
-def leftovers(folder: Path) -> list[str]:
-    """What is only there while something else is being made."""
-    found = [*folder.glob("data/**/.*.tmp"), *folder.glob("models/**/.*.tmp"), *folder.glob("reports/**/.*.tmp")]
-    return [str(path.relative_to(folder)) for path in found]
+def temporary_files(folder: Path) -> list[str]:
+    """Return the half-written files and folders, which exist only while a command is writing."""
+    paths = [path for top in ("data", "models", "reports") for path in folder.glob(f"{top}/**/.*.tmp")]
+    return [str(path.relative_to(folder)) for path in paths]
 
 
-def runs(project: Project) -> list[dict[str, object]]:
-    """Each run's name, status and the steps of its validation accuracy, oldest first, of all experiments."""
+def recorded_runs(project: Project) -> list[dict[str, object]]:
+    """Return each run's name, status and the steps of its validation accuracy, of all experiments, oldest first."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{project.folder}/mlflow.db")
@@ -105,7 +107,7 @@ def runs(project: Project) -> list[dict[str, object]]:
         {
             "name": run.info.run_name,
             "status": run.info.status,
-            "steps": sorted(one.step for one in client.get_metric_history(run.info.run_id, "valid_accuracy")),
+            "steps": sorted(row.step for row in client.get_metric_history(run.info.run_id, "valid_accuracy")),
         }
         for run in client.search_runs(experiments, order_by=["attributes.start_time ASC"])
     ]
