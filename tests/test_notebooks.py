@@ -1,4 +1,4 @@
-"""The notebooks, executed as a reader would, on the embedded samples."""
+"""The notebooks, run on the embedded data as a reader would run them."""
 
 import json
 import re
@@ -13,12 +13,12 @@ from flowerml import notebook as notebooks
 from tests.support.project import REPOSITORY
 
 NOTEBOOKS = ("flowers.ipynb", "reviews.ipynb")
-TEST_ACCURACY = "print(made.metrics['accuracy'], len(made.classifier.classes))"
+TEST_ACCURACY = "print(result.metrics['accuracy'], len(result.classifier.classes))"
 
 
 @pytest.fixture
 def kernel(tmp_path, monkeypatch):
-    """The name of a kernel of this interpreter; it and the notebook keep their files in the test's folder."""
+    """Return the name of a kernel of this interpreter; its files and the notebook's stay in the test's folder."""
     folder = tmp_path / "jupyter/kernels/tested"
     folder.mkdir(parents=True)
     launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
@@ -33,7 +33,7 @@ def kernel(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_a_notebook_runs_quietly_and_ends_well_above_chance(name, kernel, tmp_path):
+def test_notebook_ends_above_chance(name, kernel, tmp_path):
     notebook = nbformat.read(REPOSITORY / "notebooks" / name, as_version=4)
     notebook.cells.append(nbformat.v4.new_code_cell(TEST_ACCURACY))
     opened = tmp_path / "opened"
@@ -45,14 +45,14 @@ def test_a_notebook_runs_quietly_and_ends_well_above_chance(name, kernel, tmp_pa
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert [output.text for output in outputs if output.get("name") == "stderr"] == []
     assert sum("image/png" in output.get("data", {}) for output in outputs) >= 2
-    assert not list(opened.iterdir()), "all that is made is in the temporary folder"
+    assert not list(opened.iterdir()), "a notebook writes to its temporary folder only"
     accuracy, classes = map(float, outputs[-1].text.split())
     chance = 1 / classes
     assert accuracy > chance + 0.2 * (1 - chance)
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_a_committed_notebook_is_small_canonical_and_without_outputs(name):
+def test_notebook_is_stored_clean(name):
     path = REPOSITORY / "notebooks" / name
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
@@ -67,13 +67,13 @@ def test_a_committed_notebook_is_small_canonical_and_without_outputs(name):
             assert cell.outputs == [] and cell.execution_count is None
 
 
-def test_a_first_cell_that_is_run_again_means_the_same_source_and_folder(tmp_path, monkeypatch):
+def test_first_cell_can_run_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, value in {notebooks.STARTED: str(tmp_path), **notebooks.QUIET}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
 
-    found = [(notebooks.begin("pictures", "work"), Path.cwd()) for _ in range(2)]
+    results = [(notebooks.begin("pictures", "work"), Path.cwd()) for _ in range(2)]
 
-    assert found == [(str(tmp_path / "pictures"), tmp_path / "work")] * 2
+    assert results == [(str(tmp_path / "pictures"), tmp_path / "work")] * 2
     assert notebooks.begin("sample", "work") == "sample"
