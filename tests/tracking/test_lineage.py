@@ -1,4 +1,4 @@
-"""Where a result comes from: what git, DVC and the data say, and what of it is recorded."""
+"""Lineage: what git, DVC and the data tell of a result, and what MLflow records of it."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ import yaml
 from mlflow import MlflowClient
 
 from flowerml.data.examples import Examples
-from flowerml.tasks import registry
+from flowerml.tasks.pipelines import load_pipeline
 from flowerml.tracking import lineage
 
 NOBODY = ("-c", "user.name=test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false")
@@ -18,7 +18,7 @@ NOBODY = ("-c", "user.name=test", "-c", "user.email=test@example.com", "-c", "co
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """A git repository with a commit, as the folder to work in."""
+    """Return a git repository with one commit, and work in it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "code.py").write_text("one = 1\n")
     (tmp_path / "params.yaml").write_text("rate: 1\n")
@@ -27,7 +27,7 @@ def repository(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_results_do_not_make_a_commit_dirty_and_parameters_do(repository):
+def test_only_results_leave_a_commit_clean(repository):
     (repository / "reports").mkdir()
     for result in ("dvc.lock", "reports/metrics.json"):
         (repository / result).write_text("{}")
@@ -36,33 +36,33 @@ def test_results_do_not_make_a_commit_dirty_and_parameters_do(repository):
     assert lineage.git()["git_dirty"] == "true"
 
 
-def test_changes_are_kept_without_parameters_and_of_strange_files_the_names(repository):
+def test_changes_keep_code_not_parameters(repository):
     (repository / "code.py").write_text("one = 2\n")
     (repository / "params.yaml").write_text("source: https://me:secret@host/data.zip\n")
     (repository / "notes ü.txt").write_text("mine")
-    found = lineage.changes()
-    assert b"+one = 2" in found.patch and b"secret" not in found.patch
-    assert found.untracked == ("notes ü.txt",) and found.not_kept is None
+    changes = lineage.changes()
+    assert b"+one = 2" in changes.patch and b"secret" not in changes.patch
+    assert changes.untracked == ("notes ü.txt",) and changes.not_kept is None
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [("x" * 2**20 + "\n", "at most 1,048,576 are kept"), ('url = "https://me:secret@host/"\n', "with a password")],
 )
-def test_changes_that_are_too_large_or_hold_a_password_are_not_kept(repository, content, reason):
+def test_large_or_secret_changes_are_dropped(repository, content, reason):
     (repository / "code.py").write_text(content)
-    found = lineage.changes()
-    assert found.patch == b"" and reason in found.not_kept
+    changes = lineage.changes()
+    assert changes.patch == b"" and reason in changes.not_kept
 
 
-def test_the_settings_of_a_person_do_not_get_into_a_patch(repository):
+def test_patch_ignores_git_settings(repository):
     for name, value in {"diff.noprefix": "true", "color.ui": "always", "diff.external": "false"}.items():
         subprocess.run(["git", "config", name, value], check=True)
     (repository / "code.py").write_text("one = 2\n")
     assert lineage.changes().patch.startswith(b"diff --git a/code.py b/code.py\n")
 
 
-def test_without_git_and_without_dvc_there_is_just_nothing_to_tell(tmp_path, monkeypatch):
+def test_no_git_no_dvc_is_empty(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert lineage.git() == {}
@@ -70,7 +70,7 @@ def test_without_git_and_without_dvc_there_is_just_nothing_to_tell(tmp_path, mon
     assert lineage.stages("flowers", before="export") == {}
 
 
-def test_a_damaged_lock_tells_nothing(tmp_path):
+def test_damaged_lock_is_empty(tmp_path):
     lock = tmp_path / "dvc.lock"
     for content in ("", "[]", "{", "stages: 3", "\x00"):
         lock.write_text(content)
@@ -87,7 +87,7 @@ def version(client):
     return client.get_model_version("flowers", "1")
 
 
-def test_a_version_and_its_run_tell_where_they_come_from(reproduced, client, version):
+def test_version_and_run_carry_lineage(reproduced, client, version):
     commit = reproduced.run("git", "rev-parse", "HEAD").stdout.strip()
     examples = Examples(reproduced.folder / "data/flowers/examples.parquet")
     expected = {"git_commit": commit, "git_dirty": "false", "data_digest": examples.digest(), "threads": "1"}
@@ -99,39 +99,37 @@ def test_a_version_and_its_run_tell_where_they_come_from(reproduced, client, ver
     assert run.data.params["train.epochs"] == "4"
 
 
-def test_a_version_tells_what_dvc_locked_of_every_stage_before_it(reproduced, version):
+def test_version_carries_locked_stages(reproduced, version):
     locked = yaml.safe_load((reproduced.folder / "dvc.lock").read_text())["stages"]
     for stage in ("download", "extract", "encode", "train", "evaluate"):
-        told = json.loads(version.tags[f"dvc.{stage}"])
-        assert told["outs"] == {one["path"]: one["md5"] for one in locked[f"{stage}@flowers"]["outs"]}
-        assert f"stages/{stage}.py" in told["deps"]
+        recorded = json.loads(version.tags[f"dvc.{stage}"])
+        assert recorded["outs"] == {out["path"]: out["md5"] for out in locked[f"{stage}@flowers"]["outs"]}
+        assert f"stages/{stage}.py" in recorded["deps"]
     assert "dvc.export" not in version.tags
 
 
-def test_each_split_is_logged_as_a_dataset(reproduced, client, version):
-    logged = {one.tags[0].value: one.dataset for one in client.get_run(version.run_id).inputs.dataset_inputs}
+def test_each_split_is_a_dataset(reproduced, client, version):
+    inputs = client.get_run(version.run_id).inputs.dataset_inputs
+    logged = {entry.tags[0].value: entry.dataset for entry in inputs}
     examples = Examples(reproduced.folder / "data/flowers/examples.parquet")
-    assert {split: json.loads(data.profile)["num_rows"] for split, data in logged.items()} == {
-        **{"train": 100, "valid": 20, "test": 20}
-    }
+    rows = {split: json.loads(dataset.profile)["num_rows"] for split, dataset in logged.items()}
+    assert rows == {"train": 100, "valid": 20, "test": 20}
     assert examples.digest("test").startswith(logged["test"].digest)
     assert json.loads(logged["train"].source) == {"uri": "sample"}
 
 
-def test_the_parameters_are_recorded_as_a_file_that_the_pipeline_can_be_read_from(
-    reproduced, client, version, tmp_path
-):
+def test_recorded_parameters_are_readable(reproduced, client, version, tmp_path):
     folder = client.download_artifacts(version.run_id, lineage.FOLDER, str(tmp_path))
-    recorded = registry.pipeline("flowers", tmp_path / "lineage/params.yaml")
-    assert recorded == registry.pipeline("flowers", reproduced.folder / "params.yaml")
+    recorded = load_pipeline("flowers", tmp_path / "lineage/params.yaml")
+    assert recorded == load_pipeline("flowers", reproduced.folder / "params.yaml")
     facts = json.loads((tmp_path / "lineage/lineage.json").read_text())
     assert folder and facts["metrics"] == json.loads((reproduced.folder / "reports/flowers/metrics.json").read_text())
 
 
-def test_a_project_without_git_and_without_dvcs_lock_is_exported_too(reproduced, tmp_path):
+def test_export_without_git_or_lock(reproduced, tmp_path):
     folder = tmp_path / "unpacked"
-    left_out = shutil.ignore_patterns(".git", ".dvc", "dvc.lock", "mlflow.db", "mlruns", "flowers", "encoded.arrow")
-    shutil.copytree(reproduced.folder, folder, ignore=left_out, symlinks=True)
+    ignore = shutil.ignore_patterns(".git", ".dvc", "dvc.lock", "mlflow.db", "mlruns", "flowers", "encoded.arrow")
+    shutil.copytree(reproduced.folder, folder, ignore=ignore, symlinks=True)
     environment = {**reproduced.environment(), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
     subprocess.run([sys.executable, "-m", "stages.export", "reviews"], cwd=folder, env=environment, check=True)
     tags = MlflowClient(environment["MLFLOW_TRACKING_URI"]).get_model_version("reviews", "1").tags
