@@ -2,9 +2,9 @@
 
 import codecs
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flowerml.core.display import one_line
 from flowerml.core.errors import DataError, InputError
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from flowerml.tasks.text.sections import Data
 
 SUFFIXES = frozenset({".txt"})
-TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+TABLES: tuple[str, ...] = (".csv", ".tsv", ".jsonl", ".parquet")
 UNLABELLED = "unsup"  # the folder of aclImdb with reviews of unknown sentiment
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
@@ -129,7 +129,7 @@ def _parquet(path: Path) -> "pd.DataFrame":
     return pd.read_parquet(path)
 
 
-_READERS: dict[str, Any] = {
+_READERS: "dict[str, Callable[[Path], pd.DataFrame]]" = {
     ".csv": _csv,
     ".tsv": lambda path: _csv(path, "\t"),
     ".jsonl": _jsonl,
@@ -152,7 +152,9 @@ def _list_table(table: "pd.DataFrame", section: "Data") -> Listing:
                 Row(_row_id(number), to_nfc(label), SPLITS[split.lower()] if split else None, group or None)
             )
     if not listed.rows:
-        raise DataError(f"no row has a label in column {section.label_column!r}")
+        raise DataError(
+            f"no row has a label in column {section.label_column!r}; set data.label_column to another column"
+        )
     return listed
 
 

@@ -33,15 +33,15 @@ class Texts:
 def build_network(data: Texts, section: "Train") -> tuple[nn.Module, Training]:
     """Return the network that the section names, initialized from its seed, and the iteration that trains it."""
     torch.manual_seed(section.seed)
-    starts: dict[str, Callable[[Texts, Train], tuple[nn.Module, Training]]] = {
-        "lstm": _start_lstm,
-        "ngrams": _start_ngrams,
-        "blend": _start_blend,
+    builders: dict[str, Callable[[Texts, Train], tuple[nn.Module, Training]]] = {
+        "lstm": _build_lstm,
+        "ngrams": _build_ngrams,
+        "blend": _build_blend,
     }
-    return starts[section.network](data, section)
+    return builders[section.network](data, section)
 
 
-def _start_lstm(data: Texts, section: "Train") -> tuple[Lstm, Trainer]:
+def _build_lstm(data: Texts, section: "Train") -> tuple[Lstm, Trainer]:
     network = Lstm(
         data.codes,
         data.classes,
@@ -56,7 +56,7 @@ def _start_lstm(data: Texts, section: "Train") -> tuple[Lstm, Trainer]:
     return network, Trainer(network, batches, **section.gradient())
 
 
-def _start_ngrams(data: Texts, section: "Train") -> tuple[NGrams, NGramsTrainer]:
+def _build_ngrams(data: Texts, section: "Train") -> tuple[NGrams, NGramsTrainer]:
     network = NGrams(data.classes, order=section.order, buckets=section.buckets)
     epochs = fit_ngrams(
         network,
@@ -73,9 +73,9 @@ def _start_ngrams(data: Texts, section: "Train") -> tuple[NGrams, NGramsTrainer]
     return network, NGramsTrainer(network, epochs)
 
 
-def _start_blend(data: Texts, section: "Train") -> tuple[Blend, BlendTrainer]:
-    lstm, lstm_epochs = _start_lstm(data, section)
-    ngrams, ngrams_epochs = _start_ngrams(data, section)
+def _build_blend(data: Texts, section: "Train") -> tuple[Blend, BlendTrainer]:
+    lstm, lstm_epochs = _build_lstm(data, section)
+    ngrams, ngrams_epochs = _build_ngrams(data, section)
     network = Blend(lstm, ngrams)
     targets = torch.from_numpy(data.targets["valid"])
     return network, BlendTrainer(
