@@ -1,36 +1,43 @@
-"""How far a classifier's probabilities can be taken at their word, and below which one it had better say "unknown".
+"""Calibrated probabilities, and the threshold below which a classifier abstains.
 
-One temperature for all logits (Guo et al., 2017, "On Calibration of Modern Neural Networks"), and one threshold on the
-best probability (Hendrycks & Gimpel, 2017, "A Baseline for Detecting Misclassified and Out-of-Distribution Examples").
-Both are fitted on the validation split. Measuring needs pandas, fitting SciPy; what is served needs neither.
+One temperature divides all logits (Guo et al., 2017, "On Calibration of Modern Neural Networks"). One threshold on the
+highest probability separates confident answers from those it abstains from (Hendrycks & Gimpel, 2017, "A Baseline for
+Detecting Misclassified and Out-of-Distribution Examples"). Both are fitted on the validation split.
+
+Fitting needs SciPy; a served model does not, so `softmax` is written out here. scikit-learn 1.9 fits a temperature too
+(`CalibratedClassifierCV(method="temperature")`), but only around an estimator of its own: what it fits is private.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-BINS = 15
-COLDEST, HOTTEST = 0.05, 20.0
-SMALLEST_GAIN = 1e-6  # nats; a temperature that gains less is as good as none
-PLACES = 4  # a temperature has; more would tell of the machine it was fitted on, and not of the data
-THRESHOLD_PLACES = 6  # rounded down, so that an example at the threshold stays above it on every machine
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+MIN_GAIN = 1e-6  # nats; a temperature that gains less is not worth having
+TEMPERATURE_DECIMALS = 4  # further digits depend on the machine, not on the data
+THRESHOLD_DECIMALS = 6  # rounded down, so that an example at the threshold stays above it on every machine
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Probabilities are softmax(logits / temperature); an answer is known from a best probability of `known_above` on.
+    """A temperature, and the probability from which on an answer is confident ("known").
 
-    `acceptance` is the share of the validation examples that were to be known. As it is without arguments, it changes
-    no probability, and every answer is known.
+    Probabilities are softmax(logits / temperature). `acceptance` is the share of the validation examples that the
+    threshold `known_above` was chosen to accept. The defaults change no probability and accept every answer.
+
+    >>> calibration = Calibration(temperature=2.0, known_above=0.7)
+    >>> probabilities = calibration.probabilities(np.array([[2.0, 0.0], [1.0, 0.0]]))
+    >>> probabilities.round(2).tolist()
+    [[0.73, 0.27], [0.62, 0.38]]
+    >>> [calibration.is_known(row) for row in probabilities]
+    [True, False]
     """
 
     temperature: float = 1.0
@@ -39,98 +46,69 @@ class Calibration:
 
     @classmethod
     def fit(cls, logits: Array, targets: Indices, *, acceptance: float) -> Self:
-        """What suits these logits [N, C] of examples whose classes are the targets [N]."""
+        """Fit the temperature, then the threshold. logits [N, C], targets [N] are class indices."""
         temperature = fit_temperature(logits, targets)
         probabilities = softmax(logits / temperature)
         return cls(temperature, fit_threshold(probabilities, acceptance=acceptance), acceptance)
 
     def probabilities(self, logits: Array) -> Array:
-        """The probability of each class, [N, C], from logits [N, C]."""
+        """Return the calibrated probabilities [N, C] of logits [N, C]."""
         return softmax(logits / self.temperature)
 
     def is_known(self, probabilities: Array) -> bool:
-        """Whether the best of one example's probabilities [C] is at least the threshold."""
+        """Return whether the classifier is confident: the highest probability [C] reaches the threshold."""
         return bool(probabilities.max() >= self.known_above)
 
 
 def softmax(logits: Array) -> Array:
-    """Logits [N, C] as probabilities [N, C]."""
+    """Return the probabilities [N, C] of logits [N, C]."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
 
 
 def fit_temperature(logits: Array, targets: Indices) -> float:
-    """The temperature from COLDEST to HOTTEST under which the targets [N] are most likely; logits [N, C].
+    """Return the temperature that minimizes the cross-entropy of the targets [N]; logits [N, C].
 
-    One example more, which is evenly of all classes, is counted in: N examples that are all told right then ask for a
-    confidence of about N / (N + 1), and not for an infinite one. 1.0 where nothing can be gained: without examples,
-    with fewer than two classes, with logits that say nothing.
+    Returns 1.0 where nothing can be gained: no examples, fewer than two classes, or constant logits.
     """
     from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+    from scipy.special import log_softmax  # type: ignore[import-untyped]
 
     count, classes = logits.shape
     if count == 0 or classes < 2:
         return 1.0
 
     def loss(log_temperature: float) -> float:
-        logarithms = _log_softmax(logits / math.exp(log_temperature))
-        told = logarithms[np.arange(count), targets].sum()
-        return -float(told + logarithms.mean()) / (count + 1)
+        log_probabilities = log_softmax(logits / math.exp(log_temperature), axis=1)
+        of_targets = log_probabilities[np.arange(count), targets].sum()
+        # One more example is counted, spread evenly over the classes. Where all N examples are classified correctly
+        # the best confidence is then about N / (N + 1), and not 1, which takes infinite logits.
+        return -float(of_targets + log_probabilities.mean()) / (count + 1)
 
-    bounds = (math.log(COLDEST), math.log(HOTTEST))
-    found = float(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x)
-    return round(math.exp(found), PLACES) if loss(0.0) - loss(found) > SMALLEST_GAIN else 1.0
+    bounds = (math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE))
+    best = float(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x)
+    return round(math.exp(best), TEMPERATURE_DECIMALS) if loss(0.0) - loss(best) > MIN_GAIN else 1.0
 
 
 def fit_threshold(probabilities: Array, *, acceptance: float) -> float:
-    """The highest threshold that at least the share `acceptance` of the examples reaches; probabilities [N, C].
+    """Return the highest threshold that accepts at least the share `acceptance` of the examples; probabilities [N, C].
 
-    0.0, under which everything is known, for an acceptance of 1 and where there are no examples.
+    Returns 0.0, which accepts everything, for an acceptance of 1 or without examples.
     """
-    refused = math.floor(len(probabilities) * (1 - acceptance) + 1e-9)
+    rejected = math.floor(len(probabilities) * (1 - acceptance) + 1e-9)
     if acceptance >= 1 or len(probabilities) == 0:
         return 0.0
-    best = np.sort(probabilities.max(axis=1))
-    return math.floor(best[min(refused, len(best) - 1)] * 10**THRESHOLD_PLACES) / 10**THRESHOLD_PLACES
+    confidence = np.sort(probabilities.max(axis=1))
+    scale = 10**THRESHOLD_DECIMALS
+    return math.floor(confidence[min(rejected, len(confidence) - 1)] * scale) / scale
 
 
-def expected_calibration_error(probabilities: Array, targets: Indices, *, bins: int = BINS) -> float:
-    """By how much confidence and accuracy differ, as a mean over examples; probabilities [N, C], targets [N].
+def parse_known(answer: Mapping[str, Any]) -> bool | None:
+    """Return the `known` field of an answer's JSON; None where the model is older than the field.
 
-    Naeini et al. (2015): examples are put into `bins` of equal width by their best probability, as in `reliability`.
-    With few examples it is above 0 for a perfect model too. NaN for no examples.
-    """
-    table = reliability(probabilities, targets, bins=bins)
-    apart = (table["confidence"] - table["accuracy"]).abs()
-    return float((apart * table["count"]).sum() / table["count"].sum()) if len(table) else math.nan
-
-
-def reliability(probabilities: Array, targets: Indices, *, bins: int = BINS) -> "pd.DataFrame":
-    """confidence (mean best probability), accuracy and count of each bin that holds examples, ascending.
-
-    Bins have equal width between 0 and 1, and each has its upper end; probabilities [N, C], targets [N].
-    """
-    import pandas as pd
-
-    best = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == targets
-    numbers = np.ceil(best * bins).clip(1, bins).astype(int)
-    table = pd.DataFrame({"bin": numbers, "confidence": best, "accuracy": right.astype(np.float64)})
-    grouped = table.groupby("bin")
-    return grouped.mean().assign(count=grouped.size()).reset_index(drop=True)
-
-
-def known_of(answer: Any) -> bool | None:
-    """What the JSON of an answer says of its certainty, None where the model is older than that.
-
-    Raises ValueError for what is neither true nor false.
+    Raises ValueError where it is not a boolean.
     """
     known = answer.get("known")
     if not (known is None or isinstance(known, bool)):
-        raise ValueError("known is neither true nor false")
+        raise ValueError(f"expected `known` to be true or false, found {type(known).__name__}")
     return known
-
-
-def _log_softmax(logits: Array) -> Array:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flowerml.data.layout import Row
     from flowerml.evaluation.evaluation import Evaluation
     from flowerml.evaluation.intervals import Interval
-    from flowerml.evaluation.labelled import Labelled
+    from flowerml.evaluation.labelled import LabelledExamples
     from flowerml.evaluation.report import Explains
 
 NAME = "evaluate"
@@ -70,7 +70,7 @@ def main(
     """
     from flowerml.classifier.classifier import Classifier
     from flowerml.evaluation import scoring
-    from flowerml.registry.locate import located
+    from flowerml.registry.locate import resolve_model
     from flowerml.serving import client
     from flowerml.tasks.registry import TASKS
 
@@ -83,13 +83,13 @@ def main(
             labelled = wanted.found(kind and kind.value, {}, root)
             server = client.Endpoint(model, TASKS[labelled.kind], rows=batch_size, seconds=timeout)
             with _Told(len(labelled.rows)) as told:
-                found = scoring.of_endpoint(server, labelled, told=told)
+                found = scoring.evaluate_endpoint(server, labelled, on_example=told)
         else:
-            classifier = Classifier.load(stack.enter_context(located(model)))
+            classifier = Classifier.load(stack.enter_context(resolve_model(model)))
             parameters = classifier.description["parameters"]
             labelled = wanted.found(kind.value if kind else classifier.kind, parameters, root)
             with _Told(len(labelled.rows)) as told:
-                found = scoring.of_classifier(classifier, labelled, told=told)
+                found = scoring.evaluate_classifier(classifier, labelled, on_example=told)
         if category_names is not None:
             found.names.update(options.names_of(found.classes, category_names))
         numbers = found.intervals(top_k=TOP_K, resamples=RESAMPLES)
@@ -107,18 +107,22 @@ class _Wanted:
     limit: int | None
     values: Mapping[str, Any]
 
-    def found(self, kind: str | None, trained: Mapping[str, Any], root: Path) -> "Labelled":
+    def found(self, kind: str | None, trained: Mapping[str, Any], root: Path) -> "LabelledExamples":
         """These examples. Of the data that a classifier was `trained` on (its parameters), those dealt to its test."""
         from flowerml.evaluation import labelled
         from flowerml.pipeline import adhoc
 
         if labelled.is_table(Path(self.data)):
-            return labelled.of_table(Path(self.data), self.split, limit=self.limit)
+            return labelled.from_table(Path(self.data), self.split, limit=self.limit)
         dealt = _is_same(self.data, trained.get("data.source"))
         names = ("data.category_names", "data.source")
         own = {name: value for name, value in trained.items() if name.startswith("data.") and name not in names}
-        pipeline, _ = adhoc.fetched(self.data, kind, self.values, name="data", root=root, start=own if dealt else None)
-        found = labelled.of_pipeline(pipeline, self.split, dealt=dealt, limit=self.limit)
+        pipeline, _ = adhoc.pipeline_from_data(
+            self.data, kind, self.values, name="data", root=root, start=own if dealt else None
+        )
+        found = labelled.from_source(
+            pipeline.kind, pipeline.paths, pipeline.data, self.split, dealt=dealt, limit=self.limit
+        )
         for warning in found.warnings:
             output.say(f"warning: {warning}")
         return found
@@ -164,7 +168,7 @@ def _write(
     path: Path,
     found: "Evaluation",
     numbers: "Mapping[str, Interval]",
-    labelled: "Labelled",
+    labelled: "LabelledExamples",
     classifier: "Classifier | None",
     *,
     model: str,
@@ -184,10 +188,12 @@ def _write(
         subject = report.Subject(model, labelled.kind, {"model": model, "tested on": tested}, {})
         explain = None
     else:
-        subject = report.of_classifier(classifier, title=model, model=model, data=tested, digest=None)
+        subject = report.Subject.from_classifier(classifier, title=model, model=model, data=tested, digest=None)
         explain = _explains(classifier)
     try:
-        report.write(*(path, found, numbers, subject), raws=raws, explain=explain, gallery=GALLERY, resamples=RESAMPLES)
+        report.write(
+            *(path, found, numbers, subject), raws=raws, explain=explain, gallery_size=GALLERY, resamples=RESAMPLES
+        )
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror})") from None
     output.say(f"wrote {path}")
@@ -198,7 +204,7 @@ def _explains(classifier: "Classifier") -> "Explains":
 
 
 def _print(
-    found: "Evaluation", numbers: "Mapping[str, Interval]", labelled: "Labelled", *, unread: int, json: bool
+    found: "Evaluation", numbers: "Mapping[str, Interval]", labelled: "LabelledExamples", *, unread: int, json: bool
 ) -> None:
     count = len(found.targets)
     if json:

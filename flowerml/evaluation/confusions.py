@@ -1,4 +1,4 @@
-"""Which classes are taken for each other, so that it can be read with a hundred classes too."""
+"""The pairs of classes that are most often confused: readable with a hundred classes, where a matrix is not."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two classes and the examples, as row numbers, of either that were taken for the other."""
+class ConfusedPair:
+    """Two classes, and the row numbers of the examples of each that were classified as the other."""
 
     first: int
     second: int
@@ -23,26 +23,33 @@ class Pair:
         return len(self.first_as_second) + len(self.second_as_first)
 
 
-def pairs(targets: Indices, predicted: Indices, *, most: int) -> list[Pair]:
-    """The pairs of classes with the most mistakes, most first; targets [N], predicted [N].
+def most_confused(targets: Indices, predicted: Indices, *, most: int) -> list[ConfusedPair]:
+    """Return the pairs of classes with the most mistakes, most first; targets [N], predicted [N].
 
-    Of as many mistakes those in fewer examples come first. `first` is the class that is more often taken for the
-    other.
+    Ties are broken by fewer examples. `first` is the class that is more often classified as the other.
+
+    >>> [pair] = most_confused(np.array([0, 0, 1, 2]), np.array([1, 1, 0, 2]), most=1)
+    >>> pair.first, pair.second, pair.mistakes
+    (0, 1, 3)
     """
     support = Counter(targets.tolist())
-    wrong = np.flatnonzero(targets != predicted)
-    ways: dict[tuple[int, int], list[int]] = {}
-    for row in wrong:
-        ways.setdefault((int(targets[row]), int(predicted[row])), []).append(int(row))
-    found = [_pair(ways, *sorted(way)) for way in ways if way[0] < way[1] or way[::-1] not in ways]
+    mistakes: dict[tuple[int, int], list[int]] = {}  # (target, predicted): rows
+    for row in np.flatnonzero(targets != predicted):
+        mistakes.setdefault((int(targets[row]), int(predicted[row])), []).append(int(row))
 
-    def rank(pair: Pair) -> tuple[int, ...]:
+    def rank(pair: ConfusedPair) -> tuple[int, ...]:
         return -pair.mistakes, support[pair.first] + support[pair.second], pair.first, pair.second
 
-    return sorted(found, key=rank)[:most]
+    pairs = {(min(target, answer), max(target, answer)) for target, answer in mistakes}
+    return sorted((_pair(mistakes, low, high) for low, high in pairs), key=rank)[:most]
 
 
-def _pair(ways: dict[tuple[int, int], list[int]], one: int, other: int) -> Pair:
-    first, second = (other, one) if len(ways.get((other, one), ())) > len(ways.get((one, other), ())) else (one, other)
-    rows = (np.array(ways.get(way, []), np.int64) for way in ((first, second), (second, first)))
-    return Pair(first, second, *rows)
+def _pair(mistakes: dict[tuple[int, int], list[int]], low: int, high: int) -> ConfusedPair:
+    swapped = len(mistakes.get((high, low), ())) > len(mistakes.get((low, high), ()))
+    first, second = (high, low) if swapped else (low, high)
+    return ConfusedPair(
+        first,
+        second,
+        first_as_second=np.array(mistakes.get((first, second), []), np.int64),
+        second_as_first=np.array(mistakes.get((second, first), []), np.int64),
+    )

@@ -1,37 +1,42 @@
-"""How good a classifier is on examples it has not seen: numbers with their limits, tables, and what DVC draws."""
+"""How good a classifier is on examples that it was not trained on: metrics with intervals, tables, and DVC's plots."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn import metrics as scores
+from sklearn import metrics as sklearn_metrics
 
-from flowerml.classifier import calibration
 from flowerml.classifier.calibration import Calibration
 from flowerml.classifier.classifier import Classifier, Probabilities
 from flowerml.core import files
 from flowerml.core.errors import DataError
-from flowerml.data.examples import Example
-from flowerml.evaluation import confusions, intervals, slices
+from flowerml.data.examples import Example, Raw
+from flowerml.evaluation import confusions, intervals, reliability, slices
 from flowerml.evaluation.intervals import Interval
-from flowerml.evaluation.metrics import Headline, uncalibrated
+from flowerml.evaluation.metrics import BootstrapMetrics, undo_temperature
 from flowerml.evaluation.slices import Properties
 
-SEED = 0  # of the draws: the same answers have the same limits
+SEED = 0  # of the bootstrap: the same answers have the same limits
 CURVE_POINTS = 200
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The answers of a classifier on labelled examples. probabilities [N, C], targets [N] are class indices.
+    """The answers of a classifier to labelled examples. probabilities [N, C]; targets [N] are class indices.
 
-    `calibration` is the classifier's own, None of a served one, which does not tell it. `known` [N] is whether the
-    classifier takes each answer for probable enough, None where it does not say. `properties` [N] is what each example
-    is like, empty where that was not looked at.
+    `calibration` is the classifier's own; None for a served one, which does not send it. `known` [N] is whether the
+    classifier is confident of each answer; None where it does not say. `properties` [N] describe each input; empty
+    where they were not computed.
+
+    >>> probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+    >>> names = {"neg": "negative", "pos": "positive"}
+    >>> evaluation = Evaluation(("neg", "pos"), names, ("a", "b", "c"), np.array([0, 1, 1]), probabilities)
+    >>> evaluation.hits.tolist(), round(evaluation.metrics(top_k=5)["accuracy"], 3)
+    ([True, True, False], 0.667)
     """
 
     classes: tuple[str, ...]
@@ -44,7 +49,7 @@ class Evaluation:
     properties: tuple[Properties, ...] = ()
 
     @classmethod
-    def of_classifier(
+    def from_classifier(
         cls,
         classifier: Classifier,
         ids: Sequence[str],
@@ -52,39 +57,52 @@ class Evaluation:
         probabilities: Probabilities,
         properties: Sequence[Properties],
     ) -> Self:
-        """The answers of a classifier that is loaded here."""
-        own = classifier.calibration
-        known = np.array([own.is_known(row) for row in probabilities], dtype=bool)
-        names = classifier.names
-        return cls(classifier.classes, names, tuple(ids), targets, probabilities, own, known, tuple(properties))
+        """Return the evaluation of the answers that a loaded classifier gave."""
+        calibration = classifier.calibration
+        return cls(
+            classes=classifier.classes,
+            names=classifier.names,
+            ids=tuple(ids),
+            targets=targets,
+            probabilities=probabilities,
+            calibration=calibration,
+            known=np.array([calibration.is_known(row) for row in probabilities], dtype=bool),
+            properties=tuple(properties),
+        )
 
     @property
     def predicted(self) -> NDArray[np.int64]:
-        """The most probable class of each example, [N]; of equals the first."""
+        """Return the most probable class of each example, [N]; ties are broken by class order."""
         return np.argmax(self.probabilities, axis=1)
 
     @property
     def hits(self) -> NDArray[np.bool_]:
-        """Whether each answer is right, [N]."""
+        """Return whether each example was classified correctly, [N]."""
         return self.predicted == self.targets
 
     @property
     def confidence(self) -> NDArray[np.float64]:
-        """The probability of each answer, [N]."""
+        """Return the probability of each predicted class, [N]."""
         return self.probabilities.max(axis=1)
 
+    @property
+    def uncalibrated(self) -> Probabilities | None:
+        """Return the probabilities before calibration, [N, C]; None where the calibration is not known."""
+        return None if self.calibration is None else undo_temperature(self.probabilities, self.calibration)
+
     def metrics(self, *, top_k: int) -> dict[str, float]:
-        """Return the headline numbers, see `Headline` in metrics.py; those that are not finite are left out."""
-        return {name: value for name, value in self._headline(top_k).numbers().items() if np.isfinite(value)}
+        """Return the metrics of `BootstrapMetrics`; those that are not finite are left out."""
+        metrics = self._bootstrap_metrics(top_k).of_sample()
+        return {name: value for name, value in metrics.items() if np.isfinite(value)}
 
     def intervals(self, *, top_k: int, resamples: int) -> dict[str, Interval]:
-        """The same with bootstrap intervals of 95 %."""
-        found = self._headline(top_k).intervals(resamples=resamples, seed=SEED)
-        return {name: one for name, one in found.items() if np.isfinite(one.estimate)}
+        """Return the same with 95 % bootstrap intervals."""
+        metrics = self._bootstrap_metrics(top_k).intervals(resamples=resamples, seed=SEED)
+        return {name: interval for name, interval in metrics.items() if np.isfinite(interval.estimate)}
 
     def per_class(self) -> pd.DataFrame:
-        """precision, recall, f1 and support of each class, in the order of `classes`."""
-        columns = scores.precision_recall_fscore_support(
+        """Return label, name, precision, recall, f1 and support of each class, in the order of `classes`."""
+        columns = sklearn_metrics.precision_recall_fscore_support(
             self.targets, self.predicted, labels=range(len(self.classes)), zero_division=0
         )
         table = pd.DataFrame(dict(zip(("precision", "recall", "f1", "support"), columns, strict=True)))
@@ -93,47 +111,47 @@ class Evaluation:
         return table
 
     def confusion(self) -> pd.DataFrame:
-        """One row for each example with its actual and predicted class: what DVC's confusion template counts."""
+        """Return the actual and the predicted label of each example, which DVC's confusion template counts."""
         return pd.DataFrame({"actual": self._labels(self.targets), "predicted": self._labels(self.predicted)})
 
-    def pairs(self, *, most: int) -> list[confusions.Pair]:
-        """The pairs of classes that are most often taken for each other."""
-        return confusions.pairs(self.targets, self.predicted, most=most)
+    def most_confused(self, *, most: int) -> list[confusions.ConfusedPair]:
+        """Return the pairs of classes with the most mistakes between them, most first."""
+        return confusions.most_confused(self.targets, self.predicted, most=most)
 
     def mistakes(self, *, most: int) -> NDArray[np.int64]:
-        """The rows of the wrong answers that gave the right one the smallest probability, worst first."""
+        """Return the rows of the mistakes that gave the correct class the smallest probability, worst first."""
         rows = np.flatnonzero(~self.hits)
-        told = self.probabilities[rows, self.targets[rows]]
-        return rows[np.argsort(told, kind="stable")][:most]
+        of_targets = self.probabilities[rows, self.targets[rows]]
+        return rows[np.argsort(of_targets, kind="stable")][:most]
 
     def slices(self) -> pd.DataFrame:
-        """How good the answers are on parts of the examples, worst first: see `flowerml.evaluation.slices.table`."""
-        return slices.table(self.properties, self.hits)
+        """Return the accuracy on slices of the examples, worst first: see `slices.slice_table`."""
+        return slices.slice_table(self.properties, self.hits)
 
     def reliability(self) -> pd.DataFrame:
-        """confidence, accuracy and count of each bin of probabilities: `calibrated`, and as they were before."""
-        every = {"uncalibrated": self.before(), "calibrated": self.probabilities}
+        """Return confidence, accuracy and count of each bin, with `probabilities`: calibrated or uncalibrated."""
+        variants = {"uncalibrated": self.uncalibrated, "calibrated": self.probabilities}
         tables = [
-            calibration.reliability(found, self.targets).assign(probabilities=name)
-            for name, found in every.items()
-            if found is not None
+            reliability.reliability_table(probabilities, self.targets).assign(probabilities=name)
+            for name, probabilities in variants.items()
+            if probabilities is not None
         ]
         return pd.concat(tables, ignore_index=True)
 
     def coverage(self) -> pd.DataFrame:
-        """What each threshold on the probability would accept: threshold, share, and accuracy among these."""
+        """Return what each threshold on the probability would accept: threshold, share, and accuracy among these."""
         order = np.argsort(-self.confidence, kind="stable")
-        sorted_confidence = self.confidence[order]
+        confidence = self.confidence[order]
         accepted = np.arange(1, len(order) + 1)
         accuracy = np.cumsum(self.hits[order]) / accepted
-        last = np.append(sorted_confidence[1:] < sorted_confidence[:-1], True)  # equals are accepted together
-        rows = np.flatnonzero(last)
+        last_of_ties = np.append(confidence[1:] < confidence[:-1], True)  # ties are accepted together
+        rows = np.flatnonzero(last_of_ties)
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, CURVE_POINTS).round().astype(int))]
-        columns = {"threshold": sorted_confidence, "share": accepted / len(order), "accuracy": accuracy}
+        columns = {"threshold": confidence, "share": accepted / len(order), "accuracy": accuracy}
         return pd.DataFrame({name: values[rows] for name, values in columns.items()})
 
     def predictions(self) -> pd.DataFrame:
-        """id, actual, predicted and the probability of each, worst mistakes first."""
+        """Return id, actual, predicted and the probability of each, worst mistakes first."""
         rows = np.arange(len(self.targets))
         table = self.confusion()
         table.insert(0, "id", self.ids)
@@ -142,47 +160,56 @@ class Evaluation:
         return table.sort_values(["probability_of_actual", "id"], kind="stable")
 
     def write(self, folder: Path, *, top_k: int, resamples: int) -> dict[str, Interval]:
-        """The numbers and all tables into `folder`; gives the numbers with their limits."""
+        """Write metrics.json, intervals.json and all tables into `folder`; return the metrics with their intervals."""
         folder.mkdir(parents=True, exist_ok=True)
-        found = self.intervals(top_k=top_k, resamples=resamples)
+        metrics = self.intervals(top_k=top_k, resamples=resamples)
         tables = {
-            **{"per_class": self.per_class(), "confusion": self.confusion(), "predictions": self.predictions()},
-            **{"slices": self.slices(), "reliability": self.reliability(), "coverage": self.coverage()},
+            "per_class": self.per_class(),
+            "confusion": self.confusion(),
+            "predictions": self.predictions(),
+            "slices": self.slices(),
+            "reliability": self.reliability(),
+            "coverage": self.coverage(),
         }
         for name, table in tables.items():
             files.write_csv(folder / f"{name}.csv", table.round(6))
-        limits = {name: one.limits() for name, one in found.items()}
-        method = {"confidence": intervals.CONFIDENCE, "resamples": resamples, "examples": len(self.targets)}
-        files.write_json(folder / "intervals.json", {**method, "intervals": limits})
-        files.write_json(folder / "metrics.json", {name: one.estimate for name, one in found.items()})
-        return found
+        described = {
+            "confidence": intervals.CONFIDENCE,
+            "resamples": resamples,
+            "examples": len(self.targets),
+            "intervals": {name: interval.limits() for name, interval in metrics.items()},
+        }
+        files.write_json(folder / "intervals.json", described)
+        files.write_json(folder / "metrics.json", {name: interval.estimate for name, interval in metrics.items()})
+        return metrics
 
-    def before(self) -> Probabilities | None:
-        """The probabilities before calibration, [N, C]; None where that is not known."""
-        return None if self.calibration is None else uncalibrated(self.probabilities, self.calibration)
-
-    def _headline(self, top_k: int) -> Headline:
-        return Headline(self.probabilities, self.targets, top_k=top_k, before=self.before(), known=self.known)
+    def _bootstrap_metrics(self, top_k: int) -> BootstrapMetrics:
+        return BootstrapMetrics(
+            self.probabilities, self.targets, top_k=top_k, uncalibrated=self.uncalibrated, known=self.known
+        )
 
     def _labels(self, indices: NDArray[np.int64]) -> list[str]:
         return [self.classes[index] for index in indices]
 
 
 def evaluate(classifier: Classifier, examples: Iterable[Example], *, batch_size: int) -> Evaluation:
-    """Put raw examples through the classifier, by the same door as everyone else; memory is bounded.
+    """Return the evaluation of a classifier on raw examples, read as they are needed.
 
-    Raises DataError where there are none.
+    It predicts with `Classifier.probabilities`, as every other caller does. Raises DataError without examples.
     """
     index = {label: number for number, label in enumerate(classifier.classes)}
-    known: list[tuple[str, int, Properties]] = []
+    ids: list[str] = []
+    targets: list[int] = []
+    properties: list[Properties] = []
 
-    def raws() -> Iterable[Any]:
+    def raws() -> Iterator[Raw]:
         for example in examples:
-            known.append((example.id, index[example.label], slices.properties_of(classifier.task, example.raw)))
+            ids.append(example.id)
+            targets.append(index[example.label])
+            properties.append(slices.input_properties(classifier.task, example.raw))
             yield example.raw
 
     probabilities = classifier.probabilities(raws(), batch_size=batch_size)
-    if not known:
-        raise DataError("there are no examples to score")
-    ids, targets, properties = zip(*known, strict=True)
-    return Evaluation.of_classifier(classifier, ids, np.array(targets), probabilities, properties)
+    if not ids:
+        raise DataError("expected examples to evaluate on, found none")
+    return Evaluation.from_classifier(classifier, ids, np.array(targets), probabilities, properties)

@@ -1,8 +1,7 @@
-"""How good a classifier is on labelled examples of any source, whether it is loaded here or served."""
+"""Evaluate a classifier on labelled examples from any source, whether it is loaded here or served."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,19 +13,20 @@ from flowerml.data.examples import Raw
 from flowerml.data.layout import Row
 from flowerml.engine.parallel import map_readable
 from flowerml.evaluation.evaluation import Evaluation
-from flowerml.evaluation.labelled import Labelled
-from flowerml.evaluation.slices import Properties, properties_of
+from flowerml.evaluation.labelled import LabelledExamples
+from flowerml.evaluation.slices import Properties, input_properties
 from flowerml.serving.client import Answer, Endpoint
 from flowerml.tasks.registry import TASKS
 
-Told = Callable[[Row, InputError | None], None]
+OnExample = Callable[[Row, InputError | None], None]
+"""Called after each example, with the reason where it could not be read."""
 
 
 @dataclass
-class _Gathered:
-    """The examples of a source as they are read, what each is like, and the answers so far."""
+class _Scored:
+    """The examples read so far, with the properties of each and the answers to them."""
 
-    labelled: Labelled
+    labelled: LabelledExamples
     rows: list[Row] = field(default_factory=list)
     probabilities: list[Probabilities] = field(default_factory=list)
     properties: dict[str, Properties] = field(default_factory=dict)
@@ -35,12 +35,16 @@ class _Gathered:
         task = TASKS[self.labelled.kind]
         for row, raw in self.labelled.read():
             if not isinstance(raw, InputError):
-                self.properties[row.id] = properties_of(task, raw)
+                self.properties[row.id] = input_properties(task, raw)
             yield row, raw
+
+    def add(self, row: Row, probabilities: Probabilities) -> None:
+        self.rows.append(row)
+        self.probabilities.append(probabilities)
 
     def targets(self, classes: tuple[str, ...]) -> NDArray[np.int64]:
         if not self.rows:
-            raise DataError("none of the examples could be read, so there is nothing to score")
+            raise DataError("none of the examples could be read, so there is nothing to evaluate")
         index = {label: number for number, label in enumerate(classes)}
         return np.array([index[row.label] for row in self.rows], dtype=np.int64)
 
@@ -49,64 +53,81 @@ class _Gathered:
         return tuple(row.id for row in self.rows)
 
     @property
-    def of_each(self) -> tuple[Properties, ...]:
+    def input_properties(self) -> tuple[Properties, ...]:
         return tuple(self.properties[id] for id in self.ids)
 
 
-def of_classifier(classifier: Classifier, labelled: Labelled, *, told: Told) -> Evaluation:
-    """The answers of a loaded classifier; `told` hears of each example, and why where it cannot be read.
+def evaluate_classifier(classifier: Classifier, labelled: LabelledExamples, *, on_example: OnExample) -> Evaluation:
+    """Return the evaluation of a loaded classifier; unreadable examples are skipped and reported to `on_example`.
 
-    Raises DataError where the labels are not the classifier's, or nothing can be read.
+    Raises DataError where a label is not one of the classifier's, or nothing can be read.
     """
     _check_labels(labelled, classifier.classes)
-    gathered = _Gathered(labelled)
+    scored = _Scored(labelled)
 
-    def answer(raws: Iterator[Any]) -> Iterator[Probabilities | InputError]:
+    def predict(raws: Iterator[Raw]) -> Iterator[Probabilities | InputError]:
         return classifier.probabilities_each(raws, batch_size=BATCH_SIZE)
 
-    for row, found in map_readable(gathered.read(), answer):
-        told(row, found if isinstance(found, InputError) else None)
-        if not isinstance(found, InputError):
-            gathered.rows.append(row)
-            gathered.probabilities.append(found)
-    targets = gathered.targets(classifier.classes)
-    probabilities = np.stack(gathered.probabilities)
-    return Evaluation.of_classifier(classifier, gathered.ids, targets, probabilities, gathered.of_each)
+    for row, probabilities in map_readable(scored.read(), predict):
+        if isinstance(probabilities, InputError):
+            on_example(row, probabilities)
+        else:
+            on_example(row, None)
+            scored.add(row, probabilities)
+    return Evaluation.from_classifier(
+        classifier,
+        scored.ids,
+        scored.targets(classifier.classes),
+        np.stack(scored.probabilities),
+        scored.input_properties,
+    )
 
 
-def of_endpoint(endpoint: Endpoint, labelled: Labelled, *, told: Told) -> Evaluation:
-    """The same of a served classifier, whose classes show in its answers. Raises ModelError where it is not well."""
-    gathered = _Gathered(labelled)
+def evaluate_endpoint(endpoint: Endpoint, labelled: LabelledExamples, *, on_example: OnExample) -> Evaluation:
+    """Return the evaluation of a served classifier, whose classes are those of its first answer.
+
+    Raises DataError as `evaluate_classifier` does, and ModelError where the server fails.
+    """
+    scored = _Scored(labelled)
     first: Answer | None = None
     known: list[bool | None] = []
-    for row, found in map_readable(gathered.read(), endpoint.answers):
-        told(row, found if isinstance(found, InputError) else None)
-        if isinstance(found, InputError):
+    for row, answer in map_readable(scored.read(), endpoint.answers):
+        if isinstance(answer, InputError):
+            on_example(row, answer)
             continue
+        on_example(row, None)
         if first is None:
-            first = found
+            first = answer
             _check_labels(labelled, tuple(sorted(first.names)))
-        gathered.rows.append(row)
-        gathered.probabilities.append(_vector(found, first, endpoint))
-        known.append(found.known)
+        scored.add(row, _vector(answer, first, endpoint))
+        known.append(answer.known)
     names = first.names if first else {}
     classes = tuple(sorted(names))
-    targets = gathered.targets(classes)
-    said = None if None in known else np.array(known, dtype=bool)
-    probabilities = np.stack(gathered.probabilities)
-    return Evaluation(classes, names, gathered.ids, targets, probabilities, None, said, gathered.of_each)
+    return Evaluation(
+        classes=classes,
+        names=names,
+        ids=scored.ids,
+        targets=scored.targets(classes),
+        probabilities=np.stack(scored.probabilities),
+        calibration=None,
+        known=None if None in known else np.array(known, dtype=bool),
+        properties=scored.input_properties,
+    )
 
 
 def _vector(answer: Answer, first: Answer, endpoint: Endpoint) -> Probabilities:
     if answer.probabilities.keys() != first.probabilities.keys():
-        raise ModelError(f"{endpoint.shown}: answered with other classes than before; was the model changed meanwhile?")
+        raise ModelError(
+            f"{endpoint.shown}: expected the classes of the first answer, found others; "
+            "was the model replaced during the evaluation? Re-run the command"
+        )
     return np.array([answer.probabilities[label] for label in sorted(first.names)])
 
 
-def _check_labels(labelled: Labelled, classes: tuple[str, ...]) -> None:
+def _check_labels(labelled: LabelledExamples, classes: tuple[str, ...]) -> None:
     unknown = [label for label in labelled.labels if label not in classes]
     if unknown:
         raise DataError(
-            f"{len(unknown)} of the {len(labelled.labels)} labels of the data are no classes of this classifier "
-            f"({preview_list(unknown)}); it knows {preview_list(classes)}"
+            f"{len(unknown)} of the {len(labelled.labels)} labels of the data are not classes of this classifier "
+            f"({preview_list(unknown)}); it knows {preview_list(list(classes))}"
         )

@@ -1,41 +1,48 @@
-"""How good answers are on parts of the examples: the dark pictures, the long texts."""
+"""Accuracy on slices of the examples: the dark pictures, the long texts."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from flowerml.core.errors import InputError
-from flowerml.evaluation import intervals
-from flowerml.tasks.registry import Task
+from flowerml.data.examples import Raw
+from flowerml.evaluation.intervals import wilson_interval
+from flowerml.tasks.base import Task
 
-QUARTERS = ("lowest", "second", "third", "highest")  # of numbers, with as many examples in each
-VALUES = 4  # numbers that have so few are taken one by one
-LEVEL = 0.05  # of all tests together
+QUARTERS = ("lowest", "second", "third", "highest")  # of a numeric property, each with as many examples
+FEW_VALUES = 4  # a numeric property with at most so many gets a slice for each value
+LEVEL = 0.05  # the significance level of all tests together
 COLUMNS = ("property", "slice", "support", "accuracy", "low", "high", "rest", "p", "worse")
 
 Properties = Mapping[str, float | str]
 Mask = NDArray[np.bool_]
 
 
-def table(properties: Sequence[Properties], hits: Mask) -> pd.DataFrame:
-    """A row for each slice, worst first; properties and hits are of the same examples, [N].
+def slice_table(properties: Sequence[Properties], hits: Mask) -> pd.DataFrame:
+    """Return a row for each slice, lowest accuracy first. properties [N] and hits [N] are of the same examples.
 
-    `low` and `high` are the limits of its accuracy, `rest` is the accuracy of all others. `p` is how probable it is
-    that so few hits fall into the slice by chance alone (Fisher's exact test, one-sided, times what Holm's correction
-    asks for with so many slices), `worse` whether that is below LEVEL.
+    `low` and `high` are the limits of the accuracy, `rest` is the accuracy outside the slice. `p` is the probability of
+    so few hits by chance (Fisher's exact test, one-sided, with Holm's correction), `worse` whether it is below LEVEL.
+
+    >>> properties = [{"shape": "wide"}] * 20 + [{"shape": "tall"}] * 20
+    >>> table = slice_table(properties, np.array([True] * 30 + [False] * 10))
+    >>> table[["slice", "support", "accuracy", "worse"]].to_dict("records")[0]
+    {'slice': 'tall', 'support': 20, 'accuracy': 0.5, 'worse': True}
     """
     rows = [_row(name, part, inside, hits) for name, part, inside in _slices(properties)]
-    found = pd.DataFrame(rows, columns=list(COLUMNS[:-1]))
-    found["p"] = _holm(found["p"].to_numpy(np.float64))
-    found["worse"] = found["p"] < LEVEL
-    return found.sort_values("accuracy", kind="stable", ignore_index=True)
+    table = pd.DataFrame(rows, columns=list(COLUMNS[:-1]))
+    table["p"] = _holm(table["p"].to_numpy(np.float64))
+    table["worse"] = table["p"] < LEVEL
+    return table.sort_values("accuracy", kind="stable", ignore_index=True)
 
 
-def properties_of(task: Task, raw: Any) -> Properties:
-    """What a raw input is like; nothing where that is not to be had, as its classifier may have wider limits."""
+def input_properties(task: Task, raw: Raw) -> Properties:
+    """Return the properties of a raw input; empty where it cannot be read within the task's default limits.
+
+    The classifier may have been trained with wider ones, so the input is evaluated all the same.
+    """
     try:
         return task.properties(raw)
     except InputError:
@@ -43,57 +50,63 @@ def properties_of(task: Task, raw: Any) -> Properties:
 
 
 def _slices(properties: Sequence[Properties]) -> Iterator[tuple[str, str, Mask]]:
-    """Property, part of it and which examples are in that; of properties that are alike everywhere none."""
-    for name, column in pd.DataFrame([dict(one) for one in properties]).items():
-        parts = list(_parts(column))
-        if len(parts) > 1:
-            yield from ((str(name), part, inside) for part, inside in parts)
+    """Yield property, slice and its examples [N]; none for a property that is the same everywhere."""
+    for name, column in pd.DataFrame([dict(values) for values in properties]).items():
+        slices = list(_slices_of(column))
+        if len(slices) > 1:
+            yield from ((str(name), part, inside) for part, inside in slices)
 
 
-def _parts(column: pd.Series) -> Iterator[tuple[str, Mask]]:
-    there = column.notna().to_numpy()
-    for part, inside in _parts_of_known(column[there]):
-        whole = np.zeros(len(column), dtype=bool)
-        whole[there] = inside
-        yield part, whole
+def _slices_of(column: pd.Series) -> Iterator[tuple[str, Mask]]:
+    """Yield the slices of one property; an example without it is in none of them."""
+    present = column.notna().to_numpy()
+    for part, inside in _slices_of_present(column[present]):
+        mask = np.zeros(len(column), dtype=bool)
+        mask[present] = inside
+        yield part, mask
 
 
-def _parts_of_known(column: pd.Series) -> Iterator[tuple[str, Mask]]:
+def _slices_of_present(column: pd.Series) -> Iterator[tuple[str, Mask]]:
     values = column.to_numpy()
-    if not pd.api.types.is_numeric_dtype(column) or column.nunique() <= VALUES:
+    if not pd.api.types.is_numeric_dtype(column) or column.nunique() <= FEW_VALUES:
         for value in sorted(column.unique()):
-            yield _shown(value), values == value
+            yield _format(value), values == value
         return
+    # Not pandas.qcut: it refuses equal edges, or drops them and with them the names of the quarters.
     edges = np.unique(np.quantile(values, np.linspace(0, 1, len(QUARTERS) + 1)[1:-1]))
-    numbers = np.searchsorted(edges, values)  # those equal to an edge are below it
-    filled = np.unique(numbers)
-    for number in filled:
-        inside = numbers == number
-        low, high = _shown(values[inside].min()), _shown(values[inside].max())
+    quarters = np.searchsorted(edges, values)  # a value equal to an edge is below it
+    filled = np.unique(quarters)
+    for quarter in filled:
+        inside = quarters == quarter
+        low, high = _format(values[inside].min()), _format(values[inside].max())
         ends = low if low == high else f"{low} to {high}"
-        yield (f"{QUARTERS[number]} quarter, {ends}" if len(filled) == len(QUARTERS) else ends), inside
+        yield (f"{QUARTERS[quarter]} quarter, {ends}" if len(filled) == len(QUARTERS) else ends), inside
 
 
 def _row(name: str, part: str, inside: Mask, hits: Mask) -> tuple[object, ...]:
     from scipy.stats import hypergeom  # type: ignore[import-untyped]
 
-    support, right = int(inside.sum()), int(hits[inside].sum())
-    found = intervals.share(right, support)
-    others = len(hits) - support
-    rest = (int(hits.sum()) - right) / others if others else float("nan")
-    by_chance = float(hypergeom.cdf(right, len(hits), int(hits.sum()), support))
-    return name, part, support, found.estimate, found.low, found.high, rest, by_chance
+    support, correct = int(inside.sum()), int(hits[inside].sum())
+    interval = wilson_interval(correct, support)
+    outside = len(hits) - support
+    rest = (int(hits.sum()) - correct) / outside if outside else float("nan")
+    # The distribution itself, and not scipy.stats.fisher_exact, which takes a 2 x 2 table and returns this same number.
+    p = float(hypergeom.cdf(correct, len(hits), int(hits.sum()), support))
+    return name, part, support, interval.estimate, interval.low, interval.high, rest, p
 
 
 def _holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Holm (1979): p-values of as many tests, so that the chance of a single false alarm is what each says."""
+    """Return p-values with Holm's correction (1979): the chance of any false alarm among all tests is at most each.
+
+    Three lines here; statsmodels' `multipletests` would be a dependency for them.
+    """
     order = np.argsort(p, kind="stable")
     corrected = np.empty_like(p)
     corrected[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
     return corrected
 
 
-def _shown(value: object) -> str:
+def _format(value: object) -> str:
     if isinstance(value, str):
         return value
     number = float(value)  # type: ignore[arg-type]

@@ -1,38 +1,57 @@
-"""A pipeline's classifier on its test split: the numbers, the tables and the page."""
+"""Stage `evaluate`: the classifier on the raw test examples -> metrics, tables and a page in reports/<pipeline>."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from flowerml.classifier.classifier import Classifier
+from flowerml.config.pipeline import Pipeline
 from flowerml.data.examples import Examples, Raw
 from flowerml.evaluation import evaluation
 from flowerml.evaluation.intervals import Interval
-from flowerml.evaluation.report import page, subject
-from flowerml.tasks.registry import Pipeline
+from flowerml.evaluation.report import page
+from flowerml.evaluation.report.subject import Subject
 
 PAGE = "report.html"
 
 
-def of_pipeline(pipeline: Pipeline, classifier: Classifier, examples: Examples) -> dict[str, Interval]:
-    """Score a classifier on the test split, write all that is found to the pipeline's reports, give the numbers."""
+def run(pipeline: Pipeline, *, classifier: Classifier | None = None) -> dict[str, Interval]:
+    """Score a pipeline's classifier on its test split, write its reports, and return the metrics.
+
+    The classifier is that of the stage `train` unless one is given.
+    """
     section, folder = pipeline.evaluate, pipeline.paths.reports
-    found = evaluation.evaluate(classifier, examples.of("test"), batch_size=section.batch_size)
-    numbers = found.write(folder, top_k=section.top_k, resamples=section.resamples)
+    examples = Examples(pipeline.paths.examples)
+    if classifier is None:
+        classifier = Classifier.load(pipeline.paths.classifier)
+    result = evaluation.evaluate(classifier, examples.of("test"), batch_size=section.batch_size)
+    metrics = result.write(folder, top_k=section.top_k, resamples=section.resamples)
 
     def raws(ids: Collection[str]) -> Iterator[tuple[str, Raw]]:
-        return ((one.id, one.raw) for one in examples.of("test", where=lambda key: key.id in ids))
+        chosen = examples.of("test", where=lambda key: key.id in ids)
+        return ((example.id, example.raw) for example in chosen)
 
+    subject = Subject.from_classifier(
+        classifier,
+        title=pipeline.name,
+        model=f"the pipeline {pipeline.name}",
+        data=f"the test split of {pipeline.data.source}",
+        digest=examples.digest("test"),
+    )
     page.write(
-        *(folder / PAGE, found, numbers),
-        subject.of_classifier(
-            classifier,
-            title=pipeline.name,
-            model=f"the pipeline {pipeline.name}",
-            data=f"the test split of {pipeline.data.source}",
-            digest=examples.digest("test"),
-        ),
+        folder / PAGE,
+        result,
+        metrics,
+        subject,
         raws=raws,
         explain=lambda raw, label: classifier.explain(raw, label=label),
-        gallery=section.gallery,
+        gallery_size=section.gallery,
         resamples=section.resamples,
     )
-    return numbers
+    return metrics
+
+
+def summary(metrics: Mapping[str, Interval]) -> str:
+    """Return the metrics with their intervals in one line."""
+    return ", ".join(
+        f"{name} {interval.estimate:.4f} ({interval.low:.4f} to {interval.high:.4f})"
+        for name, interval in metrics.items()
+    )

@@ -5,8 +5,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Self
 
-from flowerml.classifier.calibration import known_of
-from flowerml.classifier.classifier import Candidate
+from flowerml.classifier.calibration import parse_known
+from flowerml.classifier.classifier import ClassProbability
 from flowerml.core.errors import ModelError
 
 CERTAINTY = 0.35  # of the way from guessing: in drawn and composed data, answers below it are as often wrong as right
@@ -19,7 +19,7 @@ class Answer:
     `known`: whether the model itself holds the best for probable enough; None where it is of an earlier version.
     """
 
-    top: tuple[Candidate, ...]
+    top: tuple[ClassProbability, ...]
     model: str
     version: str | None
     known: bool | None = None
@@ -41,7 +41,7 @@ class Answer:
                 top=top,
                 model=str(model),
                 version=None if version is None else str(version),
-                known=known_of(value),
+                known=parse_known(value),
                 explained=str(explanation["label"]) if explanation else None,
                 heat_map=_png(explanation["heat_map"]) if "heat_map" in explanation else None,
                 words=tuple((str(word["text"]), _finite(word["weight"])) for word in words) if words else None,
@@ -54,7 +54,7 @@ class Answer:
         """Whether all classes are in `top`, and not only the best."""
         return sum(candidate.probability for candidate in self.top) > 0.999
 
-    def poles(self) -> tuple[Candidate, Candidate] | None:
+    def poles(self) -> tuple[ClassProbability, ClassProbability] | None:
         """Of a model of two classes both, in the order of their labels (`neg` before `pos`); None for any other."""
         if len(self.top) != 2 or not self.is_whole:
             return None
@@ -74,11 +74,11 @@ class Answer:
         return self.top[0].probability < (guess + CERTAINTY * (1 - guess) if threshold is None else threshold)
 
 
-def _candidate(value: Any) -> Candidate:
+def _candidate(value: Any) -> ClassProbability:
     probability = _finite(value["probability"])
     if not 0 <= probability <= 1:
         raise ValueError("not a probability")
-    return Candidate(str(value["label"]), str(value["name"]), probability)
+    return ClassProbability(str(value["label"]), str(value["name"]), probability)
 
 
 def _finite(value: Any) -> float:

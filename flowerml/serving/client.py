@@ -10,11 +10,11 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from flowerml.classifier.calibration import known_of
+from flowerml.classifier.calibration import parse_known
 from flowerml.core.display import one_line
 from flowerml.core.errors import InputError, ModelError, cause_message, root_cause
 from flowerml.core.urls import without_password
-from flowerml.tasks.registry import Task
+from flowerml.tasks.base import Task
 
 ROWS = 512  # in one request
 MAX_BYTES = 64 * 2**20  # of one request; a row alone may have more
@@ -108,7 +108,7 @@ class Endpoint:
             top = one["top"]
             probabilities = {str(each["label"]): float(each["probability"]) for each in top}
             names = {str(each["label"]): str(each["name"]) for each in top}
-            return Answer(probabilities, names, known_of(one))
+            return Answer(probabilities, names, parse_known(one))
         except ModelError:
             raise
         except (KeyError, TypeError, ValueError):

@@ -132,7 +132,7 @@ def test_labels_that_are_no_classes_are_refused(project, pictures):
     (pictures / "rose").rename(pictures / "thistle")
     result = run("evaluate", FLOWERS, pictures)
     assert result.exit_code == 1
-    assert "1 of the 10 labels of the data are no classes of this classifier (thistle)" in result.stderr
+    assert "1 of the 10 labels of the data are not classes of this classifier (thistle)" in result.stderr
 
 
 def test_the_kind_of_mixed_data_has_to_be_said(project, tmp_path):

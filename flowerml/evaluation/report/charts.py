@@ -1,4 +1,4 @@
-"""Charts as SVG: where their points lie. Colours and letters are the style sheet's."""
+"""Charts as SVG: the positions of their points. Colours and fonts are the style sheet's."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -8,19 +8,20 @@ import pandas as pd
 
 WIDTH, HEIGHT = 360, 300
 LEFT, RIGHT, TOP, BOTTOM = 52, 20, 20, 46
+FLOORS = (0.96, 0.92, 0.9, 0.8, 0.6, 0.5, 0.4, 0.2)  # four equal steps from each to 1 are short numbers
 
 
 @dataclass(frozen=True)
 class Tick:
-    """A mark of an axis: where it is, and what is written there."""
+    """A mark of an axis: its position in pixels, and its text."""
 
-    at: float
+    position: float
     text: str
 
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a chart with its size, all in pixels, and what is told of it."""
+    """A point of a chart: its position and radius in pixels, and its tooltip."""
 
     x: float
     y: float
@@ -30,7 +31,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Axes:
-    """Both axes, from 0 to 1 in x and from `floor` to 1 in y."""
+    """The axes of a chart of shares: x from 0 to 1, y from `floor` to 1.
+
+    >>> axes = Axes(floor=0.8)
+    >>> [tick.text for tick in axes.y_ticks]
+    ['80 %', '85 %', '90 %', '95 %', '100 %']
+    >>> axes.line([0, 1], [1.0, 0.8])
+    '52,20.0 340,254.0'
+    """
 
     floor: float = 0.0
 
@@ -51,12 +59,12 @@ class Axes:
         return [Tick(self.y(value), f"{100 * value:.3g} %") for value in values]
 
     def line(self, xs: Iterable[float], ys: Iterable[float]) -> str:
-        """The points of a polyline."""
+        """Return the points of a polyline."""
         return " ".join(f"{self.x(x)},{self.y(y)}" for x, y in zip(xs, ys, strict=True))
 
 
 def reliability(table: pd.DataFrame, axes: Axes) -> list[Point]:
-    """A circle for each bin, whose area is its share of the examples."""
+    """Return a circle for each bin of a reliability table, whose area grows with its share of the examples."""
     total = int(table["count"].sum())
     columns = (table[name].tolist() for name in ("confidence", "accuracy", "count"))
     return [
@@ -64,13 +72,17 @@ def reliability(table: pd.DataFrame, axes: Axes) -> list[Point]:
             axes.x(confidence),
             axes.y(accuracy),
             round(2.5 + 13 * math.sqrt(count / total), 1),
-            f"{count:,} examples: stated {100 * confidence:.1f} %, right {100 * accuracy:.1f} %",
+            f"{count:,} examples: confidence {100 * confidence:.1f} %, accuracy {100 * accuracy:.1f} %",
         )
         for confidence, accuracy, count in zip(*columns, strict=True)
     ]
 
 
-def floor_of(values: Sequence[float]) -> float:
-    """Where an axis that ends at 1 may begin, so that all values are on it: a number that divides well."""
+def axis_floor(values: Sequence[float]) -> float:
+    """Return where an axis that ends at 1 begins, so that it shows all values and its ticks are short numbers.
+
+    >>> axis_floor([0.93, 0.99]), axis_floor([0.1])
+    (0.92, 0.0)
+    """
     lowest = min(values, default=0.0)
-    return next((step for step in (0.96, 0.92, 0.9, 0.8, 0.6, 0.5, 0.4, 0.2) if step <= lowest), 0.0)
+    return next((floor for floor in FLOORS if floor <= lowest), 0.0)

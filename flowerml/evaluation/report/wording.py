@@ -1,4 +1,4 @@
-"""Numbers as people read them, and what each means in one sentence."""
+"""Metrics as people read them: their titles, formats and meanings."""
 
 import math
 
@@ -7,60 +7,73 @@ from flowerml.evaluation.intervals import Interval
 
 PER_CENT = "\N{NO-BREAK SPACE}%"
 
+TITLES = {
+    "macro_f1": "Macro F1",
+    "roc_auc": "ROC AUC",
+    "ece": "Calibration error",
+    "ece_uncalibrated": "Uncalibrated error",
+    "known_share": "Confident",
+    "known_accuracy": "Accuracy if confident",
+}
+
 
 def percent(value: float, places: int = 1) -> str:
-    """A share; what is neither none nor all is not shown as such."""
+    """Return a share in per cent; only exactly 0 and 1 are shown as 0 % and 100 %.
+
+    >>> [percent(value).replace(PER_CENT, " %") for value in (0.123, 0.00001, 0.99999, 1)]
+    ['12.3 %', 'below 0.1 %', 'above 99.9 %', '100.0 %']
+    """
     if math.isnan(value):
         return "–"
     text = f"{100 * value:.{places}f}"
     smallest = 10**-places
     if float(text) == 0 and value > 0:
         return f"below {smallest:g}{PER_CENT}"
-    whole = float(text) == 100 and value < 1
-    return f"above {100 - smallest:.{places}f}{PER_CENT}" if whole else f"{text}{PER_CENT}"
+    if float(text) == 100 and value < 1:
+        return f"above {100 - smallest:.{places}f}{PER_CENT}"
+    return f"{text}{PER_CENT}"
 
 
 def is_share(name: str) -> bool:
-    """Whether a number is a share of examples, and shown in per cent."""
+    """Return whether a metric is a share of examples, shown in per cent."""
     return name in ("accuracy", "known_share", "known_accuracy") or name.startswith("top_")
 
 
 def number(name: str, value: float) -> str:
-    """A headline number."""
+    """Return the value of a metric as it is shown."""
     return percent(value) if is_share(name) else f"{value:.3f}"
 
 
-def limits(name: str, one: Interval) -> str:
-    """From where to where the truth lies."""
+def limits(name: str, interval: Interval) -> str:
+    """Return the limits of a metric as they are shown."""
     if is_share(name):
-        return f"{100 * one.low:.1f} to {percent(one.high)}"
-    return f"{one.low:.3f} to {one.high:.3f}"
+        return f"{100 * interval.low:.1f} to {percent(interval.high)}"
+    return f"{interval.low:.3f} to {interval.high:.3f}"
 
 
 def title(name: str) -> str:
-    """The name of a number."""
-    known = {
-        **{"macro_f1": "Macro F1", "roc_auc": "ROC AUC", "ece": "Calibration error", "loss": "Loss"},
-        **{"ece_uncalibrated": "Calibration error before", "known_share": "Known", "known_accuracy": "Right if known"},
-    }
+    """Return the title of a metric."""
     if name.startswith("top_"):
         return f"Top-{name.split('_')[1]} accuracy"
-    return known.get(name, name.replace("_", " ").capitalize())
+    return TITLES.get(name, name.replace("_", " ").capitalize())
 
 
 def meaning(name: str, *, classes: list[str], calibration: Calibration | None) -> str:
-    """What a number means."""
+    """Return what a metric means, in one sentence."""
     if name.startswith("top_"):
-        return f"Examples whose right class is among the {name.split('_')[1]} most probable."
-    guess = math.log(len(classes))
-    own = calibration or Calibration()
+        return f"Examples whose correct class is among the {name.split('_')[1]} most probable."
+    guessing = math.log(len(classes))
+    temperature, confident = "the temperature", "that the classifier is confident of"
+    if calibration is not None:  # a served classifier does not send it
+        temperature += f" of {calibration.temperature:g}"
+        confident = f"with a probability of at least {percent(calibration.known_above)}"
     return {
-        "accuracy": "Answers that are right.",
-        "loss": f"Mean −log of the right class’s probability: 0 is perfect, even guessing has {guess:.2f}.",
-        "macro_f1": "F1 (precision and recall in one) averaged over classes, so that rare ones count as much.",
+        "accuracy": "Examples that were classified correctly.",
+        "loss": f"Mean −log of the correct class’s probability: 0 is perfect, an even guess has {guessing:.2f}.",
+        "macro_f1": "F1 (precision and recall in one), averaged over classes: rare ones count as much as common ones.",
         "roc_auc": f"How often an example of {classes[-1]} is scored above one of {classes[0]}: 0.5 is guessing.",
-        "ece": "How far the stated probabilities are from the share that is right, on average.",
-        "ece_uncalibrated": f"The same of the network’s own, before the temperature of {own.temperature:g}.",
-        "known_share": f"Answers with a probability of {percent(own.known_above)} and more; the others are “unknown”.",
-        "known_accuracy": "Answers that are right, of those that are known.",
+        "ece": "Mean gap between confidence and accuracy.",
+        "ece_uncalibrated": f"The calibration error without {temperature}.",
+        "known_share": f"Answers {confident}; it abstains on the rest.",
+        "known_accuracy": "Accuracy on the examples where the classifier is confident.",
     }.get(name, "")
