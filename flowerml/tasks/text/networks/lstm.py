@@ -16,7 +16,8 @@ class Lstm(nn.Module):
     torch.Size([1, 2])
     """
 
-    # Why not pack_padded_sequence: it computes the same for one direction, several times slower on a CPU.
+    # Why not pack_padded_sequence: it computes the same for one direction, but a training step of 50 texts of about
+    # 100 words takes 64 ms with it and 14 ms without (one CPU core).
 
     reads = ("stems", "stem_lengths")
 
