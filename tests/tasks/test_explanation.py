@@ -17,13 +17,13 @@ from flowerml.tasks.image import sample
 from flowerml.tasks.image.encoder.pictures import Transform
 from flowerml.tasks.image.explanation import CELLS
 from flowerml.tasks.image.sample.grounds import soil
-from flowerml.tasks.text.encoder import MAX_CHARACTERS
+from flowerml.tasks.text.encoder.preprocessing import MAX_CHARACTERS
 from flowerml.tasks.text.explanation import CHARACTER_BUDGET, MAX_SPANS, MIN_SPANS
 from flowerml.tasks.text.networks.ngrams import NGrams, fit_ngrams
 
-GREY = {"interpolation": "bilinear", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
-PICTURES = image.Encoder("none", Transform(resize=64, crop=64, **GREY), features=1)
-PLAIN = ("the", "a", "film", "story", "end", "brother", "nine", "I", "we", "saw", "left", "that", "was", "with", "my")
+HALVES = {"interpolation": "bilinear", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+PICTURES = image.Preprocessing(Transform(resize=64, crop=64, **HALVES))
+NEUTRAL = ("the", "a", "film", "story", "end", "brother", "nine", "I", "we", "saw", "left", "that", "was", "with", "my")
 MOODS = ("dreadful", "splendid")
 STEPS = {"strip_html": True, "lower_case": True, "letters_and_digits": True, "stop_words": "keep", "stem": False}
 
@@ -40,44 +40,45 @@ def reviews(reproduced):
 
 @pytest.fixture(scope="module")
 def planted_words(tmp_path_factory):
-    """A classifier of texts that were composed without a mood, but for one word."""
+    """A classifier of texts of neutral words, except for one."""
     rng = Random(0)
-    said = [" ".join([*rng.choices(PLAIN, k=9), mood, *rng.choices(PLAIN, k=9)]) for mood in MOODS * 50]
-    encoder, targets = texts(), np.arange(len(said)) % len(MOODS)
-    sequences = [encoder.prepare(one)["words"] for one in said]
+    raws = [" ".join([*rng.choices(NEUTRAL, k=9), mood, *rng.choices(NEUTRAL, k=9)]) for mood in MOODS * 50]
+    encoder, targets = text_encoder(), np.arange(len(raws)) % len(MOODS)
+    sequences = [encoder.preprocessing.transform(raw)["words"] for raw in raws]
     network = NGrams(2, order=2, buckets=2**12)
-    fitting = {"smoothing": 1.0, "penalty": 1.0, "minimum_count": 2, "seed": 0}
-    deque(fit_ngrams(network, sequences, targets, sequences, targets, **fitting), maxlen=0)
+    settings = {"smoothing": 1.0, "penalty": 1.0, "minimum_count": 2, "seed": 0}
+    deque(fit_ngrams(network, sequences, targets, sequences, targets, **settings), maxlen=0)
     saved = {"kind": "text", "encoder": encoder, "network": network, "classes": ("neg", "pos")}
     return Classifier.save(tmp_path_factory.mktemp("planted") / "c", **saved, names={}, parameters={}, trained={})
 
 
-def texts(*, max_words: int = 1500) -> text.Encoder:
-    """An encoder that knows "good", of words in a row."""
+def text_encoder(*, max_words: int = 1500) -> text.Encoder:
+    """Return an encoder whose dictionary is "good"."""
     section = SimpleNamespace(**STEPS, vocab_size=3, max_length=max_words, max_words=max_words)
-    known = [Example("1", "train", "pos", "good")]
-    return text.Encoder.fit(known, section, SimpleNamespace(characters=MAX_CHARACTERS))
+    examples = [Example("1", "train", "pos", "good")]
+    return text.Encoder.fit(examples, section, SimpleNamespace(characters=MAX_CHARACTERS))
 
 
-def good_ones(prepared):
-    """Log odds for a class: how often a text says "good"."""
-    good = texts().prepare("good")["stems"][0]
-    return np.array([(one["stems"] == good).sum() for one in prepared], float)
+def good_count(prepared):
+    """Return log odds for a class: how often each text says "good"."""
+    good = text_encoder().preprocessing.transform("good")["stems"][0]
+    return np.array([(sequences["stems"] == good).sum() for sequences in prepared], float)
 
 
-def weights(raw, **options):
-    found = text.explain(raw, texts(**options), good_ones, label="pos").words
-    assert "".join(word.text for word in found) == raw
-    return [(word.text, word.weight) for word in found if word.weight]
+def weighted_words(raw, **options):
+    """Return the words of a text whose weight is not 0, and their weights."""
+    words = text.explain(raw, text_encoder(**options).preprocessing, good_count, label="pos").words
+    assert "".join(word.text for word in words) == raw
+    return [(word.text, word.weight) for word in words if word.weight]
 
 
 def test_evidence_is_where_a_network_looks():
     picture = Image.new("RGB", (64, 64))
-    picture.paste("white", (0, 0, 8, 8))  # spoke for
-    picture.paste("white", (56, 56, 64, 64))  # spoke against
+    picture.paste("white", (0, 0, 8, 8))  # supports the class
+    picture.paste("white", (56, 56, 64, 64))  # contradicts it
 
     def network(prepared):
-        return np.array([one[:, :8, :8].mean() - one[:, -8:, -8:].mean() for one in prepared])
+        return np.array([pixels[:, :8, :8].mean() - pixels[:, -8:, -8:].mean() for pixels in prepared])
 
     evidence = image.explain(picture, PICTURES, network, label="1").evidence
     assert np.argmax(evidence) == 0
@@ -85,23 +86,25 @@ def test_evidence_is_where_a_network_looks():
     assert not evidence[2:-2].any()
 
 
-def test_a_network_that_sees_nothing_leaves_the_picture_grey():
+def test_no_evidence_is_no_heat():
     picture = Image.effect_noise((64, 64), 200).convert("RGB")
-    found = image.explain(picture, PICTURES, lambda prepared: np.zeros(len(list(prepared))), label="1")
-    np.testing.assert_array_equal(found.heat(), 0)
-    assert np.ptp(np.asarray(found.heat_map()), axis=2).max() == 0
+    explanation = image.explain(picture, PICTURES, lambda prepared: np.zeros(len(list(prepared))), label="1")
+    np.testing.assert_array_equal(explanation.heat(), 0)
+    assert np.ptp(np.asarray(explanation.heat_map()), axis=2).max() == 0
 
 
 def test_a_picture_may_be_wide():
-    wide = image.Encoder("none", Transform(resize=30, crop=30, crop_width=70, fit="squash", **GREY), features=1)
-    found = image.explain(
-        Image.new("RGB", (90, 50)), wide, lambda all: np.arange(len(list(all)), dtype=float), label="1"
-    )
-    assert found.heat_map().size == (70, 30)
-    assert found.evidence.shape == (CELLS, CELLS)
+    wide = image.Preprocessing(Transform(resize=30, crop=30, crop_width=70, fit="squash", **HALVES))
+
+    def network(prepared):
+        return np.arange(len(list(prepared)), dtype=float)
+
+    explanation = image.explain(Image.new("RGB", (90, 50)), wide, network, label="1")
+    assert explanation.heat_map().size == (70, 30)
+    assert explanation.evidence.shape == (CELLS, CELLS)
 
 
-def test_heat_is_on_the_flower_and_not_on_the_ground(flowers):
+def test_heat_is_on_the_flower(flowers):
     inside, outside = [], []
     for number, species in enumerate(("sunflower", "rose", "daisy", "tulip")):
         picture = soil((256, 256), Random(number))
@@ -109,21 +112,21 @@ def test_heat_is_on_the_flower_and_not_on_the_ground(flowers):
         box = (16 if number % 2 else 128, 16 if number < 2 else 128)
         picture.paste(flower, box)
         heat = flowers.explain(picture).heat()
-        left, top = (edge - 16 for edge in box)  # of 256 pixels the network sees the 224 in the middle
+        left, top = (edge - 16 for edge in box)  # the network sees the center 224 of 256 pixels
         inside.append(heat[top : top + 112, left : left + 112].mean())
         outside.append((heat.sum() - inside[-1] * 112**2) / (heat.size - 112**2))
     assert np.mean(inside) > 2 * np.mean(outside)
 
 
-def test_a_picture_s_explanation_is_a_png_of_what_the_network_saw(flowers, picture):
-    found = flowers.explain(picture)
-    told = found.to_json()
-    assert (told["kind"], told["label"]) == ("image", flowers.predict([picture])[0].top[0].label)
-    with Image.open(io.BytesIO(base64.b64decode(told["heat_map"]))) as heat_map:
-        assert (heat_map.format, heat_map.size) == ("PNG", found.picture.size)
+def test_a_heat_map_travels_as_a_png(flowers, picture):
+    explanation = flowers.explain(picture)
+    answer = explanation.to_json()
+    assert (answer["kind"], answer["label"]) == ("image", flowers.predict([picture])[0].top[0].label)
+    with Image.open(io.BytesIO(base64.b64decode(answer["heat_map"]))) as heat_map:
+        assert (heat_map.format, heat_map.size) == ("PNG", explanation.picture.size)
 
 
-def test_any_class_can_be_explained_and_no_other_word(flowers, reviews, picture):
+def test_any_class_can_be_explained(flowers, reviews, picture):
     for label in flowers.classes[:2]:
         assert flowers.explain(picture, label=label).label == label
     for classifier, raw in ((flowers, picture), (reviews, "good")):
@@ -132,21 +135,21 @@ def test_any_class_can_be_explained_and_no_other_word(flowers, reviews, picture)
 
 
 @pytest.mark.parametrize(("planted", "label"), [("splendid", "pos"), ("dreadful", "neg")])
-def test_the_word_that_was_planted_decides(planted_words, planted, label):
-    found = planted_words.explain(f"The film that I saw with my brother was {planted}. We left at nine.")
-    assert found.label == label
-    assert max(found.words, key=lambda word: word.weight).text.startswith(planted)
+def test_the_planted_word_decides(planted_words, planted, label):
+    explanation = planted_words.explain(f"The film that I saw with my brother was {planted}. We left at nine.")
+    assert explanation.label == label
+    assert max(explanation.words, key=lambda word: word.weight).text.startswith(planted)
 
 
-def test_what_speaks_for_one_of_two_classes_speaks_against_the_other(reviews):
+def test_weights_of_two_classes_are_opposite(reviews):
     raw = "A wonderful film with a terrible end."
-    one, other = (reviews.explain(raw, label=label).words for label in reviews.classes)
-    np.testing.assert_allclose([word.weight for word in one], [-word.weight for word in other], atol=1e-5)
+    negative, positive = (reviews.explain(raw, label=label).words for label in reviews.classes)
+    np.testing.assert_allclose([word.weight for word in negative], [-word.weight for word in positive], atol=1e-5)
 
 
-def test_a_word_weighs_what_the_class_loses_without_it():
-    assert weights("good, but not as good as it was.") == [("good,", 1), ("good", 1)]
-    assert weights("It's bad.") == []
+def test_a_weight_is_the_loss_without_a_word():
+    assert weighted_words("good, but not as good as it was.") == [("good,", 1), ("good", 1)]
+    assert weighted_words("It's bad.") == []
 
 
 @pytest.mark.parametrize(
@@ -161,8 +164,8 @@ def test_a_word_weighs_what_the_class_loses_without_it():
         "a < good",
     ],
 )
-def test_the_pieces_of_a_text_are_the_text(raw):
-    assert all(piece.strip(".!") in ("good", "¡good") for piece, _ in weights(raw))
+def test_the_pieces_make_up_the_text(raw):
+    assert all(piece.strip(".!") in ("good", "¡good") for piece, _ in weighted_words(raw))
 
 
 def test_spaces_and_tags_weigh_nothing(reviews):
@@ -171,45 +174,47 @@ def test_spaces_and_tags_weigh_nothing(reviews):
     assert [word["weight"] for word in words[::2]] == [0, 0]
 
 
-def test_a_long_text_is_asked_about_a_bounded_number_of_times():
-    asked = []
+def test_a_long_text_takes_bounded_predictions():
+    log_odds = []
 
-    def counting(prepared):
-        asked.extend(good_ones(prepared))
-        return np.array(asked)
+    def network(prepared):
+        log_odds.extend(good_count(prepared))
+        return np.array(log_odds)
 
     raw = "so " * 900 + "good " + "so " * 900
-    found = text.explain(raw, texts(max_words=5000), counting, label="pos")
-    assert MAX_SPANS / 2 < len(asked) <= MAX_SPANS + 1
-    assert "".join(word.text for word in found.words) == raw
-    assert [word.text.split().count("good") for word in found.words if word.weight] == [1]
+    words = text.explain(raw, text_encoder(max_words=5000).preprocessing, network, label="pos").words
+    assert MAX_SPANS / 2 < len(log_odds) <= MAX_SPANS + 1
+    assert "".join(word.text for word in words) == raw
+    assert [word.text.split().count("good") for word in words if word.weight] == [1]
 
 
-def test_words_behind_those_that_are_read_are_not_asked_about():
+def test_words_past_the_limit_have_no_weight():
     raw = "good " + "so " * 200 + "good " * 100_000
-    assert weights(raw, max_words=100) == [("good", 1)]
+    assert weighted_words(raw, max_words=100) == [("good", 1)]
 
 
-def test_a_text_of_a_million_characters_is_read_a_few_times_only():
-    asked = []
+def test_a_huge_text_takes_few_predictions():
+    count = 0
 
-    def counting(prepared):
-        asked.extend(1 for _ in prepared)
-        return np.zeros(len(asked))
+    def network(prepared):
+        nonlocal count
+        batch = len(list(prepared))
+        count += batch
+        return np.zeros(batch)
 
     raw = "a" * 300_000 + " good " * 50 + "a" * 600_000
-    text.explain(raw, texts(), counting, label="pos")
-    assert len(asked) <= 1 + max(MIN_SPANS, CHARACTER_BUDGET // len(raw))
+    text.explain(raw, text_encoder().preprocessing, network, label="pos")
+    assert count <= 1 + max(MIN_SPANS, CHARACTER_BUDGET // len(raw))
 
 
-def test_explanations_are_the_same_from_many_threads(flowers, reviews, picture):
+def test_explanations_from_many_threads(flowers, reviews, picture):
     for classifier, raw in ((flowers, picture), (reviews, "A wonderful film with a terrible end.")):
         with ThreadPoolExecutor(4) as pool:
-            found = list(pool.map(lambda _, c=classifier, r=raw: c.explain(r).to_json(), range(4)))
-        assert all(one == found[0] for one in found)
+            answers = list(pool.map(lambda _, c=classifier, r=raw: c.explain(r).to_json(), range(4)))
+        assert all(answer == answers[0] for answer in answers)
 
 
-def test_what_cannot_be_read_cannot_be_explained(flowers, reviews):
+def test_unreadable_input_is_not_explained(flowers, reviews):
     for classifier, raw in ((flowers, b"no picture"), (reviews, " ")):
         for label in (None, classifier.classes[0]):
             with pytest.raises(InputError):
