@@ -93,6 +93,7 @@ class Trainer:
     ...     valid = train
     >>> section = {"learning_rate": 0.1, "batch_size": 2, "epochs": 20, "optimizer": "adamw", "weight_decay": 0.0}
     >>> section |= {"schedule": "constant", "label_smoothing": 0.0, "patience": None, "class_weights": None}
+    >>> _ = torch.manual_seed(0)
     >>> epochs = list(Trainer(nn.Linear(1, 2), Points(), **section))
     >>> epochs[-1].number, epochs[-1].valid_accuracy
     (20, 1.0)
