@@ -7,7 +7,7 @@ from typing import Any
 
 from flowerml.core import files
 from flowerml.core.errors import InputError
-from flowerml.tasks.registry import Task
+from flowerml.tasks.base import Task
 
 HERE = Path(__file__).parent
 GROUPS = 24  # of a finding that are shown

@@ -21,7 +21,7 @@ from flowerml.core import files
 from flowerml.core.errors import InputError, ModelError
 from flowerml.engine import onnx
 from flowerml.engine.parallel import batches, ordered_map_in
-from flowerml.tasks.base import Encoder, Explanation, Task
+from flowerml.tasks.base import Encoder, Explanation, Preprocessing, Task
 from flowerml.tasks.registry import TASKS
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ Logits = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ClassProbability:
     """One class that an input may belong to."""
 
     label: str
@@ -51,7 +51,7 @@ class Candidate:
 class Prediction:
     """The most probable classes of an input, best first, and whether the best is probable enough to be believed."""
 
-    top: tuple[Candidate, ...]
+    top: tuple[ClassProbability, ...]
     known: bool
 
     def to_json(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class Classifier:
         self.classes: tuple[str, ...] = tuple(description["classes"])
         self.names: dict[str, str] = description["names"]
         self.task: Task = TASKS[self.kind]
-        self.encoder: Encoder = self.task.Encoder.from_state(description["encoder"])
+        self.preprocessing: Preprocessing[Any, Any] = self.task.Preprocessing.from_state(description["encoder"])
         self.calibration = Calibration(**description.get("calibration", {}))
         self._run_graph = onnx.runner(folder / "network.onnx", threads=threads)
         self._pool = ThreadPoolExecutor(CORES, thread_name_prefix="classifier")
@@ -105,7 +105,7 @@ class Classifier:
         folder: Path,
         *,
         kind: str,
-        encoder: Encoder,
+        encoder: Encoder[Any, Any, Any],
         network: "nn.Module",
         classes: tuple[str, ...],
         names: Mapping[str, str],
@@ -130,7 +130,8 @@ class Classifier:
         with files.replacing(folder) as temporary:
             temporary.mkdir()
             save_model(graph, str(temporary / "weights.safetensors"))
-            one, three = encoder.random_inputs(1, seed=0), encoder.random_inputs(3, seed=1)
+            preprocessing = encoder.preprocessing
+            one, three = preprocessing.random_inputs(1, seed=0), preprocessing.random_inputs(3, seed=1)
             onnx.export(graph, temporary / "network.onnx", trace=one, check=three, output="logits")
             files.write_json(temporary / "classifier.json", description)
             if calibrate is not None:
@@ -177,7 +178,7 @@ class Classifier:
 
     def probabilities_each(self, inputs: Iterable[Any], *, batch_size: int) -> Iterator[Probabilities | InputError]:
         """For each input, in order, its probabilities [C], or why it cannot be read."""
-        groups = batches(inputs, min(batch_size, self.encoder.TOGETHER))
+        groups = batches(inputs, min(batch_size, self.preprocessing.MAX_BATCH))
         return chain.from_iterable(self._each(self._answered, groups))
 
     def explain(self, raw: Any, *, label: str | None = None) -> Explanation:
@@ -194,11 +195,11 @@ class Classifier:
         index = self.classes.index(label)
 
         def log_odds(prepared: Iterable[Any]) -> NDArray[np.float64]:
-            groups = batches(prepared, self.encoder.TOGETHER)
+            groups = batches(prepared, self.preprocessing.MAX_BATCH)
             logits = np.concatenate(list(self._each(self._logits, groups)))
             return _log_odds(logits / self.calibration.temperature, index)
 
-        return self.task.explain(raw, self.encoder, log_odds, label=label)
+        return self.task.explain(raw, self.preprocessing, log_odds, label=label)
 
     def _each(self, function: Callable[[list[Any]], R], groups: Iterable[list[Any]]) -> Iterator[R]:
         """In turn with what other threads ask for: of no request are more than a few groups worked on at a time."""
@@ -212,18 +213,18 @@ class Classifier:
 
     def _prepare(self, raw: Any) -> Any:
         try:
-            return self.encoder.prepare(raw)
+            return self.preprocessing.transform(raw)
         except InputError as error:
             return error.without_traceback()
 
     def _logits(self, prepared: list[Any]) -> Logits:
-        return self._run_graph(self.encoder.collate(prepared)).astype(np.float64)
+        return self._run_graph(self.preprocessing.collate(prepared)).astype(np.float64)
 
     def _prediction(self, probabilities: Probabilities, top_k: int) -> Prediction:
         order = np.argsort(-probabilities, kind="stable")[:top_k]
         labels = [self.classes[index] for index in order]
         top = tuple(
-            Candidate(label, self.names[label], float(probabilities[index]))
+            ClassProbability(label, self.names[label], float(probabilities[index]))
             for label, index in zip(labels, order, strict=True)
         )
         return Prediction(top, self.calibration.is_known(probabilities))

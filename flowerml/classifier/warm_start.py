@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from flowerml.classifier.classifier import Classifier
 from flowerml.core import files
 from flowerml.core.errors import ModelError
-from flowerml.tasks.registry import TASKS, Encoder
+from flowerml.tasks.base import Encoder
+from flowerml.tasks.registry import TASKS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +19,7 @@ FROZEN, NETWORK = "frozen.", "network."  # the parts of a saved graph
 
 
 @dataclass(frozen=True)
-class Finished:
+class WarmStart:
     """What a saved classifier leaves to go on from. `parameters` are those of encode and train, by dotted names."""
 
     folder: Path
@@ -26,11 +27,11 @@ class Finished:
     classes: tuple[str, ...]
     names: Mapping[str, str]
     parameters: Mapping[str, Any]
-    encoder: Encoder
+    encoder: Encoder[Any, Any, Any]
     weights: "Mapping[str, Tensor]"
 
     @classmethod
-    def load(cls, folder: Path) -> "Finished":
+    def load(cls, folder: Path) -> "WarmStart":
         """Read a saved classifier; raises ModelError where there is none, or one that cannot be trained further."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -63,7 +64,7 @@ class Finished:
         )
 
 
-def _encoder(saved: Mapping[str, Any], frozen: "Mapping[str, Tensor]") -> Encoder:
+def _encoder(saved: Mapping[str, Any], frozen: "Mapping[str, Tensor]") -> Encoder[Any, Any, Any]:
     """The encoder with all that training needs, by way of a folder as it saves itself in."""
     from safetensors.torch import save_file
 

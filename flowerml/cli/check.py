@@ -45,6 +45,7 @@ def main(
     """
     from flowerml.checks import page
     from flowerml.data import findings
+    from flowerml.tasks.registry import task_of
 
     names = options.finding_names(fail_on)
     values = options.parsed(changes)
@@ -55,7 +56,7 @@ def main(
     with tempfile.TemporaryDirectory(prefix="flowerml-") as root:
         found = _surveyed(data, kind and kind.value, values, Path(root))
         if html is not None:
-            page.write(html, data, found.report, task=found.pipeline.task, raws=found.raws)
+            page.write(html, data, found.report, task=task_of(found.pipeline), raws=found.raws)
     if json:
         output.json_line({"kind": found.pipeline.kind, **found.report})
     else:
@@ -71,9 +72,9 @@ def _surveyed(data: str, kind: str | None, values: dict[str, Any], root: Path) -
     from flowerml.pipeline import adhoc, check
 
     if labelled.is_table(Path(data)):
-        return check.of_table(Path(data), values)
-    pipeline, _ = adhoc.fetched(data, kind, values, name="data", root=root)
-    return check.of_pipeline(pipeline)
+        return check.from_table(Path(data), values)
+    pipeline, _ = adhoc.pipeline_from_data(data, kind, values, name="data", root=root)
+    return check.from_pipeline(pipeline)
 
 
 def _print(report: dict[str, Any], html: Path | None) -> None:

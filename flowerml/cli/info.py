@@ -23,9 +23,9 @@ def main(
     json: options.Json = False,
 ) -> None:
     """Tell what a saved classifier knows, what it is made of, how it was trained, and how large it is."""
-    from flowerml.registry.locate import located
+    from flowerml.registry.locate import resolve_model
 
-    with located(model) as folder:
+    with resolve_model(model) as folder:
         found = describe(folder)
     if json:
         output.json_line(found)
@@ -45,7 +45,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "kind": saved["task"],
         "classes": saved["classes"],
         "names": saved["names"],
-        "network": card.network(saved),
+        "network": card.describe_network(saved),
         "weights": _weights(folder / "weights.safetensors"),
         "parameters": {name: value for name, value in parameters.items() if name.startswith(("encode.", "train."))},
         "data": {

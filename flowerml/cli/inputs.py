@@ -4,6 +4,7 @@ import glob
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -13,7 +14,8 @@ from flowerml.classifier.classifier import Classifier, Prediction
 from flowerml.core.display import format_size
 from flowerml.core.errors import InputError
 from flowerml.engine.parallel import map_readable
-from flowerml.tasks.registry import TASKS, Task
+from flowerml.tasks.base import Task
+from flowerml.tasks.registry import TASKS
 
 STDIN = "-"
 MAX_BYTES = 256 * 2**20  # of one file
@@ -47,12 +49,12 @@ class Stdin:
 
     @property
     def kind(self) -> str:
-        """`text` for what is UTF-8, else `image`: pictures never are."""
-        try:
-            self.content.decode()
-        except (UnicodeDecodeError, InputError):
-            return "image"
-        return "text"
+        """The first kind that recognizes the content; the first of all where none does, or it is too large."""
+        with suppress(InputError):
+            for kind, task in TASKS.items():
+                if task.recognizes(self.content):
+                    return kind
+        return next(iter(TASKS))
 
 
 def expanded(arguments: Iterable[str], task: Task, stdin: Stdin) -> Iterator[Input]:
@@ -144,7 +146,8 @@ def _kind(argument: str, stdin: Stdin) -> str:
         for kind, task in TASKS.items():
             if name.suffix.lower() in task.SUFFIXES:
                 return kind
-    return "text"
+    # No file, so it is an input itself, of the first kind whose inputs can be typed.
+    return next(kind for kind, task in TASKS.items() if task.RAW is str)
 
 
 def _content(path: Path) -> bytes:

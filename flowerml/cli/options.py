@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flowerml.core.errors import DataError
+from flowerml.tasks.registry import TASKS
 
 if TYPE_CHECKING:
     from flowerml.classifier.classifier import Classifier
@@ -21,11 +22,8 @@ class Device(enum.StrEnum):
     cuda = "cuda"
 
 
-class Kind(enum.StrEnum):
-    """The kinds of inputs there are."""
-
-    image = "image"
-    text = "text"
+Kind = enum.StrEnum("Kind", list(TASKS))  # type: ignore[misc]  # mypy asks for literals
+"""The kinds of inputs there are."""
 
 
 CategoryNames = Annotated[

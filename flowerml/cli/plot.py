@@ -8,14 +8,13 @@ import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flowerml.classifier.classifier import Candidate, Classifier, Prediction
+from flowerml.classifier.classifier import Classifier, Prediction
 from flowerml.cli.output import short
 from flowerml.core.errors import DataError
 from flowerml.core.files import replacing
 
 FORMATS = (".png", ".pdf", ".svg", ".jpg", ".jpeg")
-FOR, AGAINST, PLAIN = "#2a7f62", "#b5443b", "#3b6ea5"
-WORDS = 12
+PLAIN = "#3b6ea5"
 DOTS_PER_INCH = 150
 
 
@@ -30,11 +29,11 @@ def draw(path: Path, classifier: Classifier, raw: Any, prediction: Prediction) -
 
     The file is written whole or not at all. Raises DataError where it cannot be written.
     """
-    panels = {"image": _picture, "text": _words}[classifier.kind]
     figure = Figure(figsize=(6, 8), layout="constrained")
     above, below = figure.subplots(2, height_ratios=(3, 2))
-    panels(above, classifier, raw, prediction.top[0])
-    above.set_title(_line(prediction.top[0].name) + ("" if prediction.known else " (not sure)"))
+    best = prediction.top[0]
+    classifier.task.draw(above, raw, classifier.preprocessing, lambda: classifier.explain(raw), name=_line(best.name))
+    above.set_title(_line(best.name) + ("" if prediction.known else " (not sure)"))
     _bars(below, prediction)
     try:
         with replacing(path) as temporary, warnings.catch_warnings():
@@ -42,24 +41,6 @@ def draw(path: Path, classifier: Classifier, raw: Any, prediction: Prediction) -
             figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=DOTS_PER_INCH)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror})") from None
-
-
-def _picture(axes: Axes, classifier: Classifier, raw: Any, best: Candidate) -> None:
-    """The picture as the network sees it."""
-    axes.imshow(classifier.encoder.show(classifier.encoder.prepare(raw)))
-    axes.set_axis_off()
-
-
-def _words(axes: Axes, classifier: Classifier, raw: Any, best: Candidate) -> None:
-    """The words that spoke most for the best class, and against it."""
-    words = [(one["text"], one["weight"]) for one in classifier.explain(raw).to_json()["words"] if one["weight"]]
-    most = sorted(words, key=lambda word: -abs(word[1]))[:WORDS]
-    texts, weights = zip(*sorted(most, key=lambda word: word[1]), strict=True) if most else ((), ())
-    axes.barh(range(len(most)), weights, color=[FOR if weight > 0 else AGAINST for weight in weights])
-    axes.set_yticks(range(len(most)), [_line(text) for text in texts])
-    axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_xlabel(f"spoke against or for {_line(best.name)}")
-    _only_axes(axes)
 
 
 def _bars(axes: Axes, prediction: Prediction) -> None:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowerml.cli import options, output
+from flowerml.config.paths import DESCRIPTION
 from flowerml.core.errors import InputError, ModelError
-from flowerml.registry.locate import DESCRIPTION, in_project, located
+from flowerml.registry.locate import default_model, resolve_model
 
 if TYPE_CHECKING:
-    from flowerml.classifier.classifier import Candidate, Classifier, Prediction
+    from flowerml.classifier.classifier import Classifier, ClassProbability, Prediction
     from flowerml.cli.inputs import Input
 
     Answer = tuple[Input, Prediction | InputError]
@@ -61,7 +62,7 @@ def main(
 
         figure.refuse_unknown(plot)
     stdin = reading.Stdin()
-    with located(model or in_project(reading.kind(inputs, stdin))) as folder:
+    with resolve_model(model or default_model(reading.kind(inputs, stdin))) as folder:
         classifier = Classifier.load(folder)
         options.rename(classifier, category_names)
         found = reading.expanded(inputs, classifier.task, stdin)
@@ -133,7 +134,7 @@ def _print_one(name: str, found: "Prediction") -> None:
     output.table(columns, rows, title=title, numbers=["", "probability"])
 
 
-def _rest(top: "tuple[Candidate, ...]") -> str:
+def _rest(top: "tuple[ClassProbability, ...]") -> str:
     return ", ".join(f"{one.name} {output.percent(one.probability)}" for one in top[1:])
 
 

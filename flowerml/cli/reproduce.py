@@ -35,11 +35,12 @@ def main(
     stage (1).
     """
     from flowerml.core.errors import FlowermlError
-    from flowerml.registry import client, promotion, reproduce
+    from flowerml.registry import reproduce
+    from flowerml.tasks.pipelines import export_section_for
 
-    export = promotion.section_of(name)
+    export = export_section_for(name)
     model = name or export.registered_model
-    recorded = client.recorded(model, version or export.alias)
+    recorded = reproduce.load_recorded(model, version or export.alias)
     output.say(f"{model} version {recorded.version}, {reproduce.origin(recorded)}")
     if lost := reproduce.lost_changes(recorded):
         if not force:

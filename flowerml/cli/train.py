@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 import typer
 
 from flowerml.cli import options, output
+from flowerml.config.paths import DESCRIPTION
 from flowerml.core.errors import FlowermlError
-from flowerml.registry.locate import DESCRIPTION
 
 if TYPE_CHECKING:
-    from flowerml.classifier.warm_start import Finished
+    from flowerml.classifier.warm_start import WarmStart
     from flowerml.config.pipeline import Pipeline
-    from flowerml.pipeline.run import Made
+    from flowerml.pipeline.run import RunResult
 
 NAME = "train"
 EXAMPLES = """[bold]Examples[/]
@@ -35,7 +35,6 @@ ARCHITECTURE = {
     "--network": "train.network",
     "--hidden-units": "train.hidden_units",
 }
-EXAMPLE_INPUTS = {"image": "PICTURE.jpg", "text": '"A text."'}
 
 
 def main(
@@ -88,14 +87,14 @@ def main(
         _refuse_sizes(values)
     name = _name(data)
     folder = _folder(save_dir, name, data)
-    made, pipeline = _train(data, kind and kind.value, values, name, folder, work_dir, from_)
+    result, pipeline = _train(data, kind and kind.value, values, name, folder, work_dir, from_)
     again = [f"-S {shlex.quote(one)}" for one in changes or [] if one.startswith("data.")]
-    _print(made, pipeline, " ".join([shlex.quote(data), *again]))
+    _print(result, pipeline, " ".join([shlex.quote(data), *again]))
 
 
 def _train(
     data: str, kind: str | None, values: dict[str, Any], name: str, folder: Path, work: Path, finished: str | None
-) -> "tuple[Made, Pipeline]":
+) -> "tuple[RunResult, Pipeline]":
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # a bar in a file is a mess
     from flowerml.cli import progress
@@ -105,36 +104,38 @@ def _train(
     from flowerml.tracking import connection
 
     connection.check()
-    further = _finished(finished)
-    kind = kind or (further.kind if further else None)
-    start = further.parameters if further else None
+    warm_start = _warm_start(finished)
+    kind = kind or (warm_start.kind if warm_start else None)
+    start = warm_start.parameters if warm_start else None
     root = _kept(work)
     with hold_lock(Paths(name, root).lock, waiting=f"{name}: another process trains it in {root}; waiting for its end"):
-        pipeline, origin = adhoc.fetched(data, kind, values, name=name, root=root, start=start)
-        output.say(f"{data}: of kind {pipeline.kind}; what is not said is as in {finished or origin}")
-        output.say(run.extract(pipeline))
-        return run.make(pipeline, folder, shows=progress.shown, further=further), pipeline
+        pipeline, origin = adhoc.pipeline_from_data(data, kind, values, name=name, root=root, start=start)
+        output.say(f"{data}: of kind {pipeline.kind}; parameters not given are those of {finished or origin}")
+        result = run.run(pipeline, folder, shows=progress.shown, say=output.say, warm_start=warm_start)
+        return result, pipeline
 
 
-def _finished(model: str | None) -> "Finished | None":
-    from flowerml.classifier.warm_start import Finished
-    from flowerml.registry.locate import located
+def _warm_start(model: str | None) -> "WarmStart | None":
+    from flowerml.classifier.warm_start import WarmStart
+    from flowerml.registry.locate import resolve_model
 
     if model is None:
         return None
-    with located(model) as folder:
-        return Finished.load(folder)
+    with resolve_model(model) as folder:
+        return WarmStart.load(folder)
 
 
-def _print(made: "Made", pipeline: "Pipeline", same_data: str) -> None:
-    best = made.trial.best
+def _print(result: "RunResult", pipeline: "Pipeline", same_data: str) -> None:
+    from flowerml.tasks.registry import task_of
+
+    best = result.trial.best
     assert best is not None, "a trial that won has seen an epoch"
-    folder = shlex.quote(str(made.classifier.folder))
-    numbers = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in made.metrics.items())
+    folder = shlex.quote(str(result.classifier.folder))
+    numbers = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in result.metrics.items())
     print(f"valid: accuracy {best.valid_accuracy:.4f}, loss {best.valid_loss:.4f} (epoch {best.number})")
     print(f"test: {numbers}")
     print(f"\nclassifier: {folder}")
-    print(f"  flowerml predict {EXAMPLE_INPUTS[pipeline.kind]} --model {folder}")
+    print(f"  flowerml predict {task_of(pipeline).EXAMPLE_ARGUMENT} --model {folder}")
     print(f"  flowerml evaluate {folder} {same_data}")
     print(f"  flowerml web --model {folder}")
     print(f"runs: experiment {pipeline.name!r} in MLflow; reports: {pipeline.paths.reports}")

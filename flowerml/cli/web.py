@@ -35,11 +35,11 @@ def main(
     Without options it has those that the pipelines in this folder have made.
     """
     from flowerml import web
-    from flowerml.registry.locate import all_in_project, located
+    from flowerml.registry.locate import default_models, resolve_model
 
-    models = model or ([] if endpoint else all_in_project())
+    models = model or ([] if endpoint else default_models())
     with ExitStack() as stack:
-        folders = [stack.enter_context(located(one)) for one in models]
+        folders = [stack.enter_context(resolve_model(one)) for one in models]
         web.launch(
             models=folders,
             endpoints=endpoint or [],

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,7 +19,8 @@ from pydantic import (
     model_validator,
 )
 
-from flowerml.core.display import closest, did_you_mean, one_line
+from flowerml.config.errors import explain, lower_first, suggest
+from flowerml.core.display import one_line
 from flowerml.core.errors import ParamsError
 from flowerml.data import archives, findings
 
@@ -61,9 +62,9 @@ class Limits(Section):
     member_bytes: Count
     unpacked_bytes: Count
 
-    def of_archives(self) -> archives.Limits:
+    def of_archives(self) -> archives.ArchiveLimits:
         """Those that hold for every kind of data."""
-        return archives.Limits(self.members, self.member_bytes, self.unpacked_bytes)
+        return archives.ArchiveLimits(self.members, self.member_bytes, self.unpacked_bytes)
 
 
 class Checks(Section):
@@ -77,11 +78,11 @@ class Checks(Section):
     @field_validator("fail_on")
     @classmethod
     def _known(cls, names: list[str]) -> list[str]:
-        return [findings.known(name) for name in names]
+        return [findings.validate_name(name) for name in names]
 
 
 class Data(Section):
-    """What `download` and `extract` read."""
+    """What `download` and `extract` read; each task has checks and limits of its own besides these."""
 
     source: Annotated[str, Field(min_length=1)]
     sample_per_class: Count
@@ -89,6 +90,8 @@ class Data(Section):
     split: Split
     limit: Annotated[int, Field(ge=3)] | None
     category_names: str | None
+    checks: Checks
+    limits: Limits
 
 
 class Range(Section):
@@ -169,7 +172,7 @@ class Train(Section):
         known = [name for name in type(self).model_fields if name not in NOT_SEARCHED]
         for name, candidates in self.search.space.items():
             if name not in known:
-                raise ValueError(f"search.space: unknown parameter {name!r}{_nearest(name, known)}")
+                raise ValueError(f"search.space: unknown parameter {name!r}{suggest(name, known)}")
             self._check_candidates(name, candidates)
         return self
 
@@ -181,7 +184,7 @@ class Train(Section):
                 type(self).model_validate({**alone, name: value})
             except ValidationError as error:
                 problem = error.errors()[0]
-                raise ValueError(f"search.space.{name}: {_lower(problem['msg'])}, found {value!r}") from None
+                raise ValueError(f"search.space.{name}: {lower_first(problem['msg'])}, found {value!r}") from None
 
 
 class Evaluate(Section):
@@ -249,9 +252,7 @@ def read(path: Path = PARAMS_FILE) -> dict[str, Any]:
     return values
 
 
-def checked_sections(
-    types: Mapping[str, type[Section]], values: Any, *, name: str, path: Path
-) -> dict[str, Section]:
+def checked_sections(types: Mapping[str, type[Section]], values: Any, *, name: str, path: Path) -> dict[str, Section]:
     """Return the sections of the pipeline `name`; raises ParamsError with one line for each thing that is wrong."""
     whole = create_model(name, __base__=Section, **{key: (kind, ...) for key, kind in types.items()})  # type: ignore[call-overload]
     if not isinstance(values, dict):

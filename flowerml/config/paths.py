@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+PACKAGE = Path(__file__).parents[1]  # the folder of flowerml itself
+DESCRIPTION = "classifier.json"  # what a folder holds that is a saved classifier
 DOWNLOADS = Path("data", "downloads")  # HOST/PATH of every file that was fetched, or put there by hand
 
 

@@ -4,18 +4,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowerml.config.params import Data
+from flowerml.config.paths import Paths
 from flowerml.core.errors import DataError, InputError
 from flowerml.data import split
 from flowerml.data.examples import Examples, Raw
 from flowerml.data.layout import Row
-from flowerml.pipeline import download
-from flowerml.tasks.registry import TASKS, Pipeline
+from flowerml.data.split_table import split_table
+from flowerml.tasks.registry import TASKS
 
 ALL = "all"
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledExamples:
     """Chosen rows of one kind, and what reads them: each with its raw input, or why it cannot be read.
 
     `split` is the one they are of, or `all`; `warnings` are sentences about the source.
@@ -32,51 +34,53 @@ class Labelled:
         return sorted({row.label for row in self.rows})
 
 
-def of_pipeline(pipeline: Pipeline, wanted: str | None, *, dealt: bool, limit: int | None) -> Labelled:
-    """The examples of one split of a fetched source; `wanted` None is `test`, or all where there are no splits.
+def from_source(
+    kind: str, paths: Paths, data: Data, wanted: str | None, *, dealt: bool, limit: int | None
+) -> LabelledExamples:
+    """Return the examples of one split of a fetched source; `wanted` None is `test`, or all where there are no splits.
 
-    Where it is to be `dealt`, missing splits are dealt as `extract` would. At most `limit` of each class are taken.
+    With `dealt`, missing splits are dealt as `extract` would. At most `limit` of each class are taken.
     Raises DataError where there are none.
     """
-    source, data = pipeline.paths.archive, pipeline.data
-    table = download.split_table(pipeline.paths.split_table)
-    listing = pipeline.task.listing(source, data, labelled=table is None or not table.has_labels)
+    task, source = TASKS[kind], paths.archive
+    table = split_table(paths.split_table)
+    listing = task.listing(source, data, labelled=table is None or not table.has_labels)
     if table:
-        listing = table.applied(listing)
-    rows = split.limited(listing.rows, limit=data.limit, seed=data.seed)
+        listing = table.apply(listing)
+    rows = split.limit_per_class(listing.rows, limit=data.limit, seed=data.seed)
     if dealt:
         rows = split.deal(rows, valid=data.split.valid, test=data.split.test, seed=data.seed)
     rows, name = _chosen(rows, wanted, source.resolve())
-    rows = split.limited(rows, limit=limit, seed=data.seed)
+    rows = split.limit_per_class(rows, limit=limit, seed=data.seed)
 
     def read() -> Iterator[tuple[Row, Raw | InputError]]:
         by_id = {row.id: row for row in rows}
-        for id, content in pipeline.task.contents(source, data, set(by_id)):
+        for id, content in task.contents(source, data, set(by_id)):
             try:
-                yield by_id[id], pipeline.task.from_bytes(content)
+                yield by_id[id], task.from_bytes(content)
             except InputError as error:
                 yield by_id[id], error
 
-    return Labelled(pipeline.kind, rows, name, listing.warnings, read)
+    return LabelledExamples(kind, rows, name, listing.warnings, read)
 
 
-def of_table(path: Path, wanted: str | None, *, limit: int | None) -> Labelled:
-    """The examples of one split of an example table, such as data/flowers/examples.parquet."""
+def from_table(path: Path, wanted: str | None, *, limit: int | None) -> LabelledExamples:
+    """Return the examples of one split of an example table, such as data/flowers/examples.parquet."""
     table = Examples(path)
     every = [Row(key.id, key.label, key.split) for key in table.keys(*split.SPLITS)]
     rows, name = _chosen(every, wanted, path)
-    rows = split.limited(rows, limit=limit, seed=0)
+    rows = split.limit_per_class(rows, limit=limit, seed=0)
     by_id = {row.id: row for row in rows}
 
     def read() -> Iterator[tuple[Row, Raw | InputError]]:
         chosen = table.of(*split.SPLITS, where=lambda key: key.id in by_id)
         return ((by_id[example.id], example.raw) for example in chosen)
 
-    return Labelled(kind_of_table(path), rows, name, [], read)
+    return LabelledExamples(kind_of_table(path), rows, name, [], read)
 
 
 def is_table(path: Path) -> bool:
-    """Whether this is an example table: a Parquet file with the columns of one."""
+    """Return whether this is an example table: a Parquet file with the columns of one."""
     if path.suffix.lower() != ".parquet" or not path.is_file():
         return False
     import pyarrow as pa
@@ -89,7 +93,7 @@ def is_table(path: Path) -> bool:
 
 
 def kind_of_table(path: Path) -> str:
-    """The task whose raw inputs are kept in a column of this type."""
+    """Return the kind whose raw inputs are kept in a column of this type."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""All checks of any labelled data, for `flowerml check`: nothing is written, and nothing stops them."""
+"""All checks of any labelled data, for `flowerml check`: nothing is written, and no finding stops them."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -9,42 +9,47 @@ from typing import Any
 from flowerml.checks import encodings
 from flowerml.checks.collect import Gathered
 from flowerml.checks.page import Raws
+from flowerml.config.defaults import defaults
+from flowerml.config.dotted import set_by_dotted_name
+from flowerml.config.params import Data
+from flowerml.config.pipeline import Pipeline
 from flowerml.core.errors import DataError
 from flowerml.data import findings, split
 from flowerml.data.encodings import Encoded
 from flowerml.data.examples import Examples
 from flowerml.data.findings import Finding
 from flowerml.data.layout import Listing, Row
+from flowerml.data.names import category_names
 from flowerml.evaluation import labelled
-from flowerml.pipeline import adhoc, download, extract
-from flowerml.tasks import registry
-from flowerml.tasks.registry import Pipeline
+from flowerml.pipeline import extract
+from flowerml.tasks.pipelines import checked_pipeline
+from flowerml.tasks.registry import task_of
 
-FEWEST = 3  # examples of a class that is to be dealt into three splits
+FEWEST = 3  # examples of a class, to be dealt into three splits
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found: the report as `checks.json` has it, and what reads raw inputs by their ids."""
+    """The report as `checks.json` has it, and a reader of raw inputs by their ids."""
 
     pipeline: Pipeline
     report: dict[str, Any]
     raws: Raws
 
 
-def of_pipeline(pipeline: Pipeline) -> Survey:
-    """The findings in a fetched source. Raises DataError for one without any example."""
-    data = pipeline.data
+def from_pipeline(pipeline: Pipeline) -> Survey:
+    """Return the findings in a fetched source. Raises DataError for one without any example."""
+    data, task = pipeline.data, task_of(pipeline)
     listing = extract.listed(pipeline)
-    rows = split.limited(listing.rows, limit=data.limit, seed=data.seed)
+    rows = split.limit_per_class(listing.rows, limit=data.limit, seed=data.seed)
     rows, reasons = _dealt(rows, data)
-    gathered, skipped = Gathered(pipeline.task, data.checks), list(listing.skipped)
+    gathered, skipped = Gathered(task, data.checks), list(listing.skipped)
     for _ in extract.readable(pipeline, rows, gathered, skipped):
         pass
     reasons += _refusals(gathered.rows, rows) if not reasons else []
     folders = extract.empty_folders(pipeline, listing)
     refused = [Finding("refused", 1, "", detail=reason) for reason in reasons]
-    report = extract.report(listing, gathered.rows, skipped, gathered.findings(rows, folders, refused))
+    report = extract.make_report(listing, gathered.rows, skipped, gathered.findings(rows, folders, refused))
 
     def raws(ids: set[str]) -> Iterator[tuple[str, Any]]:
         return extract.raws(pipeline, ids)
@@ -52,30 +57,31 @@ def of_pipeline(pipeline: Pipeline) -> Survey:
     return Survey(pipeline, report, raws)
 
 
-def of_table(path: Path, values: Mapping[str, Any]) -> Survey:
-    """The findings in an example table, and in the encodings where they are beside it."""
+def from_table(path: Path, values: Mapping[str, Any]) -> Survey:
+    """Return the findings in an example table, and in the encodings where they are beside it."""
     kind = labelled.kind_of_table(path)
-    sections = adhoc.defaults(kind).sections
-    adhoc.put(sections, values)
-    pipeline = registry.checked(path.stem, kind, sections, path=Path("options"))
-    table, gathered = Examples(path), Gathered(pipeline.task, pipeline.data.checks)
+    sections = defaults(kind).sections
+    set_by_dotted_name(sections, values)
+    pipeline = checked_pipeline(path.stem, kind, sections, path=Path("options"))
+    task, table = task_of(pipeline), Examples(path)
+    gathered = Gathered(task, pipeline.data.checks)
     for example in table:
         row = Row(example.id, example.label, example.split)
-        gathered.add(row, pipeline.task.facts(example.id, example.raw, pipeline.data))
+        gathered.add(row, task.inspect(example.id, example.raw, pipeline.data))
     found = gathered.findings(gathered.rows, [])
     if path.with_name("encoded.arrow").is_file():
         encoded, names = Encoded.read(path.with_name("encoded.arrow")), path.with_name("category_names.json")
-        known = download.category_names(names) if names.is_file() else {}
-        found += encodings.findings(pipeline.task, pipeline.data.checks, encoded, known, found)
+        known = category_names(names) if names.is_file() else {}
+        found += encodings.findings(task, pipeline.data.checks, encoded, known, found)
 
     def raws(ids: set[str]) -> Iterator[tuple[str, Any]]:
-        return ((one.id, one.raw) for one in table.of(*split.SPLITS, where=lambda key: key.id in ids))
+        return ((example.id, example.raw) for example in table.of(*split.SPLITS, where=lambda key: key.id in ids))
 
-    return Survey(pipeline, extract.report(Listing(), gathered.rows, [], findings.sort(found)), raws)
+    return Survey(pipeline, extract.make_report(Listing(), gathered.rows, [], findings.by_severity(found)), raws)
 
 
-def _dealt(rows: list[Row], data: Any) -> tuple[list[Row], list[str]]:
-    """The rows as `extract` would deal them, and why it would not; then classes too small to be dealt are in train."""
+def _dealt(rows: list[Row], data: Data) -> tuple[list[Row], list[str]]:
+    """Return the rows as `extract` would deal them, and why it refuses; then too small classes are in train."""
     shares: dict[str, Any] = {"valid": data.split.valid, "test": data.split.test, "seed": data.seed}
     try:
         return split.deal(rows, **shares), []

@@ -1,37 +1,43 @@
-"""Where a pipeline's data comes from: `sample`, a published data set, a URL, or a path on this machine."""
+"""Stage `download`: the source of the data -> data/<pipeline>/archive and category_names.json.
+
+A source is `sample`, a published data set, a URL, or a path on this machine.
+"""
 
 import os
 from pathlib import Path
 from urllib.parse import quote
 
-from flowerml.config.paths import DOWNLOADS
+from flowerml.config.paths import DOWNLOADS, PACKAGE
 from flowerml.config.pipeline import Pipeline
 from flowerml.core import files
 from flowerml.core.display import did_you_mean
 from flowerml.core.errors import DataError
-from flowerml.data import download as fetching
 from flowerml.data.catalogue import PUBLISHED, File, Published
+from flowerml.data.download import download, is_url, local_path
 from flowerml.data.names import category_names
 from flowerml.data.split_table import SplitTable
+from flowerml.tasks.registry import task_of
 
 SAMPLE = "sample"
-PAUSE = 1.0  # seconds before a download is tried again, twice as long each time
+PAUSE = 1.0  # seconds before the first retry of a download; doubled each time
+# Files of the package under the paths they had before, as they stand in people's params.yaml.
+MOVED = {"flowerml/text/sentiment.json": PACKAGE / "tasks" / "text" / "sentiment.json"}
 MIRROR = "FLOWERML_MIRROR"  # a URL under which copies are found as HOST/PATH, for networks that reach nothing else
 
 
-def fetch(pipeline: Pipeline) -> None:
+def run(pipeline: Pipeline) -> None:
     """Put the source where `extract` reads it, and the category names and the table of splits beside it.
 
-    What is downloaded stays in data/downloads, for all pipelines. That, and a folder or file of the user's, is not
-    copied: a symbolic link leads to it, and through the link DVC sees whether its contents have changed.
+    Downloads stay in data/downloads, for all pipelines. They, and a folder or file of the user's, are not copied: a
+    symbolic link leads to them, and through it DVC sees whether their contents have changed.
     """
     source = pipeline.data.source
     published = PUBLISHED.get(source)
     if source == SAMPLE:
-        pipeline.task.write_sample(pipeline.paths.archive, pipeline.data)
+        task_of(pipeline).write_sample(pipeline.paths.archive, pipeline.data)
     elif published:
         _fetch_published(published, pipeline)
-    elif fetching.is_url(source):
+    elif is_url(source):
         _link(_downloaded(File(source), pipeline), pipeline.paths.archive)
     else:
         _link(_existing(source, f"{pipeline.name}.data.source", _expected(pipeline)), pipeline.paths.archive)
@@ -50,8 +56,8 @@ def _fetch_published(published: Published, pipeline: Pipeline) -> None:
 
 
 def _downloaded(file: File, pipeline: Pipeline) -> Path:
-    target = DOWNLOADS / fetching.local_path(file.url)
-    fetching.download(
+    target = DOWNLOADS / local_path(file.url)
+    download(
         _mirrored(file.url),
         target,
         checksum=file.checksum,
@@ -63,7 +69,7 @@ def _downloaded(file: File, pipeline: Pipeline) -> Path:
 
 def _mirrored(url: str) -> str:
     mirror = os.environ.get(MIRROR)
-    return f"{mirror.rstrip('/')}/{quote(fetching.local_path(url).as_posix())}" if mirror else url
+    return f"{mirror.rstrip('/')}/{quote(local_path(url).as_posix())}" if mirror else url
 
 
 def _fetch_names(pipeline: Pipeline, published: Published | None) -> None:
@@ -83,7 +89,9 @@ def _fetch_split_table(pipeline: Pipeline, published: Published | None) -> None:
         SplitTable.read(path)
         _link(path, target)
     elif published and published.split_table:
-        published.split_table({name: _downloaded(file, pipeline) for name, file in published.extra_files.items()}, target)
+        published.split_table(
+            {name: _downloaded(file, pipeline) for name, file in published.extra_files.items()}, target
+        )
     else:
         with files.replacing(target) as temporary:
             temporary.touch()
@@ -91,8 +99,10 @@ def _fetch_split_table(pipeline: Pipeline, published: Published | None) -> None:
 
 def _existing(given: str, name: str, expected: str) -> Path:
     path = Path(given).expanduser()
+    if not path.exists() and given in MOVED:
+        path = MOVED[given]
     if not path.exists():
-        raise DataError(f"{name}: expected {expected}; there is nothing at {given!r} (seen from {Path.cwd()})")
+        raise DataError(f"{name}: expected {expected}; {given!r} does not exist (seen from {Path.cwd()})")
     return path
 
 

@@ -1,30 +1,34 @@
-"""From the example table to the encoded one: what is already encoded is taken over."""
+"""Stage `encode`: examples.parquet -> encoded.arrow, the fitted encoder, and what shows in the encodings."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from flowerml.checks import encodings, page
+from flowerml.checks import encodings as encoding_checks
+from flowerml.checks import page
+from flowerml.config.params import Section
+from flowerml.config.pipeline import Pipeline
 from flowerml.core import files
-from flowerml.data import encodings as encoded
-from flowerml.data import findings, split
-from flowerml.data.encodings import Former, Row
+from flowerml.data import encodings, findings, split
+from flowerml.data.encodings import Encoded, EncodingCache, Row
 from flowerml.data.examples import Examples, Key, Raw
-from flowerml.pipeline import download
-from flowerml.tasks.registry import Encoder, Pipeline
+from flowerml.data.names import category_names
+from flowerml.tasks.base import Encoder
+from flowerml.tasks.registry import task_of
 
 SPLITS = ("train", "valid")
 
 
 @dataclass
-class Report:
-    """How many rows were encoded, and how many were taken over from the file that stood there."""
+class EncodeReport:
+    """How many rows were encoded, how many were taken from the file that stood there, and what shows in them."""
 
     encoded: int = 0
     unchanged: int = 0
+    findings: list[dict[str, Any]] = field(default_factory=list)
 
     def __str__(self) -> str:
         total = self.encoded + self.unchanged
@@ -32,51 +36,72 @@ class Report:
         return f"encoded {self.encoded:,} of {total:,} examples{unchanged}"
 
 
-def encode(path: Path, table: Examples, encoder: Encoder, section: Any) -> Report:
-    """Write the training and validation examples' encodings, atomically.
+def run(pipeline: Pipeline, *, encoder: Encoder[Any, Any, Any] | None = None) -> EncodeReport:
+    """Encode a pipeline's training and validation examples once, for all trials; only those that changed, if some are.
 
-    A row of the file that stood there is taken over where its content and all that its encoding depends on are the
-    same; the file is, byte for byte, what it would be without. Memory is bounded but for a few words a row.
+    The encoder is fitted to the training examples unless one is given. Raises ChecksError where something is found
+    that `data.checks.fail_on` names, once the encodings, the findings and their page are written.
     """
-    columns = encoder.columns
-    fingerprints = {split: encoder.fingerprint(section, split) for split in SPLITS}
-    former = Former(path, columns=columns, fingerprints=fingerprints)
-    fresh = encoder.encode(table.of(*SPLITS, where=lambda key: key not in former), section)
-    report = Report()
-    rows = tqdm(_merged(table, former, fresh, report), total=table.count(*SPLITS), desc="encode", unit="example")
-    encoded.write(path, rows, columns=columns, fingerprints=fingerprints)
+    paths = pipeline.paths
+    examples = Examples(paths.examples)
+    if encoder is None:
+        encoder = task_of(pipeline).Encoder.fit(examples.of("train"), pipeline.encode, pipeline.data.limits)
+    report = encode(paths.encoded, examples, encoder, pipeline.encode)
+    encoder.save(paths.encoder)
+    report.findings = _check(pipeline, examples)
     return report
 
 
-def check(pipeline: Pipeline, table: Examples) -> list[dict[str, Any]]:
-    """Look for what shows in encodings; write the findings, and the page of these and those of `extract`.
+def summary(report: EncodeReport) -> str:
+    """Return the report in a few lines for the terminal."""
+    lines = [f"{finding['severity']}: {finding['name']}: {finding['text']}" for finding in report.findings]
+    return "\n".join([str(report), *lines])
 
-    Raises ChecksError where something is found that `data.checks.fail_on` names, once both are written.
+
+def encode(path: Path, examples: Examples, encoder: Encoder[Any, Any, Any], section: Section) -> EncodeReport:
+    """Write the training and validation examples' encodings, atomically.
+
+    A row of the file that stood there is kept where its content and all that its encoding depends on are the same; the
+    file is, byte for byte, what it would be without. Memory is bounded but for a few words a row.
     """
-    paths, section = pipeline.paths, pipeline.data.checks
-    names = download.category_names(paths.category_names)
+    columns = encoder.columns
+    fingerprints = {split: encoder.fingerprint(section, split) for split in SPLITS}
+    cache = EncodingCache(path, columns=columns, fingerprints=fingerprints)
+    fresh = encoder.encode(examples.of(*SPLITS, where=lambda key: key not in cache), section)
+    report = EncodeReport()
+    rows = tqdm(_merged(examples, cache, fresh, report), total=examples.count(*SPLITS), desc="encode", unit="example")
+    encodings.write(path, rows, columns=columns, fingerprints=fingerprints)
+    return report
+
+
+def _check(pipeline: Pipeline, examples: Examples) -> list[dict[str, Any]]:
+    """Write what shows in the encodings, and the page of these findings and those of `extract`; return the new ones."""
+    paths, section, task = pipeline.paths, pipeline.data.checks, task_of(pipeline)
+    names = category_names(paths.category_names)
     report = files.read_json(paths.checks)
-    rows = encoded.Encoded.read(paths.encoded)
-    found = encodings.findings(pipeline.task, section, rows, names, report["findings"])
+    found = encoding_checks.findings(task, section, Encoded.read(paths.encoded), names, report["findings"])
     files.write_json(paths.encoded_checks, {"findings": found})
-    report["findings"] = findings.sort([*report["findings"], *found])
+    report["findings"] = findings.by_severity([*report["findings"], *found])
 
     def raws(ids: set[str]) -> Iterator[tuple[str, Raw]]:
-        return ((one.id, one.raw) for one in table.of(*split.SPLITS, where=lambda key: key.id in ids))
+        chosen = examples.of(*split.SPLITS, where=lambda key: key.id in ids)
+        return ((example.id, example.raw) for example in chosen)
 
-    page.write(paths.data_page, pipeline.name, report, task=pipeline.task, raws=raws)
-    stopping = findings.stopping(found, section.fail_on)
-    if stopping:
+    page.write(paths.data_page, pipeline.name, report, task=task, raws=raws)
+    failing = findings.failing(found, section.fail_on)
+    if failing:
         places = f"{paths.encoded_checks}, {paths.data_page}"
-        raise findings.ChecksError(stopping, f"data.checks.fail_on stops here; more: {places}")
+        raise findings.ChecksError(failing, f"data.checks.fail_on stops here; more: {places}")
     return found
 
 
-def _merged(table: Examples, former: Former, fresh: Iterator[Row], report: Report) -> Iterator[tuple[Key, Row]]:
-    for key in table.keys(*SPLITS):
-        if key in former:
+def _merged(
+    examples: Examples, cache: EncodingCache, fresh: Iterator[Row], report: EncodeReport
+) -> Iterator[tuple[Key, Row]]:
+    for key in examples.keys(*SPLITS):
+        if key in cache:
             report.unchanged += 1
-            yield key, former[key]
+            yield key, cache[key]
         else:
             report.encoded += 1
             yield key, next(fresh)

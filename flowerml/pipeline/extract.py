@@ -1,4 +1,7 @@
-"""From a source to the example table: list, limit, deal, read, write."""
+"""Stage `extract`: data/<pipeline>/archive -> examples.parquet and checks.json.
+
+List the source, limit each class, deal the rows into splits, read them, write the table.
+"""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -9,106 +12,113 @@ from tqdm import tqdm
 
 from flowerml.checks import classes, page
 from flowerml.checks.collect import Gathered
+from flowerml.config.pipeline import Pipeline
 from flowerml.core import files
 from flowerml.core.display import printable
 from flowerml.core.errors import DataError, InputError
-from flowerml.data import examples, split
-from flowerml.data import findings as finding
+from flowerml.data import examples, findings, split
 from flowerml.data.examples import Example, Raw
 from flowerml.data.layout import Listing, Row
+from flowerml.data.names import category_names, check_names
+from flowerml.data.split_table import split_table
 from flowerml.engine.parallel import ordered_map
-from flowerml.pipeline.download import category_names, check_names, split_table
-from flowerml.tasks.facts import Facts
-from flowerml.tasks.registry import Pipeline
+from flowerml.tasks.base import Inspection
+from flowerml.tasks.registry import task_of
 
 MOST_SKIPPED = 10_000  # in the report: a folder of a million other things should not make it unreadable
 
 Report = dict[str, Any]
 
 
-def extract(pipeline: Pipeline) -> dict[str, Any]:
-    """Write the example table and give the report: counts per split and class, what was left out and why, findings.
+def run(pipeline: Pipeline) -> Report:
+    """Read a pipeline's data into one table of examples; write and return its report.
 
-    Examples that cannot be read are left out. Raises DataError when what remains cannot be learned from; then
-    nothing is written. Raises ChecksError where something is found that `data.checks.fail_on` names; then the report
-    and its page are written, and no table.
+    The report has the counts of each split and class, the skipped examples with the reasons, and the findings.
+    Unreadable examples are skipped. Raises DataError where what remains cannot be learned from; then nothing is
+    written. Raises ChecksError where something is found that `data.checks.fail_on` names; then the report and its page
+    are written, and no table.
     """
-    data, told = pipeline.data, Report()
+    data, task = pipeline.data, task_of(pipeline)
+    result = Report()
     listing = listed(pipeline)
-    rows = split.limited(listing.rows, limit=data.limit, seed=data.seed)
+    rows = split.limit_per_class(listing.rows, limit=data.limit, seed=data.seed)
     rows = split.deal(rows, valid=data.split.valid, test=data.split.test, seed=data.seed)
     names = category_names(pipeline.paths.category_names)
     check_names(names, sorted({row.label for row in rows}), pipeline.paths.category_names)
-    gathered, skipped = Gathered(pipeline.task, data.checks), list(listing.skipped)
+    gathered, skipped = Gathered(task, data.checks), list(listing.skipped)
 
     def checked() -> Iterator[Example]:
-        """The examples; it ends with an error, before the table is in its place, where they are not to be used."""
+        """Yield the examples; raises, before the table is in its place, where they cannot be used."""
         for row, raw in readable(pipeline, rows, gathered, skipped):
             assert row.split is not None
             yield Example(row.id, row.split, row.label, raw)
         _check(gathered.rows, rows, skipped)
-        found = gathered.findings(rows, empty_folders(pipeline, listing))
-        told.update(report(listing, gathered.rows, skipped, found))
-        _stop(pipeline, told)
+        all_findings = gathered.findings(rows, empty_folders(pipeline, listing))
+        result.update(make_report(listing, gathered.rows, skipped, all_findings))
+        _raise_failing(pipeline, result)
 
-    examples.write(pipeline.paths.examples, checked(), raw=pipeline.task.RAW)
-    return told
+    examples.write(pipeline.paths.examples, checked(), raw=task.RAW)
+    files.write_json(pipeline.paths.checks, result)
+    return result
 
 
 def listed(pipeline: Pipeline) -> Listing:
-    """What the fetched source holds, with what the table of splits says of it; raises DataError."""
+    """Return what the fetched source holds, with what the table of splits says of it; raises DataError."""
     table = split_table(pipeline.paths.split_table)
-    listing = pipeline.task.listing(
+    listing = task_of(pipeline).listing(
         pipeline.paths.archive, pipeline.data, labelled=table is None or not table.has_labels
     )
-    return table.applied(listing) if table else listing
+    return table.apply(listing) if table else listing
 
 
 def readable(
     pipeline: Pipeline, rows: list[Row], gathered: Gathered, skipped: list[dict[str, str]]
 ) -> Iterator[tuple[Row, Raw]]:
-    """The rows that can be read with their raw inputs, in the order of the source.
+    """Yield the readable rows with their raw inputs, in the order of the source.
 
-    Notes in `gathered` what is seen of them, and there and in `skipped` which cannot be read.
+    What is seen of them goes into `gathered`; unreadable ones go there and into `skipped`.
     """
+    task, data = task_of(pipeline), pipeline.data
     by_id = {row.id: row for row in rows}
-    contents = pipeline.task.contents(pipeline.paths.archive, pipeline.data, set(by_id))
+    contents = task.contents(pipeline.paths.archive, pipeline.data, set(by_id))
 
-    def read(item: tuple[str, bytes]) -> tuple[Row, Raw | InputError, Facts | str]:
+    def read(item: tuple[str, bytes]) -> tuple[Row, Raw | InputError, Inspection | str]:
         row, content = by_id[item[0]], item[1]
         try:
-            raw = pipeline.task.read(content, pipeline.data)
+            raw = task.read(content, data)
         except InputError as error:
-            return row, error, pipeline.task.fault(row.id, content, error)
-        return row, raw, pipeline.task.facts(row.id, raw, pipeline.data)
+            return row, error, task.classify_error(row.id, content, error)
+        return row, raw, task.inspect(row.id, raw, data)
 
     for row, raw, seen in tqdm(ordered_map(read, contents), total=len(rows), desc="extract", unit="example"):
         if isinstance(raw, InputError):
             skipped.append({"id": row.id, "reason": raw.message})
             gathered.refuse(row, str(seen), raw.message)
         else:
-            assert isinstance(seen, Facts)
+            assert isinstance(seen, Inspection)
             gathered.add(row, seen)
             yield row, raw
 
 
 def raws(pipeline: Pipeline, ids: set[str]) -> Iterator[tuple[str, Raw]]:
-    """Of these ids those that can be read, with their raw inputs, from the source."""
+    """Yield (id, raw input) of those of the ids that can be read from the source."""
     known = {row.id for row in listed(pipeline).rows}
-    for id, content in pipeline.task.contents(pipeline.paths.archive, pipeline.data, ids & known):
+    for id, content in task_of(pipeline).contents(pipeline.paths.archive, pipeline.data, ids & known):
         with suppress(InputError):
-            yield id, pipeline.task.read(content, pipeline.data)
+            yield id, task_of(pipeline).read(content, pipeline.data)
 
 
 def empty_folders(pipeline: Pipeline, listing: Listing) -> set[str]:
-    """The names of class folders of the source that hold no example."""
-    skipped = [one["id"] for one in listing.skipped]
-    return classes.empty_folders(pipeline.paths.archive, listing.rows, skipped, pipeline.task.SUFFIXES)
+    """Return the names of class folders of the source that hold no example."""
+    skipped = [skip["id"] for skip in listing.skipped]
+    return classes.empty_folders(pipeline.paths.archive, listing.rows, skipped, task_of(pipeline).SUFFIXES)
 
 
-def report(listing: Listing, kept: list[Row], skipped: list[dict[str, str]], findings: list[dict[str, Any]]) -> Report:
-    """What `checks.json` holds."""
-    counts = split.counted(kept)
+def make_report(
+    listing: Listing, kept: list[Row], skipped: list[dict[str, str]], findings: list[dict[str, Any]]
+) -> Report:
+    """Return what `checks.json` holds."""
+    counts = split.count_by_split(kept)
     return {
         "counts": {name: sum(part.values()) for name, part in counts.items()},
         "classes": counts,
@@ -123,28 +133,28 @@ def _check(kept: list[Row], rows: list[Row], skipped: list[dict[str, str]]) -> N
     try:
         split.check(kept, classes={row.label for row in rows})
     except DataError as error:
-        unread = f" ({len(skipped)} files were left out, the first: {printable(skipped[0]['id'])})" if skipped else ""
+        unread = f" ({len(skipped)} files were skipped, the first: {printable(skipped[0]['id'])})" if skipped else ""
         raise DataError(f"{error}{unread}") from None
 
 
-def _stop(pipeline: Pipeline, told: Report) -> None:
-    stopping = finding.stopping(told["findings"], pipeline.data.checks.fail_on)
-    if stopping:
+def _raise_failing(pipeline: Pipeline, report: Report) -> None:
+    failing = findings.failing(report["findings"], pipeline.data.checks.fail_on)
+    if failing:
         paths = pipeline.paths
-        files.write_json(paths.checks, told)
-        page.write(paths.data_page, pipeline.name, told, task=pipeline.task, raws=partial(raws, pipeline))
-        raise finding.ChecksError(stopping, f"data.checks.fail_on stops here; more: {paths.checks}, {paths.data_page}")
+        files.write_json(paths.checks, report)
+        page.write(paths.data_page, pipeline.name, report, task=task_of(pipeline), raws=partial(raws, pipeline))
+        raise findings.ChecksError(failing, f"data.checks.fail_on stops here; more: {paths.checks}, {paths.data_page}")
 
 
 def summary(report: Report) -> str:
-    """The report in a few lines for the terminal."""
+    """Return the report in a few lines for the terminal."""
     counts = ", ".join(f"{name} {count:,}" for name, count in report["counts"].items())
     lines = [f"{len(report['classes']['train'])} classes; {counts}"]
     lines += [f"warning: {warning}" for warning in report["warnings"]]
-    lines += [f"{one['severity']}: {one['name']}: {one['text']}" for one in report["findings"]]
+    lines += [f"{finding['severity']}: {finding['name']}: {finding['text']}" for finding in report["findings"]]
     if report["left_out"]:
-        lines.append(f"left out {report['left_out']:,}:")
-        lines += [f"  {printable(one['id'])}: {one['reason']}" for one in report["skipped"][:5]]
+        lines.append(f"skipped {report['left_out']:,}:")
+        lines += [f"  {printable(skip['id'])}: {skip['reason']}" for skip in report["skipped"][:5]]
         if report["left_out"] > 5:
             lines.append("  …")
     return "\n".join(lines)

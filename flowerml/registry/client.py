@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
-    from flowerml.registry.reproduce import Recorded
 
 ADDRESS = re.compile("[a-z][a-z0-9+.-]+:/")
 SQLITE = "sqlite:///"
@@ -47,10 +46,10 @@ def is_address(model: str) -> bool:
 
 
 @contextmanager
-def downloaded(address: str) -> Iterator[Path]:
+def download_model(address: str) -> Iterator[Path]:
     """The folder of files behind an address; a copy of remote ones is removed after the block. Raises ModelError."""
     with tempfile.TemporaryDirectory(prefix="flowerml-") as scratch:
-        with connected(f"{address}: "), _temporary_files_in(scratch):
+        with mlflow_errors(f"{address}: "), _temporary_files_in(scratch):
             from mlflow.artifacts import download_artifacts
 
             folder = Path(download_artifacts(artifact_uri=address))
@@ -62,7 +61,7 @@ def versions(name: str | None = None) -> list[Version]:
 
     Raises ModelError where no model has this name, and where there is no registry, or none that answers.
     """
-    with connected():
+    with mlflow_errors():
         from mlflow import MlflowClient
 
         client = MlflowClient()
@@ -74,32 +73,8 @@ def versions(name: str | None = None) -> list[Version]:
     return [_version(one, models[one.name]) for one in found]
 
 
-def recorded(name: str, version: str) -> "Recorded":
-    """What was logged with a version, which is given by its number or an alias. Raises ModelError.
-
-    Versions that were registered by hand, or before lineage was recorded, have nothing.
-    """
-    from flowerml.registry.reproduce import Recorded
-    from flowerml.tracking.lineage import FOLDER
-
-    with connected(f"{name} version {version}: "):
-        from mlflow import MlflowClient
-
-        client = MlflowClient()
-        find = client.get_model_version if version.isdecimal() else client.get_model_version_by_alias
-        found = find(name, version)
-        nothing = f"{name} version {found.version}: nothing was recorded of how it was made, so it cannot be made again"
-        if not found.run_id:
-            raise ModelError(nothing)
-        with tempfile.TemporaryDirectory(prefix="flowerml-") as scratch:
-            if not client.list_artifacts(found.run_id, FOLDER):
-                raise ModelError(nothing)
-            folder = Path(client.download_artifacts(found.run_id, FOLDER, scratch))
-            return Recorded.read(folder, name=name, version=str(found.version))
-
-
 @contextmanager
-def connected(subject: str = "") -> Iterator[None]:
+def mlflow_errors(subject: str = "") -> Iterator[None]:
     """MLflow's errors as a ModelError of one line; one, too, where MLflow would make an empty database."""
     connection.configure()
     import mlflow

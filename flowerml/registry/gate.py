@@ -18,7 +18,7 @@ MANY = 3  # collapsed classes that are told of
 
 
 @dataclass(frozen=True, eq=False)
-class Contender:
+class Candidate:
     """What the gate compares of a version; None is what is not known of it.
 
     `test_digest` says on which test set `accuracy` and `ece` were measured. `answers` are to its examples: a table
@@ -46,7 +46,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Decision:
     """Whether the alias moves, why in a line, and each rule."""
 
     promoted: bool
@@ -68,7 +68,7 @@ class Collapse:
         return f"class {label} (recall {self.after:.2f}, was {self.before:.2f}, {self.support} examples)"
 
 
-def judge(new: Contender, champion: Contender | None, limits: "Gate") -> Verdict:
+def evaluate_gate(new: Candidate, champion: Candidate | None, limits: "Gate") -> Decision:
     """The new version takes the alias if it holds to every rule.
 
     Each version: its calibration error and its size are within the limits. Against the champion, where both were
@@ -81,7 +81,7 @@ def judge(new: Contender, champion: Contender | None, limits: "Gate") -> Verdict
     if champion is not None and other is None:
         rules = [*_rules_of_two(new, champion, limits), *rules]
     failed = [rule for rule in rules if rule.passed is False]
-    return Verdict(not failed, _reason(new, champion, other, rules), tuple(rules))
+    return Decision(not failed, _reason(new, champion, other, rules), tuple(rules))
 
 
 def collapsed(new: "pd.DataFrame", old: "pd.DataFrame", *, max_drop: float) -> "list[Collapse]":
@@ -110,7 +110,7 @@ def _right(answers: "pd.DataFrame") -> "pd.Series[int]":
     return answers.loc[answers["actual"] == answers["predicted"], "actual"].value_counts()
 
 
-def _not_comparable(new: Contender, champion: Contender | None) -> str | None:
+def _not_comparable(new: Candidate, champion: Candidate | None) -> str | None:
     if champion is None:
         return "there was no champion to compare with"
     if champion.accuracy is None or champion.test_digest is None:
@@ -122,7 +122,7 @@ def _not_comparable(new: Contender, champion: Contender | None) -> str | None:
     return None
 
 
-def _own_rules(new: Contender, limits: "Gate") -> Iterator[Rule]:
+def _own_rules(new: Candidate, limits: "Gate") -> Iterator[Rule]:
     """What a version must hold to by itself; nothing, where there is no limit."""
     if limits.max_ece is not None:
         told = "calibration error not known" if new.ece is None else f"calibration error {new.ece:.4f}"
@@ -134,7 +134,7 @@ def _own_rules(new: Contender, limits: "Gate") -> Iterator[Rule]:
         yield Rule("size", passed, new.size, limits.max_bytes, f"{told}, {limits.max_bytes:,} are allowed")
 
 
-def _rules_of_two(new: Contender, champion: Contender, limits: "Gate") -> Iterator[Rule]:
+def _rules_of_two(new: Candidate, champion: Candidate, limits: "Gate") -> Iterator[Rule]:
     mine, other = _accuracies(new, champion)
     told = f"test accuracy {mine:.4f}, version {champion.version} has {other:.4f}"
     yield Rule("accuracy", mine >= other, mine, other, told)
@@ -149,12 +149,12 @@ def _rules_of_two(new: Contender, champion: Contender, limits: "Gate") -> Iterat
         yield _recall_rule(*pair, limits.max_recall_drop)
 
 
-def _accuracies(new: Contender, champion: Contender) -> tuple[float, float]:
+def _accuracies(new: Candidate, champion: Candidate) -> tuple[float, float]:
     assert new.accuracy is not None and champion.accuracy is not None
     return new.accuracy, champion.accuracy
 
 
-def _aligned(new: Contender, champion: Contender) -> "tuple[pd.DataFrame, pd.DataFrame] | None":
+def _aligned(new: Candidate, champion: Candidate) -> "tuple[pd.DataFrame, pd.DataFrame] | None":
     """The answers of both to the same examples in the same order; None where there are none, or to other examples."""
     if new.answers is None or champion.answers is None:
         return None
@@ -182,7 +182,7 @@ def _recall_rule(new: "pd.DataFrame", old: "pd.DataFrame", max_drop: float) -> R
     return Rule("recall", False, found[0].before - found[0].after, max_drop, told)
 
 
-def _reason(new: Contender, champion: Contender | None, other: str | None, rules: list[Rule]) -> str:
+def _reason(new: Candidate, champion: Candidate | None, other: str | None, rules: list[Rule]) -> str:
     """The verdict in one line."""
     failed = [rule.told for rule in rules if rule.passed is False and rule.name != "accuracy"]
     if champion is None or other is not None:

@@ -4,17 +4,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flowerml.config.paths import DESCRIPTION
 from flowerml.core import files
 from flowerml.core.errors import ModelError
 from flowerml.registry import client
 
-DESCRIPTION = "classifier.json"
 # Where a classifier lies in models/flowers, and in a folder that MLflow saved.
 INSIDE = ("", "classifier", "artifacts/classifier")
 
 
 @contextmanager
-def located(model: str) -> Iterator[Path]:
+def resolve_model(model: str) -> Iterator[Path]:
     """The folder of the saved classifier behind `model`; it is only sure to be there within the block.
 
     `model` is the folder itself, one that holds it (models/flowers, or what MLflow saved), or an address:
@@ -25,11 +25,11 @@ def located(model: str) -> Iterator[Path]:
     if not client.is_address(model):
         yield _within(Path(model).expanduser(), model)
         return
-    with client.downloaded(model) as folder:
+    with client.download_model(model) as folder:
         yield _within(folder, model)
 
 
-def in_project(kind: str | None) -> str:
+def default_model(kind: str | None) -> str:
     """The only classifier in models/, or the only one of a kind; raises ModelError where it is not clear which."""
     found = _found()
     fitting = [folder for folder, its in found.items() if kind in (None, its)]
@@ -44,7 +44,7 @@ def in_project(kind: str | None) -> str:
     raise ModelError(f"say with --model which classifier is meant{what}; there are {there}")
 
 
-def all_in_project() -> list[str]:
+def default_models() -> list[str]:
     """The classifiers in models/ that the pipelines have made, the last one of each kind; raises ModelError."""
     last = {kind: folder for folder, kind in sorted(_found().items(), key=lambda one: _time(one[0]))}
     if not last:

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from flowerml.core.errors import ModelError
 from flowerml.registry import client as registered
-from flowerml.registry.gate import Contender, Verdict, judge
+from flowerml.registry.gate import Candidate, Decision, evaluate_gate
+from flowerml.tasks.pipelines import export_section_for
 
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-    from flowerml.config.params import Export, Gate
+    from flowerml.config.params import Gate
 
 HISTORY = "history"
 LONGEST_TAG = 5000  # characters: what MLflow's tables keep of a registered model's tag
@@ -32,43 +33,29 @@ ANSWERS = "reports/predictions.csv"
 GATE, AGAIN, FORCED, BACK = "gate", "gate, asked again", "forced", "rolled back"
 
 
-def section_of(name: str | None) -> "Export":
-    """The section `export` of the pipeline that registers this model; of the first one, where none does.
-
-    It is read from params.yaml here, or as it was shipped. Raises ParamsError.
-    """
-    from flowerml.config import params
-    from flowerml.pipeline.adhoc import DEFAULTS
-    from flowerml.tasks import registry
-
-    path = params.PARAMS_FILE if params.PARAMS_FILE.exists() else DEFAULTS
-    found = [registry.pipeline(pipeline, path).export for pipeline in params.read(path)["pipelines"]]
-    return next((section for section in found if section.registered_model == name), found[0])
-
-
 def promote(name: str, version: str, *, alias: str | None, forced: bool, why: str) -> str:
     """Give a version the alias, through the gate or by force; gives what happened, in a line. Raises ModelError."""
-    section = section_of(name)
+    section = export_section_for(name)
     alias = alias or section.alias
-    with registered.connected(f"{name} version {version}: "):
+    with registered.mlflow_errors(f"{name} version {version}: "):
         from mlflow import MlflowClient
 
         client = MlflowClient()
         found = client.get_model_version(name, version)
-        holder = holder_of(client, name, alias)
+        holder = current_version(client, name, alias)
         if holder is not None and str(holder.version) == version:
             return f"{name}@{alias} is version {version} already"
         before = f", and was {holder.version}" if holder else ""
         if forced:
-            force(client, name, alias, version, why=why)
+            force_promote(client, name, alias, version, why=why)
             return f"{name}@{alias} is version {version} now, by force{before}"
-        new = contender(client, found)
+        new = candidate_of(client, found)
         if new.accuracy is None or new.test_digest is None:
             raise ModelError(
                 f"{name} version {version}: was registered without telling how good it is, and on what, so the gate "
                 "cannot judge it; --force moves the alias anyway"
             )
-        verdict = admit(client, name, alias, new, section.gate, how=AGAIN)
+        verdict = submit(client, name, alias, new, section.gate, how=AGAIN)
     if not verdict.promoted:
         raise ModelError(f"{name} version {version} is not let through: {verdict.reason}; --force moves {alias} anyway")
     return f"{name}@{alias} is version {version} now{before} ({verdict.reason})"
@@ -76,24 +63,26 @@ def promote(name: str, version: str, *, alias: str | None, forced: bool, why: st
 
 def rollback(name: str, *, alias: str | None, why: str) -> tuple[str, str, str]:
     """Give the alias back to the version that had it before; gives (from, to, alias). Raises ModelError."""
-    alias = alias or section_of(name).alias
-    with registered.connected(f"{name}@{alias}: "):
+    alias = alias or export_section_for(name).alias
+    with registered.mlflow_errors(f"{name}@{alias}: "):
         from mlflow import MlflowClient
 
         client = MlflowClient()
         client.get_registered_model(name)
-        return (*roll_back(client, name, alias, why=why), alias)
+        return (*rollback_alias(client, name, alias, why=why), alias)
 
 
-def admit(client: "MlflowClient", name: str, alias: str, new: Contender, limits: "Gate", *, how: str = GATE) -> Verdict:
+def submit(
+    client: "MlflowClient", name: str, alias: str, new: Candidate, limits: "Gate", *, how: str = GATE
+) -> Decision:
     """Judge a registered version against the one that has the alias, and give it the alias if it is let through.
 
     The verdict stands in the version's tags. Where the alias moves meanwhile, the version is judged anew.
     """
     for _ in range(ATTEMPTS):
-        holder = holder_of(client, name, alias)
-        verdict = judge(new, None if holder is None else contender(client, holder), limits)
-        now = holder_of(client, name, alias)
+        holder = current_version(client, name, alias)
+        verdict = evaluate_gate(new, None if holder is None else candidate_of(client, holder), limits)
+        now = current_version(client, name, alias)
         if (holder and holder.version) == (now and now.version):
             break
     passed = {True: "passed", False: "failed", None: "not judged"}
@@ -106,7 +95,7 @@ def admit(client: "MlflowClient", name: str, alias: str, new: Contender, limits:
     return verdict
 
 
-def tell_of_interrupted(client: "MlflowClient", name: str) -> list[str]:
+def mark_interrupted(client: "MlflowClient", name: str) -> list[str]:
     """Tag the versions whose export was killed before the gate judged them; gives their numbers."""
     found = [
         str(one.version)
@@ -119,7 +108,7 @@ def tell_of_interrupted(client: "MlflowClient", name: str) -> list[str]:
     return found
 
 
-def force(client: "MlflowClient", name: str, alias: str, version: str, *, why: str) -> None:
+def force_promote(client: "MlflowClient", name: str, alias: str, version: str, *, why: str) -> None:
     """Give a version the alias whatever the gate says; a tag of the version says who did, when and why."""
     note = f"{_now()} by {_who()}: {why[:LONGEST_WHY] or 'no reason was given'}"
     client.set_model_version_tag(name, version, "forced", note)
@@ -127,12 +116,12 @@ def force(client: "MlflowClient", name: str, alias: str, version: str, *, why: s
     _move(client, name, alias, version, how=FORCED, why=why)
 
 
-def roll_back(client: "MlflowClient", name: str, alias: str, *, why: str) -> tuple[str, str]:
+def rollback_alias(client: "MlflowClient", name: str, alias: str, *, why: str) -> tuple[str, str]:
     """Give the alias back to the version that had it before; gives both, (from, to). Raises ModelError.
 
     A version that was removed meanwhile is passed over. Rolled back again, it goes one version further.
     """
-    holder = holder_of(client, name, alias)
+    holder = current_version(client, name, alias)
     if holder is None:
         raise ModelError(f"{name}@{alias}: no version has this alias, so there is none to take it from")
     current = str(holder.version)
@@ -148,7 +137,7 @@ def roll_back(client: "MlflowClient", name: str, alias: str, *, why: str) -> tup
     return current, candidates[0]
 
 
-def holder_of(client: "MlflowClient", name: str, alias: str) -> "ModelVersion | None":
+def current_version(client: "MlflowClient", name: str, alias: str) -> "ModelVersion | None":
     """The version that has the alias, None where none has."""
     from mlflow.exceptions import MlflowException
 
@@ -160,11 +149,11 @@ def holder_of(client: "MlflowClient", name: str, alias: str) -> "ModelVersion | 
         raise
 
 
-def contender(client: "MlflowClient", found: "ModelVersion") -> Contender:
+def candidate_of(client: "MlflowClient", found: "ModelVersion") -> Candidate:
     """What the gate compares of a registered version; of one that was registered by hand, little is known."""
     tags = found.tags
     accuracy, ece, size = (tags.get(name) for name in ("accuracy", "ece", "classifier_bytes"))
-    return Contender(
+    return Candidate(
         version=str(found.version),
         accuracy=float(accuracy) if accuracy else None,
         test_digest=tags.get("test_digest"),
@@ -192,7 +181,7 @@ def history(client: "MlflowClient", name: str) -> list[dict[str, Any]]:
 
 
 def _move(client: "MlflowClient", name: str, alias: str, version: str, *, how: str, why: str) -> None:
-    holder = holder_of(client, name, alias)
+    holder = current_version(client, name, alias)
     client.set_registered_model_alias(name, alias, version)
     move = {
         **{"at": _now(), "alias": alias, "version": version, "from": str(holder.version) if holder else None},

@@ -2,20 +2,23 @@
 
 import json
 import logging
+import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
-import flowerml
 from flowerml.classifier.classifier import TOP_K, Classifier
+from flowerml.config.paths import PACKAGE
 from flowerml.core import files
 from flowerml.registry import card
-from flowerml.registry.gate import Contender, Rule, Verdict
+from flowerml.registry.gate import Candidate, Decision, Rule
 from flowerml.tracking import runs
 
-PACKAGE = Path(flowerml.__file__).parent
+# The rooms that a served model needs; the rest of the package is not shipped with it.
+SERVED_ROOMS = ("core", "data", "engine", "config", "tasks", "classifier", "serving")
 # What the served model imports; the rest of the pipeline, torch above all, stays behind.
 REQUIREMENTS = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow")
 
@@ -32,7 +35,7 @@ class Registration:
     rules: tuple[Rule, ...]
 
     @classmethod
-    def of(cls, logged: "Logged", alias: str, verdict: Verdict) -> Self:
+    def of(cls, logged: "Logged", alias: str, verdict: Decision) -> Self:
         """What the verdict made of a version."""
         return cls(logged.name, logged.version, alias, verdict.promoted, verdict.reason, verdict.rules)
 
@@ -63,12 +66,12 @@ def log_model(run: runs.Run, classifier: Classifier, *, example: Any, name: str)
         inputs=Schema([ColSpec(DataType.string, column)]),
         params=ParamSchema([ParamSpec("top_k", DataType.long, TOP_K), ParamSpec("explain", DataType.boolean, False)]),
     )
-    with mlflow.start_run(run_id=run.run_id):
+    with tempfile.TemporaryDirectory(prefix="flowerml-") as scratch, mlflow.start_run(run_id=run.run_id):
         logged = mlflow.pyfunc.log_model(
             name=name,
             python_model=str(PACKAGE / "serving" / "pyfunc.py"),
             artifacts={"classifier": str(classifier.folder)},
-            code_paths=[str(PACKAGE)],
+            code_paths=[str(_copy_served_rooms(Path(scratch)))],
             signature=signature,
             input_example=(
                 pd.DataFrame({column: [classifier.task.to_json(example)]}),
@@ -80,7 +83,17 @@ def log_model(run: runs.Run, classifier: Classifier, *, example: Any, name: str)
     return Logged(name, str(logged.registered_model_version), logged.model_id)
 
 
-def describe(logged: Logged, new: Contender, tags: Mapping[str, Any]) -> None:
+def _copy_served_rooms(folder: Path) -> Path:
+    """Copy what a served model imports of this package into `folder`, as a package of the same name; return it."""
+    target = folder / PACKAGE.name
+    target.mkdir()
+    shutil.copy(PACKAGE / "__init__.py", target)
+    for room in SERVED_ROOMS:
+        shutil.copytree(PACKAGE / room, target / room, ignore=shutil.ignore_patterns("__pycache__"))
+    return target
+
+
+def describe(logged: Logged, new: Candidate, tags: Mapping[str, Any]) -> None:
     """Tag a version with what the gate will compare of it, and with where it comes from."""
     from mlflow import MlflowClient
 
@@ -100,8 +113,6 @@ def describe(logged: Logged, new: Contender, tags: Mapping[str, Any]) -> None:
 
 def add_card(logged: Logged, facts: card.Facts) -> None:
     """Put the model card among the model's files, and a short one into the version's description."""
-    import tempfile
-
     from mlflow import MlflowClient
 
     client = MlflowClient()

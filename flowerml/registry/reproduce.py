@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from flowerml.core import files
 from flowerml.core.display import one_line
 from flowerml.core.errors import FlowermlError, ModelError
 from flowerml.core.urls import without_secrets
+from flowerml.registry.client import mlflow_errors
 from flowerml.tracking import lineage
 
 LAST = "evaluate"  # what is registered is made by then; `export` would only register it
@@ -56,6 +58,27 @@ class Recorded:
             return cls(name, version, facts, params, patch.read_bytes() if patch.is_file() else b"")
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise ModelError(f"{name} version {version}: what was recorded of it cannot be read ({error})") from None
+
+
+def load_recorded(name: str, version: str) -> Recorded:
+    """Return what was logged with a version, which is given by its number or an alias. Raises ModelError.
+
+    Versions that were registered by hand, or before lineage was recorded, have nothing.
+    """
+    with mlflow_errors(f"{name} version {version}: "):
+        from mlflow import MlflowClient
+
+        client = MlflowClient()
+        find = client.get_model_version if version.isdecimal() else client.get_model_version_by_alias
+        found = find(name, version)
+        nothing = f"{name} version {found.version}: nothing was recorded of how it was made, so it cannot be made again"
+        if not found.run_id:
+            raise ModelError(nothing)
+        with tempfile.TemporaryDirectory(prefix="flowerml-") as scratch:
+            if not client.list_artifacts(found.run_id, lineage.FOLDER):
+                raise ModelError(nothing)
+            folder = Path(client.download_artifacts(found.run_id, lineage.FOLDER, scratch))
+            return Recorded.read(folder, name=name, version=str(found.version))
 
 
 @dataclass(frozen=True)

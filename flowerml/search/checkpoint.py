@@ -1,6 +1,6 @@
-"""A search on its way, written down so that the same command goes on with it after any interruption.
+"""The checkpoint of a search: with it the same command resumes after any interruption.
 
-What is written holds plain data and tensors, and is read without running code.
+It holds plain data and tensors, and is read without running code: hence no `torch.save`, which writes a pickle.
 """
 
 import json
@@ -24,38 +24,38 @@ if TYPE_CHECKING:
     from flowerml.search.study import Trial
 
 PROGRESS = "progress.safetensors"
-# Between two writings of a training's state; and writing takes no more than a part of the time in this many.
+# Between two writes of a training's state; and writing takes at most one part in SHARE of the time.
 SECONDS_BETWEEN = 2.0
 SHARE = 20
-TENSOR, PAIRS = "$tensor", "$pairs"  # in JSON: a tensor by its name, and a dict whose keys are no texts
+TENSOR, PAIRS = "$tensor", "$pairs"  # in JSON: a tensor by its name, and a dict whose keys are not strings
 
 
 @dataclass(frozen=True)
-class Record:
-    """What a trial had seen, and how it ended; `ended` is False where it was on its way."""
+class TrialRecord:
+    """The epochs of a trial, and its state; `finished` is False where it was still running."""
 
     number: int
     state: str
     reason: str
     epochs: tuple[Epoch, ...]
-    ended: bool
+    finished: bool
 
     @classmethod
-    def of(cls, trial: "Trial", *, ended: bool) -> "Record":
-        """The record of a trial as it is now."""
-        return cls(trial.number, trial.state, trial.reason, tuple(trial.epochs), ended)
+    def of(cls, trial: "Trial", *, finished: bool) -> "TrialRecord":
+        """Return the record of a trial as it is now."""
+        return cls(trial.number, trial.state, trial.reason, tuple(trial.epochs), finished)
 
 
 class Checkpoint:
-    """The folder that a search is written down in.
+    """The folder of a search's checkpoint.
 
-    `key` names all that the search's result depends on: what was written under another one is removed unread.
+    `key` names all that the search's result depends on: checkpoints written under another key are deleted.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
         self._folder, self._key = folder, key
         self._written, self._seconds = time.monotonic(), 0.0
-        self.records: dict[int, Record] = {}
+        self.records: dict[int, TrialRecord] = {}
         self._running: State | None = None
         found = self._read()
         if found is None:
@@ -65,37 +65,37 @@ class Checkpoint:
             self._running = found["running"]
 
     @property
-    def due(self) -> bool:
-        """Whether the last writing is long enough ago."""
+    def is_due(self) -> bool:
+        """Whether the last write is long enough ago."""
         return time.monotonic() - self._written > max(SECONDS_BETWEEN, SHARE * self._seconds)
 
     def running(self, number: int) -> "State | None":
-        """The state in which the training of this trial is to go on; None where it is to begin."""
+        """Return the state to resume this trial's training from; None where it is to begin."""
         record = self.records.get(number)
-        return self._running if record and not record.ended else None
+        return self._running if record and not record.finished else None
 
     def write(self, trial: "Trial", training: "Training") -> None:
-        """A trial is on its way."""
-        self._write(Record.of(trial, ended=False), training.state())
+        """Write the state of a running trial."""
+        self._write(TrialRecord.of(trial, finished=False), training.state())
 
-    def end(self, trial: "Trial", best: "Mapping[str, torch.Tensor] | None") -> None:
-        """A trial has ended; `best` are its network's weights, if it is the best so far."""
+    def finish(self, trial: "Trial", best: "Mapping[str, torch.Tensor] | None") -> None:
+        """Record that a trial has finished; `best` are its network's weights, if it is the best so far."""
         if best is not None:
             with _translated(self._winner(trial.number)) as temporary:
                 save_file({name: _plain(tensor) for name, tensor in best.items()}, temporary)
-        self._write(Record.of(trial, ended=True), None)
+        self._write(TrialRecord.of(trial, finished=True), None)
         if best is not None:
             for path in set(self._folder.glob("trial-*.safetensors")) - {self._winner(trial.number)}:
                 files.remove(path)
 
     def best(self, number: int) -> "dict[str, torch.Tensor]":
-        """The weights of the trial that was the best when it ended."""
+        """Return the weights of the trial that was the best when it finished."""
         return load_file(self._winner(number))
 
     def _winner(self, number: int) -> Path:
         return self._folder / f"trial-{number}.safetensors"
 
-    def _write(self, record: Record, running: "State | None") -> None:
+    def _write(self, record: TrialRecord, running: "State | None") -> None:
         started = time.monotonic()
         self.records[record.number] = record
         tensors: dict[str, torch.Tensor] = {}
@@ -110,7 +110,7 @@ class Checkpoint:
         self._seconds = self._written - started
 
     def _read(self) -> Any:
-        """What was written last under this key; None where there is nothing, or nothing that can be read."""
+        """Return what was written last under this key; None where there is nothing readable."""
         try:
             with safe_open(self._folder / PROGRESS, framework="pt") as file:
                 value = json.loads(file.metadata()["progress"])
@@ -121,12 +121,12 @@ class Checkpoint:
             return None
 
 
-def _record(value: dict[str, Any]) -> Record:
-    return Record(**{**value, "epochs": tuple(Epoch(**epoch) for epoch in value["epochs"])})
+def _record(value: dict[str, Any]) -> TrialRecord:
+    return TrialRecord(**{**value, "epochs": tuple(Epoch(**epoch) for epoch in value["epochs"])})
 
 
 def _packed(value: Any, tensors: dict[str, torch.Tensor], name: str) -> Any:
-    """`value` as JSON has it, its tensors put into `tensors` under names that begin with `name`."""
+    """Return `value` as JSON has it; its tensors go into `tensors`, under names that begin with `name`."""
     if isinstance(value, torch.Tensor):
         tensors[name] = _plain(value)
         return {TENSOR: name}
@@ -157,7 +157,7 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def _translated(target: Path) -> Iterator[Path]:
-    """`files.replacing`, with what the system refuses safetensors as an OSError."""
+    """As `files.replacing`; an error of the system inside safetensors becomes an OSError."""
     with files.replacing(target) as temporary:
         try:
             yield temporary

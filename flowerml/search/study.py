@@ -1,4 +1,4 @@
-"""The search over train.search.space, with Optuna: which values to try next, and which trials are hopeless."""
+"""The search over train.search.space, with Optuna: which values to try next, and which trials to prune."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 # Random points before the Tree-structured Parzen Estimator (Bergstra et al., 2011) takes over; Optuna's ten would
 # leave nothing for it to do in a search of a dozen trials.
 RANDOM_TRIALS = 5
-# No trial is given up before so many others have been seen, nor before this share of its epochs.
+# No trial is pruned before so many others have been seen, nor before this share of its epochs.
 TRIALS_BEFORE_PRUNING = 3
 EPOCHS_BEFORE_PRUNING = 1 / 3
 
 
 class Trial:
-    """One point of the search space on its way: told of every epoch, it says whether to go on."""
+    """One point of the search space: told of every epoch, it says whether to continue."""
 
     def __init__(self, number: int, section: "Train", asked: optuna.Trial | None) -> None:
         self.number = number
@@ -34,13 +34,13 @@ class Trial:
 
     @property
     def best(self) -> Epoch | None:
-        """The epoch with the highest validation accuracy, of equals the lowest loss."""
+        """The epoch with the highest validation accuracy; ties are broken by lower loss."""
         return max(self.epochs, key=_key, default=None)
 
-    def see(self, epoch: Epoch) -> bool:
-        """Note an epoch; True where the trial should be given up.
+    def report(self, epoch: Epoch) -> bool:
+        """Record an epoch; return whether the trial should be pruned.
 
-        What is compared is the best accuracy so far: the same number that picks the winner.
+        The best accuracy so far is compared: the same number that picks the winner.
         """
         self.epochs.append(epoch)
         if self._asked is None:
@@ -53,10 +53,10 @@ class Trial:
             return True
         return False
 
-    def recall(self, epochs: Iterable[Epoch], *, state: str, reason: str) -> None:
-        """Be told at once what an earlier attempt at the same search has seen, and how the trial stood then."""
+    def restore(self, epochs: Iterable[Epoch], *, state: str, reason: str) -> None:
+        """Restore what an earlier attempt at the same search has recorded of the trial, and its state then."""
         for epoch in epochs:
-            self.see(epoch)
+            self.report(epoch)
         self.state, self.reason = state, reason
 
     def fail(self, reason: str) -> None:
@@ -64,7 +64,7 @@ class Trial:
         self.state, self.reason = "failed", reason
 
     def score(self) -> dict[str, float]:
-        """What the trial is judged by, under the names that MLflow and DVC show."""
+        """Return what the trial is judged by, under the names that MLflow and DVC show."""
         assert self.best is not None, "only a trial that has seen an epoch has a score"
         best = self.best
         return {
@@ -74,7 +74,7 @@ class Trial:
         }
 
     def row(self) -> dict[str, Any]:
-        """The trial as a row of a table."""
+        """Return the trial as a row of a table."""
         return {
             "trial": self.number,
             "state": self.state,
@@ -103,7 +103,7 @@ class Search:
         )
 
     def __iter__(self) -> Iterator[Trial]:
-        """The next trial; the one before is closed with whatever it has seen."""
+        """Yield the trials; each is closed with what it has recorded before the next one begins."""
         for number in range(self.count):
             asked = self._ask(number)
             point = self._suggest(asked) if asked else {}
@@ -114,7 +114,7 @@ class Search:
                 self._close(trial, asked)
 
     def _ask(self, number: int) -> optuna.Trial | None:
-        """The study's next trial; None for the first, where the section's own values are not all in the space."""
+        """Return the study's next trial; None for the first, where the section's own values are not all in the space."""
         if number > 0:
             return self._study.ask()
         own = self._own_point()
@@ -125,7 +125,7 @@ class Search:
 
     @property
     def count(self) -> int:
-        """How many trials there will be: one, where there is nothing to choose."""
+        """The number of trials: one, where there is nothing to choose."""
         return self.section.search.trials if self.section.search.space else 1
 
     @property
@@ -138,7 +138,7 @@ class Search:
         return max(complete, key=lambda trial: _key(trial.best))
 
     def _own_point(self) -> dict[str, Any]:
-        """Those of the section's own values that are in the space."""
+        """Return those of the section's own values that are in the space."""
         point = {}
         for name, candidates in self.section.search.space.items():
             value = getattr(self.section, name)

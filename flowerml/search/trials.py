@@ -1,117 +1,121 @@
 """Trials trained and recorded, each from where an interruption has left it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-import flowerml
-from flowerml.config.params import dotted
+from flowerml.config.paths import PACKAGE
 from flowerml.core import fingerprint
 from flowerml.core.errors import DivergedError, ModelError
 from flowerml.search.checkpoint import Checkpoint
+from flowerml.search.progress import Progress
 from flowerml.search.study import Trial
-from flowerml.tasks.registry import Encoder, Pipeline
 from flowerml.tracking import runs
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from flowerml.pipeline.train import Progress
+    from flowerml.config.params import Train
+    from flowerml.engine.fit import Training
 
-PACKAGE = Path(flowerml.__file__).parent
 CODE = ("engine/fit.py", "search", "pipeline/train.py")
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "optuna")
 
 Weights = Mapping[str, torch.Tensor]
+BuildNetwork = Callable[["Train"], "tuple[nn.Module, Training]"]
 
 
-def key(
-    pipeline: Pipeline, encoder: Encoder, *, classes: tuple[str, ...], data_digest: str, weights: Weights | None
+def search_fingerprint(
+    section: "Train",
+    *,
+    kind: str,
+    classes: tuple[str, ...],
+    data_digest: str,
+    encodings: list[str],
+    weights: Weights | None,
 ) -> str:
-    """Names all that the result of a search depends on, bit for bit, this machine's way of computing included."""
+    """Return a digest of all that the result of a search depends on, bit for bit, this machine's arithmetic included.
+
+    `encodings` are the encoder's fingerprints of the splits it is trained on.
+    """
+    on_gpu = torch.cuda.is_available()
     facts = {
-        "train": pipeline.train.model_dump(),
+        "train": section.model_dump(),
         "classes": classes,
         "data": data_digest,
-        "encodings": [encoder.fingerprint(pipeline.encode, split) for split in ("train", "valid")],
+        "encodings": encodings,
         "weights": fingerprint.of_tensors(weights) if weights is not None else None,
         "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else torch.backends.cpu.get_cpu_capability(),
+        "device": torch.cuda.get_device_name() if on_gpu else torch.backends.cpu.get_cpu_capability(),
     }
-    code = [*(PACKAGE / name for name in CODE), PACKAGE / "tasks" / pipeline.kind / "networks"]
+    code = [*(PACKAGE / name for name in CODE), PACKAGE / "tasks" / kind / "networks"]
     return fingerprint.of(facts, packages=PACKAGES, code=code)
-
-
-def parameters(pipeline: Pipeline, trial: Trial) -> dict[str, Any]:
-    """Every parameter of the pipeline by its dotted name, with the trial's values in their places."""
-    whole = pipeline.parameters() | dotted({"train": trial.section.model_dump()})
-    return {name: value for name, value in whole.items() if not name.startswith("train.search.")}
 
 
 @dataclass(frozen=True)
 class Trials:
-    """What the trials of a search have in common."""
+    """What the trials of a search have in common.
 
-    pipeline: Pipeline
-    data: Any
+    `build_network` makes a network and its training from a trial's section, `parameters` names all that a trial's run
+    records. With `weights` every network starts from these instead of its seed.
+    """
+
+    build_network: BuildNetwork
+    parameters: Callable[[Trial], dict[str, Any]]
     parent: runs.Run
     tags: Mapping[str, str]
     checkpoint: Checkpoint
-    progress: "Progress"
+    progress: Progress
     weights: Weights | None
-    """What every network starts from, where it is not its seed."""
 
-    def recalled(self, trial: Trial) -> bool:
-        """Tell a trial what an earlier attempt has seen of it; whether it had come to its end."""
+    def restore(self, trial: Trial) -> bool:
+        """Restore a trial from the checkpoint; return whether it had finished."""
         record = self.checkpoint.records.get(trial.number)
         if record is None:
             return False
-        trial.recall(record.epochs, state=record.state, reason=record.reason)
+        trial.restore(record.epochs, state=record.state, reason=record.reason)
         for epoch in record.epochs:
             self.progress.epoch(trial, epoch)
-        return record.ended
+        return record.finished
 
-    def trained(self, trial: Trial) -> "nn.Module | None":
-        """Train a trial to its end in a run of its own; None where it diverged.
+    def run(self, trial: Trial) -> "nn.Module | None":
+        """Train a trial to its end in a run of its own; return None where it diverged.
 
         Otherwise the network has the weights of its best epoch.
         """
         try:
             with self.parent.child(f"trial {trial.number}", self.tags) as run:
-                return self._one(trial, run)
+                return self._train(trial, run)
         except DivergedError as error:
             trial.fail(str(error))
             return None
 
-    def of_checkpoint(self, trial: Trial) -> "nn.Module":
-        """The network of a trial that was the best when it ended, in an earlier attempt."""
-        network, _ = self.pipeline.task.start(self.data, trial.section)
+    def load_best(self, trial: Trial) -> "nn.Module":
+        """Return the network of a trial that was the best when it finished, in an earlier attempt."""
+        network, _ = self.build_network(trial.section)
         network.load_state_dict(self.checkpoint.best(trial.number))
         return network.eval()
 
-    def _one(self, trial: Trial, run: runs.Run) -> "nn.Module":
-        run.params(parameters(self.pipeline, trial))
-        network, training = self.pipeline.task.start(self.data, trial.section)
+    def _train(self, trial: Trial, run: runs.Run) -> "nn.Module":
+        run.params(self.parameters(trial))
+        network, training = self.build_network(trial.section)
         if self.weights is not None:
-            _start_from(self.weights, network)
+            _load_weights(self.weights, network)
         state = self.checkpoint.running(trial.number)
         if state is not None:
             training.resume(state)
-        # Closing the training is what puts the best weights back, also where a trial is given up.
+        # Closing the training is what puts the best weights back, also where a trial is pruned.
         with closing(training):
             for epoch in training:
-                hopeless = trial.see(epoch)
+                prune = trial.report(epoch)
                 run.epoch(epoch)
                 self.progress.epoch(trial, epoch)
-                if hopeless:
+                if prune:
                     break
-                if self.checkpoint.due:
+                if self.checkpoint.is_due:
                     self.checkpoint.write(trial, training)
         run.metrics({**trial.score(), "seconds_in_all": sum(epoch.seconds for epoch in trial.epochs)})
         if trial.state == "pruned":
@@ -119,8 +123,8 @@ class Trials:
         return network
 
 
-def _start_from(weights: Weights, network: "nn.Module") -> None:
+def _load_weights(weights: Weights, network: "nn.Module") -> None:
     try:
         network.load_state_dict(weights)
     except RuntimeError:
-        raise ModelError("the weights to go on from are of another network; leave its sizes as they were") from None
+        raise ModelError("the weights to start from are of another network; leave its sizes as they were") from None

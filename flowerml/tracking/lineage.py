@@ -21,8 +21,8 @@ from flowerml.core.urls import PASSWORD, without_secrets
 from flowerml.data import download
 
 if TYPE_CHECKING:
-    from flowerml.data.examples import Examples
-    from flowerml.tasks.registry import Pipeline
+    from flowerml.config.paths import Paths
+    from flowerml.data.examples import Examples, Raw
     from flowerml.tracking.runs import Run
 
 # After any `dvc repro` these are modified; they say nothing of whether the code or the parameters were.
@@ -34,6 +34,22 @@ PLAIN = ("--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--src-pref
 # What is logged with a version, for `flowerml reproduce`.
 FOLDER, FACTS, PARAMETERS, PATCH = "lineage", "lineage.json", "params.yaml", "changes.diff"
 LARGEST_DIFF = 2**20  # bytes that are kept
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What lineage records of a pipeline: its name, kind, files, source, sections and the type of its raw inputs.
+
+    `column` is the name of the raw inputs' column; `sections` are plain data, without secrets.
+    """
+
+    pipeline: str
+    kind: str
+    paths: "Paths"
+    source: str
+    column: str
+    raw: "type[Raw]"
+    sections: Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -114,32 +130,34 @@ def stages(pipeline: str, *, before: str, lock: Path = LOCK) -> dict[str, dict[s
     }
 
 
-def tags(pipeline: "Pipeline", data_digest: str, *, stage: str, threads: int) -> dict[str, str]:
+def tags(origin: Origin, data_digest: str, *, stage: str, threads: int) -> dict[str, str]:
     """What a run of this stage, and a version it registers, tell of where they come from; all short texts.
 
     pipeline, data_digest, threads (of torch), git_commit and git_dirty, python, machine and versions, and for each
     stage before this one `dvc.<stage>`: what DVC locked, as JSON.
     """
-    locked = stages(pipeline.name, before=stage, lock=pipeline.root / LOCK)
+    locked = stages(origin.pipeline, before=stage, lock=origin.paths.root / LOCK)
     return {
-        **{"pipeline": pipeline.name, "data_digest": data_digest, "threads": str(threads)},
+        "pipeline": origin.pipeline,
+        "data_digest": data_digest,
+        "threads": str(threads),
         **git(),
         **environment(),
         **{f"dvc.{name}": json.dumps(entry) for name, entry in locked.items()},
     }
 
 
-def datasets(pipeline: "Pipeline", examples: "Examples") -> Iterator[Dataset]:
+def datasets(origin: Origin, examples: "Examples") -> Iterator[Dataset]:
     """Each split that has examples."""
-    raw = {"type": "binary" if pipeline.task.RAW is bytes else "string", "name": pipeline.task.INPUT, "required": True}
-    kind, source = _source(pipeline.data.source)
+    raw = {"type": "binary" if origin.raw is bytes else "string", "name": origin.column, "required": True}
+    kind, source = _source(origin.source)
     columns = [raw, {"type": "string", "name": "label", "required": True}]
     for split in ("train", "valid", "test"):
         labels = Counter(key.label for key in examples.keys(split))
         if labels:
             counts = {"num_rows": labels.total(), "num_classes": len(labels), "smallest_class": min(labels.values())}
             yield Dataset(
-                name=f"{pipeline.name} {split}",
+                name=f"{origin.pipeline} {split}",
                 context=split,
                 digest=examples.digest(split),
                 source_type=kind,
@@ -149,28 +167,33 @@ def datasets(pipeline: "Pipeline", examples: "Examples") -> Iterator[Dataset]:
             )
 
 
-def record(run: "Run", pipeline: "Pipeline", examples: "Examples") -> None:
+def record(run: "Run", origin: Origin, examples: "Examples") -> None:
     """Log the data sets of a finished pipeline, and in the folder FOLDER all that `flowerml reproduce` needs."""
-    for dataset in datasets(pipeline, examples):
+    for dataset in datasets(origin, examples):
         run.dataset(**vars(dataset))
     with tempfile.TemporaryDirectory(prefix="flowerml-") as scratch:
         folder = Path(scratch)
         changed = changes()
-        files.write_json(folder / FACTS, facts(pipeline, examples, changed))
-        (folder / PARAMETERS).write_text(parameters(pipeline), encoding="utf-8")
+        files.write_json(folder / FACTS, facts(origin, examples, changed))
+        (folder / PARAMETERS).write_text(parameters(origin), encoding="utf-8")
         if changed.patch:
             (folder / PATCH).write_bytes(changed.patch)
         run.artifact(folder, FOLDER)
 
 
-def facts(pipeline: "Pipeline", examples: "Examples", changed: Changes) -> dict[str, Any]:
+def facts(origin: Origin, examples: "Examples", changed: Changes) -> dict[str, Any]:
     """What a reproduction is compared with: digests of data, stages and weights, metrics and their intervals."""
-    paths = pipeline.paths
+    paths = origin.paths
     limits = paths.reports / "intervals.json"
     return {
-        **{"pipeline": pipeline.name, **git(), "not_kept": changed.not_kept, "untracked": changed.untracked},
-        **{"environment": environment(), "stages": stages(pipeline.name, before="export", lock=pipeline.root / LOCK)},
-        **{"data_digest": examples.digest(), "weights_digest": weights_digest(paths.classifier)},
+        "pipeline": origin.pipeline,
+        **git(),
+        "not_kept": changed.not_kept,
+        "untracked": changed.untracked,
+        "environment": environment(),
+        "stages": stages(origin.pipeline, before="export", lock=paths.root / LOCK),
+        "data_digest": examples.digest(),
+        "weights_digest": weights_digest(paths.classifier),
         "threads": files.read_json(paths.classifier / "classifier.json")["trained"]["threads"],
         "metrics": files.read_json(paths.reports / "metrics.json"),
         "intervals": files.read_json(limits)["intervals"] if limits.is_file() else {},
@@ -183,23 +206,19 @@ def weights_digest(classifier: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def parameters(pipeline: "Pipeline") -> str:
-    """A params.yaml of this pipeline alone, with its search space; without the passwords of its source."""
-    sections = {
-        name: getattr(pipeline, name).model_dump() for name in ("data", "encode", "train", "evaluate", "export")
-    }
-    sections["data"]["source"] = without_secrets(pipeline.data.source)
-    whole = {"pipelines": {pipeline.name: pipeline.kind}, pipeline.name: sections}
+def parameters(origin: Origin) -> str:
+    """Return a params.yaml of this pipeline alone, with its search space; without the passwords of its source."""
+    whole = {"pipelines": {origin.pipeline: origin.kind}, origin.pipeline: dict(origin.sections)}
     return yaml.safe_dump(whole, sort_keys=False, allow_unicode=True)
 
 
-def logged_parameters(pipeline: "Pipeline", trained: Mapping[str, Any]) -> dict[str, Any]:
-    """Every parameter by its dotted name: those a classifier was `trained` with, and as they are now of later stages.
+def logged_parameters(trained: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all parameters by dotted names: those a classifier was `trained` with, and those of later stages `now`.
 
     Without the passwords of the source.
     """
-    later = {name: value for name, value in pipeline.parameters().items() if name.startswith(("evaluate.", "export."))}
-    return {**trained, **later, "data.source": without_secrets(pipeline.data.source)}
+    later = {name: value for name, value in now.items() if name.startswith(("evaluate.", "export."))}
+    return {**trained, **later, "data.source": now["data.source"]}
 
 
 def _source(source: str) -> tuple[str, dict[str, str]]:

@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from flowerml.core.errors import FlowermlError
+from flowerml.tasks.registry import TASKS
 from flowerml.web import render, samples
 from flowerml.web.samples import Sample
 from flowerml.web.sources import Source
@@ -45,7 +46,7 @@ class Asking:
         try:
             found = source.ask(raw, top_k=self.top_k)
             seconds = time.perf_counter() - start
-            shown = partial(render.answer, kind=source.kind, seconds=seconds, unsure=self.unsure)
+            shown = partial(render.answer, poles=TASKS[source.kind].POLES, seconds=seconds, unsure=self.unsure)
             yield shown(found, note="Looking for what spoke for it …")
             try:
                 yield shown(source.ask(raw, top_k=self.top_k, explain=True))
@@ -85,14 +86,7 @@ def titles(sources: list[Source]) -> list[str]:
 
 
 def _title(source: Source) -> str:
-    if source.kind == "image":
-        return "Picture"
-    return "Review" if _judges(source) else "Text"
-
-
-def _judges(source: Source) -> bool:
-    """Whether it may be a model of reviews: of what is served the classes are not known."""
-    return source.classes is None or len(source.classes) == 2
+    return TASKS[source.kind].title(source.classes)
 
 
 def _header(sources: list[Source]) -> str:
@@ -112,7 +106,7 @@ def _header(sources: list[Source]) -> str:
 
 def _section(source: Source, asking: Asking, folder: Path) -> None:
     with gr.Row(elem_classes="section"):
-        if source.kind == "image":
+        if TASKS[source.kind].FORM == "picture":
             _picture(source, asking, folder)
         else:
             _text(source, asking)
@@ -132,8 +126,8 @@ def _picture(source: Source, asking: Asking, folder: Path) -> None:
             alt_text="The picture that was asked about",
             elem_classes="picture",
         )
-        offered = samples.pictures(folder)
-        row = gr.HTML(samples.as_html(offered, kind="image"), js_on_load=PICK, apply_default_css=False)
+        offered = samples.pictures(TASKS[source.kind].samples(source.classes), folder)
+        row = gr.HTML(samples.as_html(offered, form="picture"), js_on_load=PICK, apply_default_css=False)
     result = _result()
 
     def changed(value: dict[str, Any] | None) -> Iterator[str]:
@@ -161,10 +155,8 @@ def _text(source: Source, asking: Asking) -> None:
         with gr.Row(elem_classes="buttons"):
             ask = gr.Button("Ask", variant="primary", elem_classes="ask")
             clear = gr.Button("Clear", variant="secondary")
-        offered = samples.reviews() if _judges(source) else []
-        row = gr.HTML(
-            samples.as_html(offered, kind="text") if offered else "", js_on_load=PICK, apply_default_css=False
-        )
+        offered = samples.texts(TASKS[source.kind].samples(source.classes))
+        row = gr.HTML(samples.as_html(offered, form="text"), js_on_load=PICK, apply_default_css=False)
     result = _result()
 
     def submitted(value: str) -> Iterator[str]:

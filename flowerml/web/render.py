@@ -4,7 +4,7 @@ import base64
 from collections.abc import Iterator
 from html import escape
 
-from flowerml.classifier.classifier import Candidate
+from flowerml.classifier.classifier import ClassProbability
 from flowerml.serving.answer import Answer
 
 FAINT = 0.08  # of the strongest word; what is weaker is not marked
@@ -22,12 +22,12 @@ def problem(message: str) -> str:
     return _frame(f'<div class="problem" role="alert"><h3>No answer</h3><p>{escape(sentence)}</p></div>')
 
 
-def answer(found: Answer, *, kind: str, seconds: float, unsure: float | None, note: str = "") -> str:
+def answer(found: Answer, *, poles: bool, seconds: float, unsure: float | None, note: str = "") -> str:
     """The verdict, the best classes, what spoke for it (or a note of it), who said so, and how long it took."""
-    poles = found.poles() if kind == "text" else None
+    ends = found.poles() if poles else None
     parts = [
         _verdict(found, sure=not found.is_unsure(unsure)),
-        _scale(*poles) if poles else _bars(found),
+        _scale(*ends) if ends else _bars(found),
         _heat_map(found),
         _words(found),
         f'<p class="note">{escape(note)}</p>' if note else "",
@@ -62,7 +62,7 @@ def _bars(found: Answer) -> str:
     return f'<ol class="bars" aria-label="The most probable classes">{"".join(map(_bar, found.top))}</ol>'
 
 
-def _bar(candidate: Candidate) -> str:
+def _bar(candidate: ClassProbability) -> str:
     width = f"{100 * candidate.probability:.2f}%"
     return (
         f'<li><span class="name">{escape(candidate.name)}</span><span class="number">{percent(candidate.probability)}'
@@ -70,7 +70,7 @@ def _bar(candidate: Candidate) -> str:
     )
 
 
-def _scale(left: Candidate, right: Candidate) -> str:
+def _scale(left: ClassProbability, right: ClassProbability) -> str:
     """Two classes as the ends of one line, with a mark between them."""
     at = f"{100 * right.probability:.2f}"
     return (
@@ -81,7 +81,7 @@ def _scale(left: Candidate, right: Candidate) -> str:
     )
 
 
-def _end(pole: Candidate, side: str) -> str:
+def _end(pole: ClassProbability, side: str) -> str:
     return (
         f'<span class="end {side}"><span class="name">{escape(pole.name)}</span> '
         f'<span class="number">{percent(pole.probability)}</span></span>'

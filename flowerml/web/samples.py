@@ -1,53 +1,47 @@
-"""Inputs to try, drawn and composed by the project itself, and none that a model was trained on."""
+"""Inputs to try, which the task offers, as a row of buttons."""
 
 import base64
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from random import Random
 
-SEED = 2026  # of no training data
-SPECIES = ("sunflower", "tulip", "poppy", "daisy", "bluebell")
-CANDIDATES = 40
+from flowerml.data.examples import Raw
+from flowerml.tasks.base import Form
+
+CSS_CLASSES: dict[Form, str] = {"picture": "image", "text": "text"}
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One input, as the page's input field takes it (the path of a picture, or a text), and how it is offered."""
+    """One input, as the page's input field takes it (the path of a picture, or a text), and its button's HTML."""
 
     value: str
     offer: str
 
 
-def pictures(folder: Path) -> list[Sample]:
-    """Drawn flowers, written to the folder. They are not named: what they show is for the model to say."""
-    from flowerml.tasks.image.sample import jpeg
-
-    found = []
-    for number, species in enumerate(SPECIES, start=1):
+def pictures(raws: list[Raw], folder: Path) -> list[Sample]:
+    """Write pictures to the folder. They are not named: what they show is for the model to say."""
+    samples = []
+    for number, raw in enumerate(raws, start=1):
+        assert isinstance(raw, bytes)
         path = folder / f"sample_{number}.jpg"
-        path.write_bytes(drawn := jpeg(species, number, SEED))
-        source = f"data:image/jpeg;base64,{base64.b64encode(drawn).decode()}"
-        found.append(Sample(str(path), f'<img src="{source}" alt="Drawn flower {number}">'))
-    return found
+        path.write_bytes(raw)
+        source = f"data:image/jpeg;base64,{base64.b64encode(raw).decode()}"
+        samples.append(Sample(str(path), f'<img src="{source}" alt="Sample picture {number}">'))
+    return samples
 
 
-def reviews() -> list[Sample]:
-    """Short reviews of invented films, two of each mood, in turns."""
-    from flowerml.tasks.text.sample import compose
-
-    found: dict[str, list[str]] = {}
-    for mood in ("pos", "neg"):
-        composed = [compose(mood, rng=Random(f"{SEED}/{mood}/{index}")) for index in range(CANDIDATES)]
-        found[mood] = sorted((text for text in composed if "<" not in text), key=len)[:2]
-    turns = [text for pair in zip(*found.values(), strict=True) for text in pair]
-    return [Sample(text, f"<span>{escape(text)}</span>") for text in turns]
+def texts(raws: list[Raw]) -> list[Sample]:
+    """Return texts to try."""
+    return [Sample(str(raw), f"<span>{escape(str(raw))}</span>") for raw in raws]
 
 
-def as_html(samples: list[Sample], *, kind: str) -> str:
-    """A row of buttons; a click on one is told with its index."""
+def as_html(samples: list[Sample], *, form: Form) -> str:
+    """Return a row of buttons; a click on one sends its index. Empty where there are no samples."""
+    if not samples:
+        return ""
     buttons = "".join(
         f'<li><button type="button" data-index="{index}">{sample.offer}</button></li>'
         for index, sample in enumerate(samples)
     )
-    return f'<p class="hint">Or try one of these:</p><ul class="samples {kind}">{buttons}</ul>'
+    return f'<p class="hint">Or try one of these:</p><ul class="samples {CSS_CLASSES[form]}">{buttons}</ul>'

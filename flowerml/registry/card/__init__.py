@@ -16,11 +16,11 @@ from flowerml.data import download
 from flowerml.registry.card import licences
 from flowerml.registry.card.examples import examples
 from flowerml.registry.card.markdown import escaped, fenced
+from flowerml.tasks.registry import TASKS
 
 if TYPE_CHECKING:
     from flowerml.classifier.classifier import Classifier
     from flowerml.data.examples import Examples
-    from flowerml.tasks.registry import Pipeline
 
 FILE = "model_card.md"
 TEMPLATE = Path(__file__).with_name("model_card.md.j2")
@@ -28,7 +28,6 @@ LONGEST_DESCRIPTION = 5000  # characters: what MLflow's tables keep of a version
 SHORTENED = f"\n\nThe whole card is `{FILE}` among the model's files.\n"
 FEW = 12  # classes that are named
 WEAKEST = 5
-THINGS = {"image": "pictures", "text": "texts"}
 
 
 @dataclass(frozen=True)
@@ -55,16 +54,16 @@ class Facts:
 
 
 def facts(
-    pipeline: "Pipeline",
     classifier: "Classifier",
     examples: "Examples",
     *,
+    source: str,
+    reports: Path,
     name: str,
     version: str,
     tags: Mapping[str, str],
 ) -> Facts:
     """What is known of a pipeline's classifier, from its files and its reports."""
-    reports = pipeline.paths.reports
     limits = files.read_json(reports / "intervals.json") if (reports / "intervals.json").is_file() else {}
     labels = Counter(key.label for key in examples.keys("train"))
     worse = _rows(reports / "slices.csv", lambda table: table[table["worse"]])
@@ -73,7 +72,7 @@ def facts(
         name=name,
         version=version,
         saved=classifier.description,
-        source=pipeline.data.source,
+        source=source,
         counts={split: examples.count(split) for split in ("train", "valid", "test")},
         smallest=min(labels.values(), default=None),
         digest=tags["data_digest"],
@@ -105,15 +104,9 @@ def short(known: Facts) -> str:
     return kept.rstrip() + SHORTENED
 
 
-def network(saved: Mapping[str, Any]) -> str:
-    """What a classifier is made of, in a few words; `saved` is what it tells of itself."""
-    parameters = saved["parameters"]
-    backbone = saved["encoder"].get("backbone")
-    if backbone is None:
-        return str(parameters.get("train.network"))
-    hidden = parameters.get("train.hidden_units") or []
-    head = f"a head with hidden layers of {', '.join(map(str, hidden))}" if hidden else "a linear head"
-    return f"{backbone}, frozen, and {head}"
+def describe_network(saved: Mapping[str, Any]) -> str:
+    """Return what a classifier is made of, in a few words; `saved` is its description."""
+    return TASKS[saved["task"]].describe_network(saved["encoder"], saved["parameters"])
 
 
 def _rendered(known: Facts, parameters: Mapping[str, Any]) -> str:
@@ -123,20 +116,21 @@ def _rendered(known: Facts, parameters: Mapping[str, Any]) -> str:
     environment.filters |= {"md": escaped, "fenced": fenced, "number": lambda count: f"{count:,}"}
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     saved, kind = known.saved, known.saved["task"]
+    task = TASKS[kind]
     text = template.render(
         **{name: getattr(known, name) for name in Facts.__dataclass_fields__ if name != "source"},
         source=_source(known.source),
         classes=[saved["names"].get(label, label) for label in saved["classes"]],
-        things=THINGS.get(kind, "examples"),
+        things=f"{task.NOUN}s",
         few=_few,
-        made_of=f"It is made of: {escaped(network(saved))}.",
+        made_of=f"It is made of: {escaped(describe_network(saved))}.",
         limit=lambda measure, end: _limit(known, measure, end),
         calibration=_calibration(known),
-        limits=_limits(saved),
+        limits=task.limitations(saved["parameters"]),
         licences=_licences(known),
         origin=_origin(known.tags),
         parameters=parameters,
-        use=examples(kind, known.name, known.version),
+        use=examples(task, known.name, known.version),
     )
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
@@ -156,21 +150,6 @@ def _calibration(known: Facts) -> str:
         f"{told}. An answer whose best probability is below {above:.4f} says `known: false`: of the validation "
         f"examples {100 * acceptance:.0f} % are above it. That does not find everything that belongs to no class."
     )
-
-
-def _limits(saved: Mapping[str, Any]) -> list[str]:
-    parameters = saved["parameters"]
-    if saved["task"] == "image":
-        return ["One picture has one answer; of several things in it, it does not tell."]
-    found = []
-    if parameters.get("encode.stem") or parameters.get("encode.stop_words") != "keep":
-        found.append("It reads English: its stop words and stems are English ones.")
-    if parameters.get("encode.max_length"):
-        found.append(
-            f"Of a long text it reads {parameters['encode.max_length']} stems"
-            f" and {parameters.get('encode.max_words')} words, as far as its network uses these."
-        )
-    return found
 
 
 def _licences(known: Facts) -> list[str]:

@@ -1,48 +1,73 @@
 """The image task: pictures in folders, a frozen backbone, and a feed-forward head.
 
-The names offered here are those of `Task` in tasks/base.py. Nothing heavy is imported before it is used: `download`
-and `extract` start in a blink, and a served model has no torch.
+Its names are the members of `Task` in tasks/base.py. Nothing heavy is imported before it is used: `download` and
+`extract` start in a blink, and a served model has no torch.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowerml.tasks.image.checks import alike, facts, fault, vectors
-from flowerml.tasks.image.encoder import Encoder
+from flowerml.tasks.base import SectionTypes
+from flowerml.tasks.image.checks import classify_error, inspect, near_duplicates, vectors
+from flowerml.tasks.image.encoder import Encoder, Preprocessing
 from flowerml.tasks.image.explanation import explain
 from flowerml.tasks.image.payload import from_json, to_json
+from flowerml.tasks.image.presentation import (
+    EXAMPLE_ARGUMENT,
+    FORM,
+    NOUN,
+    POLES,
+    describe_network,
+    draw,
+    limitations,
+    samples,
+    snippets,
+    title,
+)
 from flowerml.tasks.image.preview import preview
 from flowerml.tasks.image.properties import properties
-from flowerml.tasks.image.reading import SUFFIXES, contents, listing, read
+from flowerml.tasks.image.reading import SUFFIXES, contents, listing, read, recognizes
 
 if TYPE_CHECKING:
     from torch import nn
 
     from flowerml.data.encodings import Encoded
+    from flowerml.data.examples import Raw
     from flowerml.engine.fit import Training
     from flowerml.tasks.image.networks import FeatureBatches
     from flowerml.tasks.image.sections import Data, Train
-    from flowerml.tasks.registry import SectionTypes
 
 __all__ = [
+    "EXAMPLE_ARGUMENT",
+    "FORM",
     "INPUT",
+    "NOUN",
+    "POLES",
     "RAW",
     "SUFFIXES",
     "TABLES",
     "Encoder",
-    "alike",
+    "Preprocessing",
+    "build_network",
+    "classify_error",
     "contents",
+    "describe_network",
+    "draw",
     "explain",
-    "facts",
-    "fault",
     "from_bytes",
     "from_json",
+    "inspect",
+    "limitations",
     "listing",
+    "near_duplicates",
     "preview",
     "properties",
     "read",
+    "recognizes",
+    "samples",
     "section_types",
-    "start",
+    "snippets",
+    "title",
     "to_json",
     "training_data",
     "vectors",
@@ -50,39 +75,38 @@ __all__ = [
 ]
 
 INPUT = "image"
-RAW = bytes
-TABLES = ()
+RAW: "type[Raw]" = bytes
+TABLES: tuple[str, ...] = ()
 
 
-def section_types() -> "SectionTypes":
-    """The types of the sections of params.yaml."""
+def section_types() -> SectionTypes:
+    """Return the types of the task's own sections in params.yaml."""
     from flowerml.tasks.image import sections
-    from flowerml.tasks.registry import SectionTypes
 
     return SectionTypes(data=sections.Data, encode=sections.Encode, train=sections.Train)
 
 
 def write_sample(archive: Path, section: "Data") -> None:
-    """Draw the embedded data set."""
+    """Draw the embedded data set and write it as an archive."""
     from flowerml.tasks.image import sample
 
     sample.write(archive, per_class=section.sample_per_class, seed=section.seed)
 
 
 def from_bytes(content: bytes) -> bytes:
-    """The content of a file as a raw input."""
+    """Return the content of a file as a raw input."""
     return content
 
 
 def training_data(encoded: "Encoded", classes: tuple[str, ...], encoder: Encoder) -> "FeatureBatches":
-    """The encodings made ready for any number of trials."""
+    """Return the encodings in memory, ready for any number of trials."""
     from flowerml.tasks.image.networks import FeatureBatches
 
     return FeatureBatches(encoded, classes)
 
 
-def start(data: "FeatureBatches", section: "Train") -> "tuple[nn.Module, Training]":
-    """A new head, and the iteration that trains it."""
+def build_network(data: "FeatureBatches", section: "Train") -> "tuple[nn.Module, Training]":
+    """Return a new head, and the iteration that trains it."""
     from flowerml.tasks.image import networks
 
-    return networks.start(data, section)
+    return networks.build_network(data, section)

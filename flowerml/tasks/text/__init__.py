@@ -1,48 +1,73 @@
 """The text task: files in folders or rows of a table, the course's cleaning, and networks on words.
 
-The names offered here are those of `Task` in tasks/base.py. Nothing heavy is imported before it is used: `download`
-and `extract` start in a blink, and a served model has no torch and no nltk.
+Its names are the members of `Task` in tasks/base.py. Nothing heavy is imported before it is used: `download` and
+`extract` start in a blink, and a served model has no torch and no nltk.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowerml.tasks.text.checks import alike, facts, fault, vectors
-from flowerml.tasks.text.encoder import Encoder
+from flowerml.tasks.base import SectionTypes
+from flowerml.tasks.text.checks import classify_error, inspect, near_duplicates, vectors
+from flowerml.tasks.text.encoder import Encoder, Preprocessing
 from flowerml.tasks.text.explanation import explain
 from flowerml.tasks.text.payload import from_json, to_json
+from flowerml.tasks.text.presentation import (
+    EXAMPLE_ARGUMENT,
+    FORM,
+    NOUN,
+    POLES,
+    describe_network,
+    draw,
+    limitations,
+    samples,
+    snippets,
+    title,
+)
 from flowerml.tasks.text.preview import preview
 from flowerml.tasks.text.properties import properties
-from flowerml.tasks.text.reading import SUFFIXES, TABLES, contents, decoded, listing, read
+from flowerml.tasks.text.reading import SUFFIXES, TABLES, contents, decode, listing, read, recognizes
 
 if TYPE_CHECKING:
     from torch import nn
 
     from flowerml.data.encodings import Encoded
+    from flowerml.data.examples import Raw
     from flowerml.engine.fit import Training
-    from flowerml.tasks.registry import SectionTypes
     from flowerml.tasks.text.networks import Texts
     from flowerml.tasks.text.sections import Data, Train
 
 __all__ = [
+    "EXAMPLE_ARGUMENT",
+    "FORM",
     "INPUT",
+    "NOUN",
+    "POLES",
     "RAW",
     "SUFFIXES",
     "TABLES",
     "Encoder",
-    "alike",
+    "Preprocessing",
+    "build_network",
+    "classify_error",
     "contents",
+    "describe_network",
+    "draw",
     "explain",
-    "facts",
-    "fault",
     "from_bytes",
     "from_json",
+    "inspect",
+    "limitations",
     "listing",
+    "near_duplicates",
     "preview",
     "properties",
     "read",
+    "recognizes",
+    "samples",
     "section_types",
-    "start",
+    "snippets",
+    "title",
     "to_json",
     "training_data",
     "vectors",
@@ -50,38 +75,37 @@ __all__ = [
 ]
 
 INPUT = "text"
-RAW = str
+RAW: "type[Raw]" = str
 
 
-def section_types() -> "SectionTypes":
-    """The types of the sections of params.yaml."""
-    from flowerml.tasks.registry import SectionTypes
+def section_types() -> SectionTypes:
+    """Return the types of the task's own sections in params.yaml."""
     from flowerml.tasks.text import sections
 
     return SectionTypes(data=sections.Data, encode=sections.Encode, train=sections.Train)
 
 
 def write_sample(archive: Path, section: "Data") -> None:
-    """Compose the embedded data set."""
+    """Compose the embedded data set and write it as an archive."""
     from flowerml.tasks.text import sample
 
     sample.write(archive, per_class=section.sample_per_class, seed=section.seed)
 
 
 def from_bytes(content: bytes) -> str:
-    """The content of a file as a raw input; raises InputError."""
-    return decoded(content)
+    """Return the content of a file as a raw input; raises InputError."""
+    return decode(content)
 
 
 def training_data(encoded: "Encoded", classes: tuple[str, ...], encoder: Encoder) -> "Texts":
-    """The encodings made ready for any number of trials."""
+    """Return the encodings in memory, ready for any number of trials."""
     from flowerml.tasks.text.networks import Texts
 
-    return Texts(encoded, classes, codes=encoder.codes)
+    return Texts(encoded, classes, codes=encoder.preprocessing.codes)
 
 
-def start(data: "Texts", section: "Train") -> "tuple[nn.Module, Training]":
-    """A new network, and the iteration that trains it."""
+def build_network(data: "Texts", section: "Train") -> "tuple[nn.Module, Training]":
+    """Return a new network, and the iteration that trains it."""
     from flowerml.tasks.text import networks
 
-    return networks.start(data, section)
+    return networks.build_network(data, section)

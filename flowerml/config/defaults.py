@@ -1,0 +1,61 @@
+"""The sections to start from where a pipeline has no entry in params.yaml."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flowerml.config import params
+from flowerml.config.dotted import set_by_dotted_name
+from flowerml.config.paths import DESCRIPTION, Paths
+from flowerml.core import files
+from flowerml.core.errors import ParamsError
+
+SHIPPED_PARAMS = Path(__file__).with_name("defaults.yaml")  # params.yaml itself, as it was when this was installed
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """The sections to start from, and where they are from in words."""
+
+    sections: dict[str, Any]
+    origin: str
+
+
+def defaults(kind: str) -> Defaults:
+    """Return the sections of the pipeline of this kind in params.yaml, here or as it was shipped; raises ParamsError.
+
+    Where its last search has left a classifier, `encode` and `train` have the winner's values. Of several pipelines
+    the one trained last counts, or else the first.
+    """
+    path, values = read_params()
+    names = [name for name, its_kind in values["pipelines"].items() if its_kind == kind]
+    if not names:
+        raise ParamsError(f"{path}: no pipeline of kind {kind} under pipelines: to take defaults from; add one")
+    trained = [name for name in names if _description(name).is_file()]
+    if path == SHIPPED_PARAMS:
+        return Defaults(values[names[0]], f"the defaults of {names[0]}")
+    if not trained:
+        return Defaults(values[names[0]], f"{path}, {names[0]}")
+    name = max(trained, key=lambda name: _description(name).stat().st_mtime)
+    sections = copy.deepcopy(values[name])
+    set_by_dotted_name(sections, _winner(_description(name)), known_only=True)
+    return Defaults(sections, f"the winner of the last search of {name} ({_description(name).parent})")
+
+
+def read_params() -> tuple[Path, dict[str, Any]]:
+    """Return (path, contents) of params.yaml here, or else as it was shipped; raises ParamsError."""
+    path = params.PARAMS_FILE if params.PARAMS_FILE.exists() else SHIPPED_PARAMS
+    return path, params.read(path)
+
+
+def _description(name: str) -> Path:
+    return Paths(name).classifier / DESCRIPTION
+
+
+def _winner(path: Path) -> dict[str, Any]:
+    try:
+        parameters = files.read_json(path)["parameters"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ParamsError(f"{path}: damaged; re-run `dvc repro`, or remove the folder") from None
+    return {name: value for name, value in parameters.items() if name.startswith(("encode.", "train."))}

@@ -1,0 +1,100 @@
+"""Stage `export`: classifier and report -> the MLflow model, a registered version, and the gate to the alias."""
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from flowerml.classifier.classifier import Classifier
+from flowerml.config.pipeline import Pipeline
+from flowerml.core import files
+from flowerml.data.examples import Examples
+from flowerml.pipeline.origin import origin_of
+from flowerml.registry import card, promotion, register
+from flowerml.registry.gate import Candidate
+from flowerml.registry.register import Logged, Registration, summary
+from flowerml.tracking import lineage, runs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["run", "summary"]
+
+
+def run(pipeline: Pipeline) -> Registration:
+    """Register a pipeline's classifier as a version, and give it the alias if the gate lets it through."""
+    paths, section = pipeline.paths, pipeline.export
+    examples = Examples(paths.examples)
+    classifier = Classifier.load(paths.classifier)
+    tags = _tags(pipeline, classifier, examples)
+    with runs.run(pipeline.name, "export", tags) as run:
+        _record(run, pipeline, classifier, examples)
+        promotion.mark_interrupted(run.client, section.registered_model)
+        example = next(examples.of("test")).raw
+        logged = register.log_model(run, classifier, example=example, name=section.registered_model)
+        candidate = _candidate(pipeline, logged, classifier, examples)
+        _describe(pipeline, logged, candidate, classifier, examples, tags)
+        decision = promotion.submit(run.client, logged.name, section.alias, candidate, section.gate)
+        registration = Registration.of(logged, section.alias, decision)
+        files.write_json(paths.registration, dataclasses.asdict(registration))
+        run.artifact(paths.registration)
+        run.tags(
+            {
+                "registered_version": logged.version,
+                "promoted": registration.promoted,
+                "reason": registration.reason,
+            }
+        )
+    return registration
+
+
+def _tags(pipeline: Pipeline, classifier: Classifier, examples: Examples) -> dict[str, str]:
+    """Return what the run and the version say of where they come from."""
+    threads = classifier.description["trained"]["threads"]
+    tags = lineage.tags(origin_of(pipeline), examples.digest(), stage="export", threads=threads)
+    return {**tags, "weights_digest": lineage.weights_digest(pipeline.paths.classifier)}
+
+
+def _record(run: runs.Run, pipeline: Pipeline, classifier: Classifier, examples: Examples) -> None:
+    """Log parameters, metrics, reports and lineage to the run."""
+    reports = pipeline.paths.reports
+    run.params(lineage.logged_parameters(classifier.description["parameters"], pipeline.parameters()))
+    run.metrics(files.read_json(reports / "metrics.json"))
+    run.artifact(reports, "reports")
+    lineage.record(run, origin_of(pipeline), examples)
+
+
+def _candidate(pipeline: Pipeline, logged: Logged, classifier: Classifier, examples: Examples) -> Candidate:
+    """Return what the gate compares of the new version."""
+    reports = pipeline.paths.reports
+    metrics = files.read_json(reports / "metrics.json")
+    return Candidate(
+        version=logged.version,
+        accuracy=metrics["accuracy"],
+        test_digest=examples.digest("test"),
+        classes=classifier.classes,
+        answers=promotion.read_answers(reports / "predictions.csv"),
+        ece=metrics.get("ece"),
+        size=register.size(pipeline.paths.classifier),
+    )
+
+
+def _describe(
+    pipeline: Pipeline,
+    logged: Logged,
+    candidate: Candidate,
+    classifier: Classifier,
+    examples: Examples,
+    tags: "Mapping[str, str]",
+) -> None:
+    """Tag the version, add its model card, and leave a copy of the registered model in the project."""
+    register.describe(logged, candidate, tags)
+    facts = card.facts(
+        classifier,
+        examples,
+        source=pipeline.data.source,
+        reports=pipeline.paths.reports,
+        name=logged.name,
+        version=logged.version,
+        tags=tags,
+    )
+    register.add_card(logged, facts)
+    register.copy(logged, pipeline.paths.mlflow_model)

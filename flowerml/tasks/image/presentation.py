@@ -1,0 +1,79 @@
+"""How pictures, and answers to them, are shown to a person: on the page, in plots and in the model card."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from flowerml.tasks.base import Explanation, Form, Snippets
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from flowerml.tasks.image.encoder import Picture, Preprocessing
+
+NOUN = "picture"
+FORM: Form = "picture"
+POLES = False
+EXAMPLE_ARGUMENT = "picture.jpg"
+
+SAMPLE_SEED = 2026  # no training data is drawn with it
+SAMPLE_SPECIES = ("sunflower", "tulip", "poppy", "daisy", "bluebell")
+PROGRAM = """
+import base64
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+
+model = mlflow.pyfunc.load_model({address!r})
+picture = base64.b64encode(Path("picture.jpg").read_bytes()).decode()
+for answer in model.predict(pd.DataFrame({{"image": [picture]}}), params={{"top_k": 3}}):
+    for candidate in answer["top"]:
+        print(candidate["name"], candidate["probability"])
+"""
+REQUEST = """
+(printf '{"dataframe_split": {"columns": ["image"], "data": [["'
+ base64 < picture.jpg | tr -d '\\n'
+ printf '"]]}}') |
+"""
+
+
+def title(classes: Sequence[str] | None) -> str:
+    """Return what an input is called on the page."""
+    return "Picture"
+
+
+def samples(classes: Sequence[str] | None) -> list[bytes | str]:
+    """Return drawn flowers as JPEGs."""
+    from flowerml.tasks.image.sample import jpeg
+
+    return [jpeg(species, number, SAMPLE_SEED) for number, species in enumerate(SAMPLE_SPECIES, start=1)]
+
+
+def draw(
+    axes: "Axes",
+    raw: "Picture",
+    preprocessing: "Preprocessing",
+    explain: Callable[[], Explanation],
+    *,
+    name: str,
+) -> None:
+    """Draw the picture as the network sees it."""
+    axes.imshow(preprocessing.visualize(preprocessing.transform(raw)))
+    axes.set_axis_off()
+
+
+def snippets(address: str) -> Snippets:
+    """Return how to ask a registered version about `picture.jpg`."""
+    return Snippets(python=PROGRAM.format(address=address).strip(), request=REQUEST.strip())
+
+
+def describe_network(encoder: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
+    """Return the backbone and the head in a few words."""
+    hidden = parameters.get("train.hidden_units") or []
+    head = f"a head with hidden layers of {', '.join(map(str, hidden))}" if hidden else "a linear head"
+    return f"{encoder['backbone']}, frozen, and {head}"
+
+
+def limitations(parameters: Mapping[str, Any]) -> list[str]:
+    """Return what a classifier of pictures does not do."""
+    return ["A picture gets one answer, even where it shows several things."]

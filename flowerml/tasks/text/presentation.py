@@ -1,0 +1,104 @@
+"""How texts, and answers to them, are shown to a person: on the page, in plots and in the model card."""
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from flowerml.core.display import truncate
+from flowerml.tasks.base import Explanation, Form, Snippets
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from flowerml.tasks.text.encoder import Preprocessing
+
+NOUN = "text"
+FORM: Form = "text"
+POLES = True
+REVIEW = "A film to see twice."
+EXAMPLE_ARGUMENT = shlex.quote(REVIEW)
+
+SAMPLE_SEED = 2026  # no training data is composed with it
+SAMPLE_CANDIDATES = 40
+FOR, AGAINST = "#2a7f62", "#b5443b"
+DRAWN_WORDS = 12
+PROGRAM = """
+import mlflow
+import pandas as pd
+
+model = mlflow.pyfunc.load_model({address!r})
+table = pd.DataFrame({{"text": ["{review}"]}})
+for answer in model.predict(table, params={{"top_k": 3}}):
+    for candidate in answer["top"]:
+        print(candidate["name"], candidate["probability"])
+"""
+REQUEST = """
+echo '{"dataframe_split": {"columns": ["text"], "data": [["%s"]]}}' |
+"""
+
+
+def title(classes: Sequence[str] | None) -> str:
+    """Return what an input is called on the page: a review, where there are two classes, as sentiment has."""
+    return "Review" if _may_be_sentiment(classes) else "Text"
+
+
+def samples(classes: Sequence[str] | None) -> list[bytes | str]:
+    """Return short reviews of invented films, two of each mood, alternating; none where there are not two classes."""
+    if not _may_be_sentiment(classes):
+        return []
+    from flowerml.tasks.text.sample import compose
+
+    shortest: list[list[str]] = []
+    for mood in ("pos", "neg"):
+        composed = [compose(mood, rng=Random(f"{SAMPLE_SEED}/{mood}/{index}")) for index in range(SAMPLE_CANDIDATES)]
+        shortest.append(sorted((text for text in composed if "<" not in text), key=len)[:2])
+    return [text for pair in zip(*shortest, strict=True) for text in pair]
+
+
+def draw(
+    axes: "Axes",
+    raw: str,
+    preprocessing: "Preprocessing",
+    explain: Callable[[], Explanation],
+    *,
+    name: str,
+) -> None:
+    """Draw the words that spoke most for the best class, and against it."""
+    words = [(word["text"], word["weight"]) for word in explain().to_json()["words"] if word["weight"]]
+    strongest = sorted(words, key=lambda word: -abs(word[1]))[:DRAWN_WORDS]
+    texts, weights = zip(*sorted(strongest, key=lambda word: word[1]), strict=True) if strongest else ((), ())
+    axes.barh(range(len(strongest)), weights, color=[FOR if weight > 0 else AGAINST for weight in weights])
+    # A dollar sign would begin mathematics.
+    axes.set_yticks(range(len(strongest)), [truncate(text, 30).replace("$", r"\$") for text in texts])
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_xlabel(f"spoke against or for {name}")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def snippets(address: str) -> Snippets:
+    """Return how to ask a registered version about a short review."""
+    return Snippets(python=PROGRAM.format(address=address, review=REVIEW).strip(), request=(REQUEST % REVIEW).strip())
+
+
+def describe_network(encoder: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
+    """Return the network's name."""
+    return str(parameters.get("train.network"))
+
+
+def limitations(parameters: Mapping[str, Any]) -> list[str]:
+    """Return what a classifier of texts does not read."""
+    sentences = []
+    if parameters.get("encode.stem") or parameters.get("encode.stop_words") != "keep":
+        sentences.append("It reads English: its stop words and stems are English ones.")
+    if parameters.get("encode.max_length"):
+        sentences.append(
+            f"Of a long text it reads the first {parameters['encode.max_length']} stems"
+            f" and {parameters.get('encode.max_words')} words, as far as its network uses these."
+        )
+    return sentences
+
+
+def _may_be_sentiment(classes: Sequence[str] | None) -> bool:
+    """Return whether this may be a model of reviews; a server does not tell its classes."""
+    return classes is None or len(classes) == 2
