@@ -16,8 +16,9 @@ from flowerml.data.encodings import Encoded
 from flowerml.data.examples import Key
 from flowerml.data.findings import ChecksError
 from flowerml.pipeline import check, download, extract
-from flowerml.tasks import registry
 from flowerml.tasks.image.sample import SPECIES, jpeg
+from flowerml.tasks.pipelines import load_pipeline
+from flowerml.tasks.registry import TASKS
 from flowerml.tasks.text.sample import compose
 from tests.support.project import REPOSITORY, set_params
 
@@ -56,8 +57,8 @@ def fetched(tmp_path, monkeypatch, pack):
         monkeypatch.chdir(tmp_path)
         values = {"source": str(pack(files, "folder")), "category_names": None, **data}
         set_params(tmp_path / "params.yaml", {f"{name}.data.{key}": value for key, value in values.items()})
-        pipeline = registry.pipeline(name)
-        download.fetch(pipeline)
+        pipeline = load_pipeline(name)
+        download.run(pipeline)
         return pipeline
 
     return fetch
@@ -68,7 +69,7 @@ def found(fetched):
     """The ids of what is found in these files, by the name of the finding."""
 
     def find(files, name="flowers", **data):
-        report = check.of_pipeline(fetched(files, name, **data)).report
+        report = check.from_pipeline(fetched(files, name, **data)).report
         return {one["name"]: one["ids"] for one in report["findings"]}
 
     return find
@@ -212,7 +213,7 @@ def test_what_fail_on_names_stops_extract_with_a_report_and_no_table(fetched, dr
     leaking = drawn | {f"test/{ROSE}/again.jpg": drawn[f"train/{ROSE}/0.jpg"], f"test/{ROSE}/{HOSTILE[:8]}.jpg": b"no"}
     pipeline = fetched(leaking, checks={**CHECKS["flowers"], "fail_on": [name]})
     with pytest.raises(ChecksError, match=r"(?s)^leak: 2 examples .*checks\.fail_on stops here"):
-        extract.extract(pipeline)
+        extract.run(pipeline)
     assert not pipeline.paths.examples.exists()
     assert [one["name"] for one in json.loads(pipeline.paths.checks.read_text())["findings"]] == ["leak", "wrong_type"]
     page = pipeline.paths.data_page.read_text()
@@ -222,13 +223,13 @@ def test_what_fail_on_names_stops_extract_with_a_report_and_no_table(fetched, dr
 
 def test_what_fail_on_does_not_name_stops_nothing(fetched, drawn):
     leaking = drawn | {f"test/{ROSE}/again.jpg": drawn[f"train/{ROSE}/0.jpg"]}
-    report = extract.extract(fetched(leaking, checks={**CHECKS["flowers"], "fail_on": ["label_error", "note"]}))
+    report = extract.run(fetched(leaking, checks={**CHECKS["flowers"], "fail_on": ["label_error", "note"]}))
     assert report["counts"] == {"train": 20, "valid": 2, "test": 3}
 
 
 def test_a_name_that_is_not_looked_for_is_refused_with_the_nearest_one(changed):
     with pytest.raises(ParamsError, match=r"data\.checks\.fail_on: .*'lek'; did you mean 'leak'\?$"):
-        registry.pipeline("flowers", changed("flowers.data.checks.fail_on", ["lek"]))
+        load_pipeline("flowers", changed("flowers.data.checks.fail_on", ["lek"]))
 
 
 def points(per_class=40):
@@ -260,11 +261,10 @@ def test_encode_tells_what_shows_in_the_finished_project(reproduced):
         page = (reproduced.folder / "reports" / name / "data.html").read_text()
         assert all(one["name"] in page and one["ids"] for one in found)
         encoded = Encoded.read(reproduced.folder / "data" / name / "encoded.arrow")
-        vectors = registry.TASKS[kind].vectors(encoded)[:20]
+        vectors = TASKS[kind].vectors(encoded)[:20]
         np.testing.assert_allclose((vectors @ vectors.T).diagonal(), 1, rtol=1e-5)
 
 
 CHECKS = {
-    name: registry.pipeline(name, REPOSITORY / "params.yaml").data.checks.model_dump()
-    for name in ("flowers", "reviews")
+    name: load_pipeline(name, REPOSITORY / "params.yaml").data.checks.model_dump() for name in ("flowers", "reviews")
 }

@@ -19,7 +19,7 @@ MODEL = {"name": "m", "version": "3"}
 TOP = [{"label": "a", "name": "A", "probability": 0.9}]
 
 
-SHOWING = {"kind": "text", "seconds": 0.01, "unsure": None}
+SHOWING = {"poles": True, "seconds": 0.01, "unsure": None}
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_what_is_no_answer_is_not_shown_as_one(value):
 
 
 def test_an_answer_without_an_explanation_is_shown_without():
-    html = render.answer(answer(0.9, 0.05), kind="image", seconds=0.01, unsure=None)
+    html = render.answer(answer(0.9, 0.05), poles=False, seconds=0.01, unsure=None)
     assert "C0" in html
     assert "version 3" in html
     assert "<figure" not in html
@@ -140,9 +140,9 @@ def test_a_model_that_knows_whether_it_is_sure_is_believed_unless_a_threshold_is
 
 
 def test_what_is_not_known_is_shown_as_a_guess():
-    html = render.answer(answer(0.9, 0.05, known=False), kind="image", seconds=0.01, unsure=None)
+    html = render.answer(answer(0.9, 0.05, known=False), poles=False, seconds=0.01, unsure=None)
     assert "Not sure" in html and "The best guess is <b>C0</b>, with 90.0 %." in html
-    assert "Not sure" not in render.answer(answer(0.3, known=True), kind="image", seconds=0.01, unsure=None)
+    assert "Not sure" not in render.answer(answer(0.3, known=True), poles=False, seconds=0.01, unsure=None)
 
 
 def test_words_stand_on_the_colour_of_the_class_they_speak_for():
