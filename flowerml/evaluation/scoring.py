@@ -64,11 +64,8 @@ def evaluate_classifier(classifier: Classifier, labelled: LabelledExamples, *, o
     """
     _check_labels(labelled, classifier.classes)
     scored = _Scored(labelled)
-
-    def predict(raws: Iterator[Raw]) -> Iterator[Probabilities | InputError]:
-        return classifier.probabilities_each(raws, batch_size=BATCH_SIZE)
-
-    for row, probabilities in map_readable(scored.read(), predict):
+    answers = map_readable(scored.read(), lambda raws: classifier.probabilities_each(raws, batch_size=BATCH_SIZE))
+    for row, probabilities in answers:
         if isinstance(probabilities, InputError):
             on_example(row, probabilities)
         else:

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -130,6 +131,17 @@ def test_served_ones_have_no_calibration(tmp_path):
     page = write_page(tmp_path, random_evaluation(served=True), explain=None)
     assert "The classifier never abstained" in page and "ncalibrated" not in page
     assert page.count('<article class="card mistake">') == 6 and "what spoke for" not in page
+
+
+def test_a_served_threshold_is_not_guessed(tmp_path):
+    evaluation = replace(random_evaluation(), calibration=None)
+    page = write_page(tmp_path, evaluation, explain=None)
+    assert "that the classifier is confident of" in page and "with a probability of at least" not in page
+
+
+def test_abstaining_on_everything_is_said(tmp_path):
+    page = write_page(tmp_path, replace(random_evaluation(), known=np.zeros(200, bool)))
+    assert "abstained on every example" in page and "never abstained" not in page
 
 
 def test_no_mistakes_no_gallery(tmp_path):

@@ -1,4 +1,9 @@
-"""Charts as SVG: the positions of their points. Colours and fonts are the style sheet's."""
+"""Charts as SVG: the positions of their points. Colours and fonts are the style sheet's, so dark mode works.
+
+Why not matplotlib: its SVG was tried, and looks as good only after five regular expressions over it (URLs in its
+metadata, a style that applies to the whole page, namespaces, inline fonts, colours as CSS variables). It is five times
+as large, loses the tooltips, and its bytes change with the version of matplotlib.
+"""
 
 import math
 from collections.abc import Iterable, Sequence
