@@ -1,9 +1,9 @@
-"""How fast pictures are encoded, beside their network alone: python benchmarks/encode.py PICTURES
+"""Time the encoding of pictures against their network alone: python benchmarks/encode.py PICTURES
 
-PICTURES is a folder, tar or zip with one folder per class; what is not said here is as in the section `flowers` of
-params.yaml. Encoding is all from the example table to the finished file: read, decode, transform, network, write. The
-network alone has its tensors in memory. All ways take turns. With --memory: the peak of a process that encodes
-so many pictures, and of one that encodes ten times as many.
+PICTURES is a folder, tar or zip with one folder per class; all other settings are those of the section `flowers` of
+params.yaml. Encoding is everything from the example table to the finished file: read, decode, transform, network,
+write. The network alone has its tensors in memory. Workloads take turns, round by round. With --memory: the peak of a
+process that encodes this many pictures, and of one that encodes ten times as many.
 """
 
 import argparse
@@ -26,56 +26,58 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from flowerml.config.pipeline import Pipeline
 from flowerml.data import examples
 from flowerml.data.examples import Example, Examples
 from flowerml.engine import onnx
 from flowerml.pipeline import encode
-from flowerml.tasks import registry
+from flowerml.tasks import image
 from flowerml.tasks.image.encoder import Encoder
-from flowerml.tasks.image.encoder.features import engine
-from flowerml.tasks.registry import Pipeline
+from flowerml.tasks.image.encoder.features import select_engine
+from flowerml.tasks.pipelines import load_pipeline
 from flowerml.tracking import lineage
 
-Way = Callable[[], object]
+Workload = Callable[[], object]
 
 
-def read(pipeline: Pipeline, source: Path, count: int) -> Iterator[Example]:
-    """So many pictures, evenly from the whole source; over again, where it has fewer."""
-    listed = pipeline.task.listing(source, pipeline.data, labelled=True).rows
+def sample_examples(pipeline: Pipeline, source: Path, count: int) -> Iterator[Example]:
+    """Yield `count` pictures, evenly from the whole source, which is repeated if it has fewer."""
+    listed = image.listing(source, pipeline.data, labelled=True).rows
     rows = {row.id: row for row in listed[:: max(1, len(listed) // count)][:count]}
-    found = list(pipeline.task.contents(source, pipeline.data, set(rows)))
-    for number, (name, content) in enumerate(islice(cycle(found), count)):
+    contents = list(image.contents(source, pipeline.data, set(rows)))
+    for number, (name, content) in enumerate(islice(cycle(contents), count)):
         yield Example(f"{number}/{name}", "train", rows[name].label, content)
 
 
-def alone(encoder: Encoder, name: str, pictures: np.ndarray, folder: Path, batch_size: int) -> Way:
-    """The network on tensors in memory: in `flowerml` as encoding runs it, in the others on all cores together."""
+def network_alone(encoder: Encoder, name: str, pictures: np.ndarray, folder: Path, batch_size: int) -> Workload:
+    """Return the network on tensors in memory: `flowerml` as encoding runs it, the others with all cores on a batch."""
     if name == "flowerml":
-        own = engine(encoder.frozen, size=encoder.transform.size)
-        return lambda: sum(1 for _ in own.over(lambda one: [one], pictures, batch_size=batch_size))
-    kind, _, precision = name.partition("-")
-    if kind == "torch":
-        return lambda: in_torch(encoder, pictures, brain=precision == "bf16")
+        engine = select_engine(encoder.frozen, size=encoder.preprocessing.to_pixels.size)
+        return lambda: sum(1 for _ in engine.extract(lambda picture: [picture], pictures, batch_size=batch_size))
+    library, _, precision = name.partition("-")
+    if library == "torch":
+        return lambda: run_torch(encoder, pictures, bfloat16=precision == "bf16")
     path = folder / "network.onnx"
     if not path.exists():
-        one, three = encoder.random_inputs(1, seed=0), encoder.random_inputs(3, seed=1)
-        onnx.export(encoder.frozen, path, trace=one, check=three, output="features")
-    if kind == "onnxruntime":
+        random_inputs = encoder.preprocessing.random_inputs
+        trace, check = random_inputs(1, seed=0), random_inputs(3, seed=1)
+        onnx.export(encoder.frozen, path, trace=trace, check=check, output="features")
+    if library == "onnxruntime":
         run = onnx.runner(path)
         starts = range(0, len(pictures), batch_size)
         return lambda: [run({"image": pictures[start : start + batch_size]}) for start in starts]
-    return in_openvino(path, pictures, precision)
+    return openvino_workload(path, pictures, precision)
 
 
-def in_torch(encoder: Encoder, pictures: np.ndarray, *, brain: bool) -> None:
+def run_torch(encoder: Encoder, pictures: np.ndarray, *, bfloat16: bool) -> None:
     network = encoder.frozen.to(memory_format=torch.channels_last)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=brain):
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
         for start in range(0, len(pictures), 8):
             batch = torch.from_numpy(pictures[start : start + 8]).to(memory_format=torch.channels_last)
             network(batch).float().numpy()
 
 
-def in_openvino(path: Path, pictures: np.ndarray, precision: str) -> Way:
+def openvino_workload(path: Path, pictures: np.ndarray, precision: str) -> Workload:
     import openvino
 
     core = openvino.Core()
@@ -95,98 +97,97 @@ def in_openvino(path: Path, pictures: np.ndarray, precision: str) -> Way:
 
 
 def encode_all(table: Examples, encoder: Encoder, section: Any, path: Path) -> None:
-    """All of encoding, as the stage does it."""
+    """Encode as the stage does, without a cache."""
     path.unlink(missing_ok=True)
     encode.encode(path, table, encoder, section)
 
 
-def speed(arguments: argparse.Namespace, pipeline: Pipeline, table: Examples, folder: Path) -> dict[str, Any]:
-    encoder, section = fitted(pipeline)
-    pictures = np.stack([encoder.prepare(example.raw) for example in islice(table, arguments.tensors)])
-    networks = {name: alone(encoder, name, pictures, folder, arguments.batch_size) for name in arguments.engine}
-    (setup, _) = timed(lambda: encoder.fingerprint(section, "train"))
-    for way in networks.values():  # caches, and what a library does when it is first called
-        way()
+def measure_speed(arguments: argparse.Namespace, pipeline: Pipeline, table: Examples, folder: Path) -> dict[str, Any]:
+    encoder, section = fit_encoder(pipeline), pipeline.encode
+    transform = encoder.preprocessing.transform
+    pictures = np.stack([transform(example.raw) for example in islice(table, arguments.tensors)])
+    networks = {name: network_alone(encoder, name, pictures, folder, arguments.batch_size) for name in arguments.engine}
+    (setup, _) = seconds_of(lambda: encoder.fingerprint(section, "train"))
+    for workload in networks.values():  # fills caches, and pays for what a library does on its first call
+        workload()
     counts = {"encode": arguments.images, **dict.fromkeys(networks, len(pictures))}
-    ways = {"encode": lambda: encode_all(table, encoder, section, folder / "encoded.arrow"), **networks}
-    rounds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    workloads = {"encode": lambda: encode_all(table, encoder, section, folder / "encoded.arrow"), **networks}
+    rounds: dict[str, list[tuple[float, float]]] = {name: [] for name in workloads}
     for _ in tqdm(range(arguments.repeat), desc="rounds"):
-        for name, way in ways.items():
-            rounds[name].append(tuple(1000 * value / counts[name] for value in timed(way)))
-    print(f"{setup:.1f} s to get ready, which is not counted\n{table_of(rounds)}")
+        for name, workload in workloads.items():
+            rounds[name].append(tuple(1000 * seconds / counts[name] for seconds in seconds_of(workload)))
+    print(f"{setup:.1f} s of setup, which is not counted\n{speed_table(rounds)}")
     return {"setup_seconds": setup, "clock_and_core_milliseconds_each": rounds}
 
 
-def timed(way: Way) -> tuple[float, float]:
-    """Seconds on the clock, and on all cores together: the latter hardly know of what else the machine does."""
+def seconds_of(workload: Workload) -> tuple[float, float]:
+    """Return seconds on the clock and of all cores; the latter depend little on what else the machine does."""
     clock, core = perf_counter(), process_time()
-    way()
+    workload()
     return perf_counter() - clock, process_time() - core
 
 
-def table_of(rounds: dict[str, list[tuple[float, float]]]) -> str:
-    """Mean and standard deviation of each way, and how fast encoding is beside it, round by round."""
+def speed_table(rounds: dict[str, list[tuple[float, float]]]) -> str:
+    """Return mean and standard deviation of each workload, and the speed of encoding relative to it in each round."""
     lines = [f"{'':18}{'pictures/s':>12}{'±':>8}{'core ms each':>14}{'±':>8}{'encode is':>12}{'±':>8}{'by core':>10}"]
-    for name, found in rounds.items():
-        rates, cores = [1000 / clock for clock, _ in found], [core for _, core in found]
-        shares = [other / own for (own, _), (other, _) in zip(rounds["encode"], found, strict=True)]
+    for name, times in rounds.items():
+        rates, cores = [1000 / clock for clock, _ in times], [core for _, core in times]
+        shares = [alone / encoding for (encoding, _), (alone, _) in zip(rounds["encode"], times, strict=True)]
         by_core = mean(cores) / mean(core for _, core in rounds["encode"])
         numbers = f"{mean(rates):12.1f}{spread(rates):8.1f}{mean(cores):14.2f}{spread(cores):8.2f}"
         lines.append(f"{name:18}{numbers}{mean(shares):12.1%}{spread(shares):8.1%}{by_core:10.1%}")
     return "\n".join(lines)
 
 
-def memory(arguments: argparse.Namespace, pipeline: Pipeline, table: Examples, folder: Path) -> dict[str, Any]:
-    many = folder / "many.parquet"
-    again = (Example(f"{n}/{one.id}", one.split, one.label, one.raw) for n in range(10) for one in table)
-    examples.write(many, again, raw=bytes)
+def measure_memory(arguments: argparse.Namespace, pipeline: Pipeline, table: Examples, folder: Path) -> dict[str, Any]:
+    tenfold = folder / "tenfold.parquet"
+    copies = (replace(example, id=f"{number}/{example.id}") for number in range(10) for example in table)
+    examples.write(tenfold, copies, raw=bytes)
     peaks = {}
-    for path, count in ((table.path, arguments.images), (many, 10 * arguments.images)):
-        command = [sys.executable, __file__, str(path), "--peak", *passed(arguments)]
+    for path, count in ((table.path, arguments.images), (tenfold, 10 * arguments.images)):
+        command = [sys.executable, __file__, str(path), "--peak", *encoder_options(arguments)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         peaks[count] = json.loads(done.stdout.splitlines()[-1])
         print(f"{count:9,} pictures: before {peaks[count]['before']:6.0f} MB, peak {peaks[count]['peak']:6.0f} MB")
     return {"megabytes": peaks}
 
 
-def peak(pipeline: Pipeline, path: Path) -> dict[str, float]:
-    """The most memory this process has had before encoding, and after, in MB."""
-    encoder, section = fitted(pipeline)
-    before = highest()
+def peak_memory(pipeline: Pipeline, path: Path) -> dict[str, float]:
+    """Return the most memory that this process has had before encoding, and after it, in MB."""
+    encoder = fit_encoder(pipeline)
+    before = max_resident()
     with tempfile.TemporaryDirectory() as folder:
-        encode_all(Examples(path), encoder, section, Path(folder, "encoded.arrow"))
-    return {"before": before, "peak": highest()}
+        encode_all(Examples(path), encoder, pipeline.encode, Path(folder, "encoded.arrow"))
+    return {"before": before, "peak": max_resident()}
 
 
-def highest() -> float:
-    """In MB, on Linux; getrusage would count what the parent process had too."""
+def max_resident() -> float:
+    """Return the peak resident memory in MB, on Linux; getrusage would include that of the parent process."""
     status = Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e6
 
 
-def fitted(pipeline: Pipeline) -> tuple[Encoder, Any]:
-    encoder = pipeline.task.Encoder.fit([], pipeline.encode, pipeline.data.limits)
-    assert isinstance(encoder, Encoder)
-    return encoder, pipeline.encode
+def fit_encoder(pipeline: Pipeline) -> Encoder:
+    return Encoder.fit([], pipeline.encode, pipeline.data.limits)
 
 
 def spread(values: list[float]) -> float:
     return stdev(values) if len(values) > 1 else 0.0
 
 
-def passed(arguments: argparse.Namespace) -> list[str]:
+def encoder_options(arguments: argparse.Namespace) -> list[str]:
     names = ("backbone", "weights", "views")
     return [text for name in names for text in (f"--{name}", str(getattr(arguments, name)))]
 
 
-def parsed() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path)
     parser.add_argument("--backbone", default="tf_efficientnet_lite0")
     parser.add_argument("--weights", default="imagenet", help="imagenet, none, or a file")
     parser.add_argument("--views", type=int, default=1)
     parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--tensors", type=int, default=256, help="pictures that the network alone goes over")
+    parser.add_argument("--tensors", type=int, default=256, help="pictures that the network alone is timed on")
     parser.add_argument("--batch-size", type=int, default=32, help="of onnxruntime; torch takes 8, openvino 1")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument(
@@ -202,22 +203,23 @@ def parsed() -> argparse.Namespace:
 
 
 def main() -> None:
-    arguments = parsed()
-    pipeline = registry.pipeline("flowers")
-    changed = {name: getattr(arguments, name) for name in ("backbone", "weights", "views")}
-    pipeline = replace(pipeline, encode=pipeline.encode.model_copy(update=changed))
+    arguments = parse_arguments()
+    pipeline = load_pipeline("flowers")
+    changes = {name: getattr(arguments, name) for name in ("backbone", "weights", "views")}
+    pipeline = replace(pipeline, encode=pipeline.encode.model_copy(update=changes))
     if arguments.peak:
-        print(json.dumps(peak(pipeline, arguments.source)))
+        print(json.dumps(peak_memory(pipeline, arguments.source)))
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        examples.write(folder / "examples.parquet", read(pipeline, arguments.source, arguments.images), raw=bytes)
-        measure = memory if arguments.memory else speed
+        table = Examples(folder / "examples.parquet")
+        examples.write(table.path, sample_examples(pipeline, arguments.source, arguments.images), raw=bytes)
+        measure = measure_memory if arguments.memory else measure_speed
         load = os.getloadavg()[0]
-        found = measure(arguments, pipeline, Examples(folder / "examples.parquet"), folder)
+        measurements = measure(arguments, pipeline, table, folder)
     about = {**lineage.environment(), "cores": os.cpu_count(), "load_before": load, "processor": platform.processor()}
     if arguments.json:
-        result = {"about": about, "arguments": vars(arguments), **found}
+        result = {"about": about, "arguments": vars(arguments), **measurements}
         arguments.json.write_text(json.dumps(result, indent=2, default=str) + "\n", encoding="utf-8")
 
 

@@ -1,8 +1,8 @@
 """Does `train.class_weights: balanced` help where classes are 20:1? python benchmarks/imbalance.py PIPELINE
 
-Reads data/PIPELINE/encoded.arrow, as `dvc repro encode@PIPELINE` leaves it. Every second class keeps one in twenty of
-its training examples; the validation split stays whole. The section `train` of params.yaml is trained as it stands,
-without a search, with and without class weights, on the same examples and seeds.
+Needs data/PIPELINE/encoded.arrow (`dvc repro encode@PIPELINE`). Every second class keeps one in twenty of its training
+examples; the validation split stays whole. The section `train` of params.yaml is trained as it is, without a search,
+with and without class weights, on the same examples and seeds.
 """
 
 import argparse
@@ -13,11 +13,12 @@ import pyarrow as pa
 from sklearn.metrics import f1_score, recall_score
 
 from flowerml.data.encodings import Encoded
-from flowerml.tasks import registry
+from flowerml.tasks.pipelines import load_pipeline
+from flowerml.tasks.registry import task_of
 
 
-def thinned(encoded: Encoded, ratio: int, seed: int) -> tuple[Encoded, set[str]]:
-    """The encodings with one in `ratio` training rows (at least one) of every second class, and those classes."""
+def thin_out(encoded: Encoded, ratio: int, seed: int) -> tuple[Encoded, set[str]]:
+    """Return encodings with one in `ratio` training rows (at least one) of every second class, and these classes."""
     rare = set(encoded.classes[1::2])
     split, label = (np.array(encoded.table.column(name).to_pylist()) for name in ("split", "label"))
     keep = np.ones(len(label), dtype=bool)
@@ -36,27 +37,28 @@ def main() -> None:
     arguments = parser.parse_args()
     import torch
 
-    pipeline = registry.pipeline(arguments.pipeline)
+    pipeline = load_pipeline(arguments.pipeline)
     torch.set_num_threads(pipeline.train.threads or torch.get_num_threads())
     whole = Encoded.read(pipeline.paths.encoded)
-    encoder = pipeline.task.Encoder.load(pipeline.paths.encoder)
+    task = task_of(pipeline)
+    encoder = task.Encoder.load(pipeline.paths.encoder)
     print(f"{'class_weights':<14}{'accuracy':>17}{'macro-F1':>17}{'recall, rare':>17}{'recall, frequent':>17}")
     for weights in (None, "balanced"):
         scores = []
         for seed in range(arguments.seeds):
-            encoded, rare = thinned(whole, arguments.ratio, seed)
-            data = pipeline.task.training_data(encoded, whole.classes, encoder)
+            encoded, rare = thin_out(whole, arguments.ratio, seed)
+            data = task.training_data(encoded, whole.classes, encoder)
             section = pipeline.train.replaced({"class_weights": weights}).model_copy(update={"seed": seed})
-            scores.append(_scores(pipeline.task, data, section, whole.classes, rare))
+            scores.append(_scores(task, data, section, whole.classes, rare))
         columns = [f"{mean(values):.4f} ± {stdev(values):.4f}" for values in zip(*scores, strict=True)]
         print(f"{weights!s:<14}" + "".join(f"{column:>17}" for column in columns))
 
 
 def _scores(task, data, section, classes, rare) -> tuple[float, float, float, float]:
-    """Accuracy, macro-F1, and mean recall of rare and of other classes, on the validation split."""
+    """Return accuracy, macro-F1, and mean recall of rare and of frequent classes, on the validation split."""
     import torch
 
-    network, epochs = task.start(data, section)
+    network, epochs = task.build_network(data, section)
     for _ in epochs:
         pass
     with torch.inference_mode():
