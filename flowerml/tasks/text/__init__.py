@@ -1,7 +1,7 @@
 """The text task: files in folders or rows of a table, the course's cleaning, and networks on words.
 
-Its names are the members of `Task` in tasks/base.py. Nothing heavy is imported before it is used: `download` and
-`extract` start in a blink, and a served model has no torch and no nltk.
+Its names are the members of `Task` in tasks/base.py. Heavy packages are imported where they are used: `download` and
+`extract` start fast, and a served model has no torch.
 """
 
 from pathlib import Path
@@ -93,7 +93,7 @@ def write_sample(archive: Path, section: "Data") -> None:
 
 
 def from_bytes(content: bytes) -> str:
-    """Return the content of a file as a raw input; raises InputError."""
+    """Return the content of a file as a raw input. Raises InputError."""
     return decode(content)
 
 

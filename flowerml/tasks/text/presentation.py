@@ -1,4 +1,4 @@
-"""How texts, and answers to them, are shown to a person: on the page, in plots and in the model card."""
+"""The presentation of texts and predictions: on the page, in plots and in the model card."""
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ POLES = True
 REVIEW = "A film to see twice."
 EXAMPLE_ARGUMENT = shlex.quote(REVIEW)
 
-SAMPLE_SEED = 2026  # no training data is composed with it
+SAMPLE_SEED = 2026  # not a seed of training data
 SAMPLE_CANDIDATES = 40
 FOR, AGAINST = "#2a7f62", "#b5443b"
 DRAWN_WORDS = 12
@@ -39,12 +39,12 @@ echo '{"dataframe_split": {"columns": ["text"], "data": [["%s"]]}}' |
 
 
 def title(classes: Sequence[str] | None) -> str:
-    """Return what an input is called on the page: a review, where there are two classes, as sentiment has."""
+    """Return the name of an input on the page: "Review" for two classes, as in sentiment, else "Text"."""
     return "Review" if _may_be_sentiment(classes) else "Text"
 
 
 def samples(classes: Sequence[str] | None) -> list[bytes | str]:
-    """Return short reviews of invented films, two of each mood, alternating; none where there are not two classes."""
+    """Return short reviews of invented films, two of each mood, alternating; none unless there are two classes."""
     if not _may_be_sentiment(classes):
         return []
     from flowerml.tasks.text.sample import compose
@@ -64,12 +64,12 @@ def draw(
     *,
     name: str,
 ) -> None:
-    """Draw the words that spoke most for the best class, and against it."""
+    """Draw the words that weigh most for and against the best class as horizontal bars."""
     words = [(word["text"], word["weight"]) for word in explain().to_json()["words"] if word["weight"]]
     strongest = sorted(words, key=lambda word: -abs(word[1]))[:DRAWN_WORDS]
     texts, weights = zip(*sorted(strongest, key=lambda word: word[1]), strict=True) if strongest else ((), ())
     axes.barh(range(len(strongest)), weights, color=[FOR if weight > 0 else AGAINST for weight in weights])
-    # A dollar sign would begin mathematics.
+    # matplotlib would read a dollar sign as the start of a formula.
     axes.set_yticks(range(len(strongest)), [truncate(text, 30).replace("$", r"\$") for text in texts])
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_xlabel(f"spoke against or for {name}")
@@ -77,7 +77,7 @@ def draw(
 
 
 def snippets(address: str) -> Snippets:
-    """Return how to ask a registered version about a short review."""
+    """Return code and a command that classify a short review with a registered version."""
     return Snippets(python=PROGRAM.format(address=address, review=REVIEW).strip(), request=(REQUEST % REVIEW).strip())
 
 
@@ -87,7 +87,7 @@ def describe_network(encoder: Mapping[str, Any], parameters: Mapping[str, Any]) 
 
 
 def limitations(parameters: Mapping[str, Any]) -> list[str]:
-    """Return what a classifier of texts does not read."""
+    """Return sentences on what the classifier does not read."""
     sentences = []
     if parameters.get("encode.stem") or parameters.get("encode.stop_words") != "keep":
         sentences.append("It reads English: its stop words and stems are English ones.")
@@ -100,5 +100,5 @@ def limitations(parameters: Mapping[str, Any]) -> list[str]:
 
 
 def _may_be_sentiment(classes: Sequence[str] | None) -> bool:
-    """Return whether this may be a model of reviews; a server does not tell its classes."""
+    """Return whether this may be a model of reviews; the classes of a server are unknown (None)."""
     return classes is None or len(classes) == 2

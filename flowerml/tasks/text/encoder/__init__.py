@@ -1,4 +1,4 @@
-"""The encoder of texts: its preprocessing, with the dictionary of the training texts. Nothing behind it is frozen."""
+"""The encoder of texts: preprocessing with the dictionary of the training texts. It has no frozen network."""
 
 import platform
 from collections import Counter
@@ -26,7 +26,7 @@ SEQUENCES = ("stems", "words")
 
 @dataclass(frozen=True)
 class Encoder:
-    """Turns texts into the sequences of their preprocessing, as they are trained on."""
+    """An encoder whose encodings are the sequences of its preprocessing."""
 
     preprocessing: Preprocessing
 
@@ -34,8 +34,8 @@ class Encoder:
     def fit(cls, examples: "Iterable[Example]", section: "Encode", limits: "Limits") -> Self:
         """Return the encoder that `section` describes, with the most frequent stems of the examples as its dictionary.
 
-        It reads texts of at most `limits.characters`. Of `vocab_size` codes two are taken by no word and infrequent;
-        ties between equally frequent stems are broken by which appears first.
+        Texts have at most `limits.characters`. Two of the `vocab_size` codes are those of padding and infrequent stems;
+        ties between equally frequent stems are broken by first appearance.
         """
         cleaning = Cleaning(**{field.name: getattr(section, field.name) for field in fields(Cleaning)})
         words: Counter[str] = Counter()
@@ -62,16 +62,16 @@ class Encoder:
     def fingerprint(self, section: "Encode", split: str) -> str:
         """Return a digest of all that encodings depend on besides the texts.
 
-        These are the steps, the dictionary, and what Python takes for a letter.
+        These are the steps, the dictionary and the version of Python, which defines what a letter is.
         """
         from flowerml.core import fingerprint
 
         facts = {**self.state(), "python": platform.python_version()}
-        del facts["max_characters"]  # refuses texts, and changes none
+        del facts["max_characters"]  # rejects texts, changes none
         return fingerprint.of(facts, packages=("numpy",), code=[Path(__file__).parent])
 
     def graph(self, network: "nn.Module") -> "nn.Module":
-        """Return the network behind all inputs of the graph; it is called with those that its `reads` names."""
+        """Return a module with all inputs of the graph that calls the network with those named in its `reads`."""
         from torch import nn
 
         reads = cast(tuple[str, ...], network.reads)
@@ -90,7 +90,7 @@ class Encoder:
         return Reader()
 
     def state(self) -> dict[str, Any]:
-        """Return all that predicting needs, as plain data."""
+        """Return everything that prediction needs, as plain data."""
         return self.preprocessing.state()
 
     def save(self, folder: Path) -> None:

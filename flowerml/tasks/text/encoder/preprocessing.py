@@ -1,4 +1,4 @@
-"""The preprocessing of texts, with the standard library and NumPy: clean, split, drop, stem, look up."""
+"""The preprocessing of texts with the standard library and NumPy: clean, split, drop stop words, stem, look up."""
 
 import re
 import zlib
@@ -24,12 +24,17 @@ _TOKEN = re.compile(r"\w+(?:'\w+)*|\S")
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Turns a text into two sequences of numbers: codes of its stems, and hashes of its raw words and punctuation.
+    """A function from a text to two integer sequences: codes of its stems, and hashes of its raw words and punctuation.
 
     Texts of more than `max_characters` raise InputError.
+
+    >>> cleaning = Cleaning(strip_html=True, lower_case=True, letters_and_digits=True, stop_words="drop", stem=True)
+    >>> preprocessing = Preprocessing(cleaning, Vocabulary(("good", "film")), max_length=500, max_words=1500)
+    >>> preprocessing.transform("A very good film!")["stems"].tolist()
+    [2, 3]
     """
 
-    # A text in a batch takes an LSTM a third of the time that it takes alone; more than eight gain nothing.
+    # In a batch of eight a text takes the LSTM a third of the time that it takes alone; larger batches gain nothing.
     MAX_BATCH: ClassVar[int] = 8
 
     cleaning: Cleaning
@@ -40,13 +45,13 @@ class Preprocessing:
 
     @property
     def codes(self) -> int:
-        """The number of codes that stems may have, with those of no word and of infrequent ones."""
+        """Return the number of codes, including those of padding and of infrequent stems."""
         return len(self.vocabulary.stems) + FIRST
 
     def transform(self, raw: str) -> Sequences:
         """Return one text as {"stems": [T], "words": [W]}, int32, 1 to `max_length` and `max_words` long.
 
-        Raises InputError for what is no text, is empty or has more than `max_characters`.
+        Raises InputError `unknown_input` if it is not a str, `empty_text`, and `text_too_long` above `max_characters`.
         """
         if not isinstance(raw, str):
             raise InputError("unknown_input", f"expected a text, found {type(raw).__name__}")
@@ -60,7 +65,7 @@ class Preprocessing:
         return self.sequences(raw)
 
     def sequences(self, raw: str) -> Sequences:
-        """Return what `transform` does, of any text; an empty one is encoded as one infrequent word."""
+        """Return the sequences of any text, without checks; an empty text is encoded as one infrequent word."""
         lines = self.cleaning.lines(raw)
         codes = filter(None, map(self._codes.__getitem__, self.cleaning.words(lines)))
         hashes = map(_HASHES.__getitem__, _tokens(" ".join(lines)))
@@ -78,17 +83,17 @@ class Preprocessing:
     def random_inputs(self, count: int, *, seed: int) -> Sequences:
         """Return inputs to trace and check the graph with; another count gives other lengths."""
         rng = np.random.default_rng(seed)
-        # Words that are their own stems occur in real texts too, so that the n-grams of the graph are found.
+        # Many stems are words of real texts too, so the n-gram table contains some of these hashes.
         words = [_hash(stem) for stem in self.vocabulary.stems] or [1]
         rows = ((rng.integers(1, self.codes, 5 + 2 * row), rng.choice(words, 7 + 3 * row)) for row in range(count))
         return self.collate([{"stems": stems, "words": words} for stems, words in rows])
 
     def visualize(self, prepared: Sequences) -> str:
-        """Return the stems of a prepared text, "<infrequent>" for those without a code of their own."""
+        """Return the stems of a prepared text, "<infrequent>" for those without a code."""
         return " ".join(self.vocabulary.stem(code) for code in prepared["stems"] if code != NO_WORD)
 
     def state(self) -> dict[str, Any]:
-        """Return all of it as plain data."""
+        """Return the preprocessing as plain data."""
         return {**asdict(self), "vocabulary": list(self.vocabulary.stems)}
 
     @classmethod
@@ -113,12 +118,12 @@ class Preprocessing:
 
 
 def _tokens(text: str) -> list[str]:
-    """Words and punctuation marks, in lower case; an underscore is a space and both apostrophes are one."""
+    """Return words and punctuation marks in lower case; underscores become spaces, ’ becomes '."""
     return _TOKEN.findall(text.lower().replace("’", "'").replace("_", " "))
 
 
 def _hash(token: str) -> int:
-    """A number from 1 to 2^31 - 1 that depends on nothing but the token."""
+    """Return a stateless hash of a token, from 1 to 2^31 - 1."""
     return zlib.crc32(token.encode("utf-8", "surrogatepass")) & 0x7FFFFFFF or 1
 
 
@@ -126,12 +131,12 @@ _HASHES = Memo(_hash)
 
 
 def _array(values: Iterator[int], limit: int) -> NDArray[np.int32]:
-    found = np.fromiter(islice(values, limit), np.int32)
-    return found if len(found) else np.array([INFREQUENT], np.int32)
+    array = np.fromiter(islice(values, limit), np.int32)
+    return array if len(array) else np.array([INFREQUENT], np.int32)
 
 
 def _padded(rows: list[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of any lengths [T] as one array [B, T], and the lengths [B]."""
+    """Pad rows of any lengths [T] to one array [B, T]; return it and the lengths [B]."""
     lengths = np.array([len(row) for row in rows], np.int64)
     padded = np.full((len(rows), lengths.max()), NO_WORD, np.int64)
     for target, row in zip(padded, rows, strict=True):
