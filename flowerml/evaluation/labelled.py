@@ -1,4 +1,4 @@
-"""Labelled examples of any source, to score a classifier on: chosen by their names, then read one by one."""
+"""Labelled examples from any source to evaluate a classifier on: chosen by their keys, then read one at a time."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class LabelledExamples:
-    """Chosen rows of one kind, and what reads them: each with its raw input, or why it cannot be read.
+    """The chosen rows of a source, and `read`, which yields each with its raw input or the reason it is unreadable.
 
-    `split` is the one they are of, or `all`; `warnings` are sentences about the source.
+    `kind` is the task's, `split` the split of the rows or `all`; `warnings` are sentences about the source.
     """
 
     kind: str
@@ -31,6 +31,7 @@ class LabelledExamples:
 
     @property
     def labels(self) -> list[str]:
+        """Return the distinct labels, sorted."""
         return sorted({row.label for row in self.rows})
 
 
@@ -50,7 +51,7 @@ def from_source(
     rows = split.limit_per_class(listing.rows, limit=data.limit, seed=data.seed)
     if dealt:
         rows = split.deal(rows, valid=data.split.valid, test=data.split.test, seed=data.seed)
-    rows, name = _chosen(rows, wanted, source.resolve())
+    rows, name = _choose(rows, wanted, source.resolve())
     rows = split.limit_per_class(rows, limit=limit, seed=data.seed)
 
     def read() -> Iterator[tuple[Row, Raw | InputError]]:
@@ -65,10 +66,13 @@ def from_source(
 
 
 def from_table(path: Path, wanted: str | None, *, limit: int | None) -> LabelledExamples:
-    """Return the examples of one split of an example table, such as data/flowers/examples.parquet."""
+    """Return the examples of one split of an example table, such as data/flowers/examples.parquet.
+
+    `wanted`, `limit` and errors as in `from_source`.
+    """
     table = Examples(path)
-    every = [Row(key.id, key.label, key.split) for key in table.keys(*split.SPLITS)]
-    rows, name = _chosen(every, wanted, path)
+    rows = [Row(key.id, key.label, key.split) for key in table.keys(*split.SPLITS)]
+    rows, name = _choose(rows, wanted, path)
     rows = split.limit_per_class(rows, limit=limit, seed=0)
     by_id = {row.id: row for row in rows}
 
@@ -93,20 +97,21 @@ def is_table(path: Path) -> bool:
 
 
 def kind_of_table(path: Path) -> str:
-    """Return the kind whose raw inputs are kept in a column of this type."""
+    """Return the kind of the task whose raw inputs have the type of the table's column `raw`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    kept = bytes if pa.types.is_binary(pq.read_schema(path).field("raw").type) else str
-    return next(kind for kind, task in TASKS.items() if kept is task.RAW)
+    raw_type = bytes if pa.types.is_binary(pq.read_schema(path).field("raw").type) else str
+    return next(kind for kind, task in TASKS.items() if raw_type is task.RAW)
 
 
-def _chosen(rows: list[Row], wanted: str | None, source: Path) -> tuple[list[Row], str]:
-    there = sorted({row.split for row in rows if row.split is not None}, key=split.SPLITS.index)
+def _choose(rows: list[Row], wanted: str | None, source: Path) -> tuple[list[Row], str]:
+    """Return the rows of the wanted split, and its name."""
+    splits = sorted({row.split for row in rows if row.split is not None}, key=split.SPLITS.index)
     if wanted is None:
-        wanted = "test" if there else ALL
+        wanted = "test" if splits else ALL
     chosen = [row for row in rows if wanted in (ALL, row.split)]
     if not chosen:
-        has = f"it has {', '.join(there)}" if there else "it has no splits"
-        raise DataError(f"{source}: no examples of the split {wanted}; {has}: choose with --split, or take {ALL}")
+        has = f"it has {', '.join(splits)}" if splits else "it has no splits"
+        raise DataError(f"{source}: no examples of the split {wanted}; {has}: pass another --split, or --split {ALL}")
     return chosen, wanted
