@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from flowerml.config import params
 from flowerml.core.errors import ParamsError
-from flowerml.tasks import registry
+from flowerml.tasks.pipelines import load_pipeline
 from tests.support.project import REPOSITORY
 
 SPACE = "flowers.train.search.space"
@@ -13,13 +13,13 @@ SPACE = "flowers.train.search.space"
 
 @pytest.fixture
 def train():
-    return registry.pipeline("flowers", REPOSITORY / "params.yaml").train
+    return load_pipeline("flowers", REPOSITORY / "params.yaml").train
 
 
 def refused(path, message: str):
     """Asserts that the pipeline `flowers` cannot be read from `path`, for this reason and no other."""
     with pytest.raises(ParamsError) as caught:
-        registry.pipeline("flowers", path)
+        load_pipeline("flowers", path)
     assert str(caught.value) == f"{path}: {message}"
 
 
@@ -62,7 +62,7 @@ def test_a_misspelt_name_is_not_told_a_second_time_as_missing(tmp_path):
 def test_every_problem_gets_a_line(changed):
     path = changed("flowers.evaluate", {"top_k": "five", "resamples": 10, "gallery": 0})
     with pytest.raises(ParamsError) as caught:
-        registry.pipeline("flowers", path)
+        load_pipeline("flowers", path)
     assert str(caught.value).splitlines() == [
         f'{path}: flowers.evaluate.top_k: expected a valid integer, found "five"',
         f"{path}: flowers.evaluate.batch_size: missing; give it a value",
@@ -87,7 +87,7 @@ def test_a_pipeline_without_a_section_is_told_what_it_needs(changed):
 def test_an_unknown_pipeline_is_refused_with_the_known_ones(changed):
     path = changed("pipelines.flowers", "image")
     with pytest.raises(ParamsError, match=r"no pipeline 'birds' under pipelines:; there are flowers"):
-        registry.pipeline("birds", path)
+        load_pipeline("birds", path)
 
 
 @pytest.mark.parametrize("kind", ["sound", None, 3, ["image"]])
@@ -95,7 +95,7 @@ def test_an_unknown_kind_is_refused_with_the_known_ones(changed, kind):
     with pytest.raises(
         ParamsError, match=rf"pipelines\.flowers: expected one of image.*, found {re.escape(repr(kind))}"
     ):
-        registry.pipeline("flowers", changed("pipelines.flowers", kind))
+        load_pipeline("flowers", changed("pipelines.flowers", kind))
 
 
 @pytest.mark.parametrize("text", ["", "3", "- flowers", "pipelines:", "pipelines: image"])
@@ -144,7 +144,7 @@ def test_a_search_space_that_cannot_be_searched_is_refused(changed, name, candid
 @pytest.mark.parametrize("name", ["seed", "search"])
 def test_the_seed_and_the_search_itself_cannot_be_searched(changed, name):
     with pytest.raises(ParamsError, match=rf"search\.space: unknown parameter '{name}'"):
-        registry.pipeline("flowers", changed(SPACE, {name: [1, 2]}))
+        load_pipeline("flowers", changed(SPACE, {name: [1, 2]}))
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_numbers_are_read_as_yaml_1_2_has_them(tmp_path, text, value):
 
 
 def test_parameters_go_by_their_dotted_names(changed):
-    named = registry.pipeline("flowers", changed("flowers.train.hidden_units", [512, 64])).parameters()
+    named = load_pipeline("flowers", changed("flowers.train.hidden_units", [512, 64])).parameters()
     assert named["train.hidden_units"] == [512, 64]
     assert named["encode.augment.flip"] is True
     assert {name.split(".")[0] for name in named} == {"data", "encode", "train", "evaluate", "export"}
@@ -185,10 +185,10 @@ def test_a_section_does_not_change(train):
 @pytest.mark.parametrize("alias", ["latest", "v3", "a/b", ""])
 def test_an_alias_that_mlflow_would_refuse_is_refused_at_once(changed, alias):
     with pytest.raises(ParamsError, match=r"flowers\.export\.alias"):
-        registry.pipeline("flowers", changed("flowers.export.alias", alias))
+        load_pipeline("flowers", changed("flowers.export.alias", alias))
 
 
 def test_params_in_another_encoding_are_told(tmp_path):
     (tmp_path / "params.yaml").write_bytes("pipelines: {café: image}".encode("latin-1"))
     with pytest.raises(ParamsError, match="not valid YAML in UTF-8"):
-        registry.pipeline("flowers", tmp_path / "params.yaml")
+        load_pipeline("flowers", tmp_path / "params.yaml")

@@ -11,7 +11,7 @@ from flowerml.core.errors import FlowermlError
 from flowerml.data.examples import Examples
 from flowerml.pipeline import download
 from flowerml.pipeline import extract as extraction
-from flowerml.tasks import registry
+from flowerml.tasks.pipelines import load_pipeline
 from tests.support.project import REPOSITORY, Project, set_params
 
 
@@ -40,9 +40,9 @@ def extract(tmp_path, monkeypatch):
     def run(source, **data):
         values = {"source": str(source), **data}
         set_params(tmp_path / "params.yaml", {f"flowers.data.{name}": value for name, value in values.items()})
-        pipeline = registry.pipeline("flowers")
-        download.fetch(pipeline)
-        return extraction.extract(pipeline)
+        pipeline = load_pipeline("flowers")
+        download.run(pipeline)
+        return extraction.run(pipeline)
 
     return run
 
@@ -58,7 +58,7 @@ def test_a_good_folder_is_read(extract, pictures):
 
 
 def test_no_such_source(extract, tmp_path):
-    expected = "flowers.data.source: expected sample, flowers102, flowers102-notebook, a URL or a path; there is"
+    expected = "flowers.data.source: expected sample, flowers102, flowers102-notebook, a URL or a path; 'nowhere' does not exist"
     with pytest.raises(FlowermlError, match=expected):
         extract("nowhere")
     assert left(tmp_path) == []
@@ -96,7 +96,7 @@ def test_what_is_no_picture_is_listed_and_left_out(extract, pictures):
 def test_a_class_of_unreadable_pictures_leaves_no_table(extract, pictures, tmp_path):
     for path in (pictures / "tulip").iterdir():
         path.write_text("nothing to see")
-    with pytest.raises(FlowermlError, match=r"no readable training example of tulip.*6 files were left out"):
+    with pytest.raises(FlowermlError, match=r"no readable training example of tulip.*6 files were skipped"):
         extract(pictures)
     assert left(tmp_path) == ["archive", "category_names.json", "flowers", "split_table.csv"]
 

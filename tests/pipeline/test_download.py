@@ -14,8 +14,9 @@ from flowerml.core import files
 from flowerml.core.errors import DataError
 from flowerml.data import catalogue
 from flowerml.data.catalogue import PUBLISHED
+from flowerml.data.split_table import split_table
 from flowerml.pipeline import download, extract
-from flowerml.tasks import registry
+from flowerml.tasks.pipelines import load_pipeline
 from tests.support.file_server import serving
 from tests.support.project import REPOSITORY, set_params
 
@@ -31,8 +32,8 @@ def fetched(tmp_path, monkeypatch):
             Path("params.yaml"),
             {"reviews.data.category_names": None, **{f"{name}.data.{k}": v for k, v in values.items()}},
         )
-        pipeline = registry.pipeline(name)
-        download.fetch(pipeline)
+        pipeline = load_pipeline(name)
+        download.run(pipeline)
         return pipeline.paths
 
     return run
@@ -40,7 +41,7 @@ def fetched(tmp_path, monkeypatch):
 
 def test_the_catalogue_says_of_flowers102_what_torchvision_says():
     published = PUBLISHED["flowers102"]
-    ours = {Path(file.url).name: file.checksum for file in (published.archive, *published.more.values())}
+    ours = {Path(file.url).name: file.checksum for file in (published.archive, *published.extra_files.values())}
     assert ours == {name: f"md5:{md5}" for name, md5 in Flowers102._file_dict.values()}
     assert published.archive.url.startswith(Flowers102._download_url_prefix)
 
@@ -84,15 +85,15 @@ def oxford(pack, tmp_path, monkeypatch):
     published = PUBLISHED["flowers102"]
     contents = {
         published.archive.url: archive.read_bytes(),
-        published.more["imagelabels"].url: (tmp_path / "labels.mat").read_bytes(),
-        published.more["setid"].url: (tmp_path / "splits.mat").read_bytes(),
+        published.extra_files["imagelabels"].url: (tmp_path / "labels.mat").read_bytes(),
+        published.extra_files["setid"].url: (tmp_path / "splits.mat").read_bytes(),
     }
 
     def known(file: catalogue.File) -> catalogue.File:
         return replace(file, checksum=f"md5:{hashlib.md5(contents[file.url]).hexdigest()}")
 
-    more = {name: known(file) for name, file in published.more.items()}
-    monkeypatch.setitem(PUBLISHED, "flowers102", replace(published, archive=known(published.archive), more=more))
+    extra_files = {name: known(file) for name, file in published.extra_files.items()}
+    monkeypatch.setitem(PUBLISHED, "flowers102", replace(published, archive=known(published.archive), extra_files=extra_files))
     with serving({url.removeprefix("https://"): content for url, content in contents.items()}) as server:
         monkeypatch.setenv(download.MIRROR, server.url(""))
         yield server
@@ -110,7 +111,7 @@ def test_flowers102_comes_with_the_official_labels_splits_and_names(fetched, oxf
 
 def test_flowers102_is_extracted_in_the_official_split(fetched, oxford):
     fetched("flowers", source="flowers102")
-    report = extract.extract(registry.pipeline("flowers"))
+    report = extract.run(load_pipeline("flowers"))
     assert report["classes"] == {split: {"1": 1, "2": 1} for split in ("train", "valid", "test")}
     assert report["warnings"] == []
 
@@ -131,8 +132,8 @@ def test_a_table_of_the_users_wins_and_is_linked(fetched, tmp_path):
     (tmp_path / "mine.csv").write_text("file,split\na.jpg,train\n")
     paths = fetched("flowers", **{"split.table": "mine.csv", "sample_per_class": 4})
     assert paths.split_table.resolve() == tmp_path / "mine.csv"
-    assert download.split_table(paths.split_table).rows == {"a.jpg": {"file": "a.jpg", "split": "train"}}
+    assert split_table(paths.split_table).rows == {"a.jpg": {"file": "a.jpg", "split": "train"}}
 
 
 def test_without_a_table_there_is_none(fetched):
-    assert download.split_table(fetched("flowers", sample_per_class=4).split_table) is None
+    assert split_table(fetched("flowers", sample_per_class=4).split_table) is None

@@ -14,13 +14,14 @@ from flowerml.data import encodings, examples
 from flowerml.data.examples import Example, Examples
 from flowerml.pipeline import encode as encoding
 from flowerml.tasks import text as texts
-from flowerml.tasks.image.encoder import Encoder
+from flowerml.tasks.image.encoder import Encoder, Preprocessing
 from flowerml.tasks.image.encoder.backbone import Frozen
-from flowerml.tasks.image.encoder.features import InTorch, OnCores
+from flowerml.tasks.image.encoder.features import TorchEngine, OnnxEngine
 from flowerml.tasks.image.encoder.pictures import Transform
 from flowerml.tasks.image.sections import Encode
 
 HALF = (0.5, 0.5, 0.5)
+TRANSFORM = Transform(resize=16, crop=13, interpolation="bilinear", mean=HALF, std=HALF)
 AUGMENT = {"rotation": 30.0, "smallest_crop": 0.5, "flip": True}
 
 
@@ -42,8 +43,7 @@ def section(**changes: object) -> Encode:
 
 
 def encoder(network: Frozen | None = None) -> Encoder:
-    transform = Transform(resize=16, crop=13, interpolation="bilinear", mean=HALF, std=HALF)
-    return Encoder("tiny", transform, features=16, frozen=network or frozen())
+    return Encoder("tiny", Preprocessing(TRANSFORM), features=16, frozen=network or frozen())
 
 
 PICTURES = [Example(f"{n}.png", "valid" if n % 4 == 3 else "train", "rose", picture(n)) for n in range(11)]
@@ -129,7 +129,7 @@ def test_another_encoder_encodes_all_again(encode, change):
     encode(PICTURES, encoder(), section())
     other = {
         "weights": encoder(frozen(seed=1)),
-        "transform": replace(encoder(), transform=replace(encoder().transform, resize=17)),
+        "transform": replace(encoder(), preprocessing=Preprocessing(replace(TRANSFORM, resize=17))),
         "network": encoder(Frozen(nn.Sequential(*frozen().module[:2], nn.AdaptiveMaxPool2d(2), nn.Flatten()))),
     }
     assert encode(PICTURES, other[change], section())[0].encoded == 11
@@ -176,11 +176,11 @@ def test_the_file_that_stood_there_may_be_read_only_and_stays_after_a_failure(en
     assert encode(PICTURES[:4], encoder(), section())[0].encoded == 0
 
 
-@pytest.mark.parametrize("make", [lambda: OnCores(frozen(), size=(13, 13)), lambda: InTorch(frozen(), "cpu")])
+@pytest.mark.parametrize("make", [lambda: OnnxEngine(frozen(), size=(13, 13)), lambda: TorchEngine(frozen(), "cpu")])
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 64])
 def test_an_engine_gives_each_item_the_features_of_its_views_whatever_the_batch(make, batch_size):
     stacks = [np.random.default_rng(n).standard_normal((1 + n % 3, 3, 13, 13), np.float32) for n in range(7)]
-    found = list(make().over(list, stacks, batch_size=batch_size))
+    found = list(make().extract(list, stacks, batch_size=batch_size))
     assert [len(rows) for rows in found] == [1, 2, 3, 1, 2, 3, 1]
     for rows, stack in zip(found, stacks, strict=True):
         np.testing.assert_allclose(rows, frozen()(torch.from_numpy(stack)), atol=1e-6)

@@ -9,15 +9,15 @@ import torch
 from flowerml.engine.fit import Epoch, Trainer
 from flowerml.search.checkpoint import PROGRESS, Checkpoint
 from flowerml.search.study import Search
-from flowerml.tasks import registry
-from flowerml.tasks.text.networks import start
+from flowerml.tasks.pipelines import load_pipeline
+from flowerml.tasks.text.networks import build_network
 from tests.engine.test_fit import SECTION, batches, head, weights
 from tests.tasks.text.test_networks import encoded_texts, section
 
 
 def trial(changed, **values):
     """The first of a search on flowers, with these values of its section."""
-    own = registry.pipeline("flowers", changed("flowers.train.search.space", {})).train
+    own = load_pipeline("flowers", changed("flowers.train.search.space", {})).train
     return next(iter(Search(own.replaced(values))))
 
 
@@ -53,12 +53,12 @@ def test_a_training_goes_on_after_every_epoch_to_the_same_bits(changed, tmp_path
 @pytest.mark.parametrize("kind", ["lstm", "ngrams", "blend"])
 def test_every_network_for_texts_goes_on_to_the_same_bits(changed, tmp_path, kind):
     data, values = encoded_texts(tmp_path), section(kind, epochs=4)
-    whole, training = start(data, values)
+    whole, training = build_network(data, values)
     expected = list(training)
-    _, first = start(data, values)
+    _, first = build_network(data, values)
     seen = list(islice(first, 2))
     state = reread(trial(changed), first, tmp_path / "checkpoint")
-    network, rest = start(data, values)
+    network, rest = build_network(data, values)
     rest.resume(state)
     with closing(rest):
         seen += rest
@@ -68,17 +68,17 @@ def test_every_network_for_texts_goes_on_to_the_same_bits(changed, tmp_path, kin
 
 
 def test_a_search_that_is_told_what_was_seen_asks_for_the_same_trials(changed):
-    own = registry.pipeline("flowers", changed("flowers.train.search.trials", 14)).train
+    own = load_pipeline("flowers", changed("flowers.train.search.trials", 14)).train
     whole, story = Search(own), {}
     for one in whole:
         # The later the trial the worse, so that some are given up.
         seen = (Epoch(n, 1.0, 0.5, 1.0, (n - 20 * one.section.dropout) / 50, 0.1, 0.1) for n in range(1, 26))
-        any(one.see(epoch) for epoch in seen)
+        any(one.report(epoch) for epoch in seen)
         story[one.number] = (tuple(one.epochs), one.state, one.reason)
     again = Search(own)
     for one in again:
         epochs, state, reason = story[one.number]
-        one.recall(epochs, state=state, reason=reason)
+        one.restore(epochs, state=state, reason=reason)
     assert [one.section for one in again.trials] == [one.section for one in whole.trials]
     assert "pruned" in {one.state for one in whole.trials} and len(set(map(str, whole.trials))) == 14
 

@@ -3,7 +3,7 @@ import pytest
 from flowerml.core.errors import FlowermlError
 from flowerml.engine.fit import Epoch
 from flowerml.search.study import Search
-from flowerml.tasks import registry
+from flowerml.tasks.pipelines import load_pipeline
 
 
 @pytest.fixture
@@ -11,7 +11,7 @@ def search(changed):
     """A function that starts a search over a space, other values of the section as given."""
 
     def start(space, *, trials: int = 8, prune: bool = False, **values) -> Search:
-        section = registry.pipeline("flowers", changed("flowers.train.search.space", {})).train
+        section = load_pipeline("flowers", changed("flowers.train.search.space", {})).train
         section = section.replaced(values)
         return Search(section.replaced({"search": {"trials": trials, "prune": prune, "space": space}}))
 
@@ -27,7 +27,7 @@ def drawn(search: Search, name: str) -> list:
     found = []
     for trial in search:
         found.append(getattr(trial.section, name))
-        trial.see(epoch(1, 0.5 + trial.number / 100))
+        trial.report(epoch(1, 0.5 + trial.number / 100))
     return found
 
 
@@ -103,14 +103,14 @@ def test_choices_may_be_lists_words_and_nothing(search):
 def test_the_rest_of_the_section_stays_as_it_is(search):
     one = search({"dropout": [0.1, 0.2]})
     for trial in one:
-        trial.see(epoch(1, 0.5))
+        trial.report(epoch(1, 0.5))
         assert trial.section.replaced({"dropout": one.section.dropout}) == one.section
 
 
 def test_the_search_moves_to_where_accuracy_is_higher(search):
     one = search({"dropout": {"low": 0.0, "high": 0.9}}, trials=40, dropout=0.0)
     for trial in one:
-        trial.see(epoch(1, 1 - abs(trial.section.dropout - 0.6)))
+        trial.report(epoch(1, 1 - abs(trial.section.dropout - 0.6)))
     assert one.best.section.dropout == pytest.approx(0.6, abs=0.05)
     assert sum(abs(trial.section.dropout - 0.6) < 0.2 for trial in one.trials[-10:]) > 5
 
@@ -120,7 +120,7 @@ def test_a_trial_is_judged_by_its_best_epoch_and_equals_by_their_loss(search):
     seen = [[(0.8, 0.5), (0.7, 0.1)], [(0.8, 0.6), (0.8, 0.4)], [(0.7, 0.1)]]
     for trial, epochs in zip(one, seen, strict=True):
         for number, (accuracy, loss) in enumerate(epochs, start=1):
-            trial.see(epoch(number, accuracy, loss))
+            trial.report(epoch(number, accuracy, loss))
     assert [trial.best.number for trial in one.trials] == [1, 2, 1]
     assert one.best is one.trials[1]
     assert one.best.score() == {"best_valid_accuracy": 0.8, "best_valid_loss": 0.4, "best_epoch": 2}
@@ -129,7 +129,7 @@ def test_a_trial_is_judged_by_its_best_epoch_and_equals_by_their_loss(search):
 def run(search: Search, accuracies: list[float], epochs: int) -> list[tuple[str, int]]:
     """Each trial has one accuracy in all of its epochs; how the trials ended, and after how many epochs."""
     for trial, accuracy in zip(search, accuracies, strict=True):
-        any(trial.see(epoch(number, accuracy)) for number in range(1, epochs + 1))
+        any(trial.report(epoch(number, accuracy)) for number in range(1, epochs + 1))
     return [(trial.state, len(trial.epochs)) for trial in search.trials]
 
 
@@ -149,7 +149,7 @@ def test_no_trial_is_given_up_unless_wanted(search):
 def test_a_trial_that_was_given_up_or_failed_cannot_win(search):
     one = search({"dropout": [0.1, 0.2]}, trials=3)
     for trial, state in zip(one, ("failed", "complete", "pruned"), strict=True):
-        trial.see(epoch(1, 0.5 if state == "complete" else 0.9))
+        trial.report(epoch(1, 0.5 if state == "complete" else 0.9))
         trial.state = state
     assert one.best is one.trials[1]
 
@@ -165,7 +165,7 @@ def test_a_search_without_a_complete_trial_tells_why(search):
 def test_a_trial_is_a_row_of_a_table(search):
     one = search({"dropout": [0.1, 0.2], "hidden_units": [[8]]}, trials=2, dropout=0.1, hidden_units=[8])
     for trial in one:
-        trial.fail("no memory") if trial.number else [trial.see(epoch(n, 0.5 + n / 10)) for n in (1, 2)]
+        trial.fail("no memory") if trial.number else [trial.report(epoch(n, 0.5 + n / 10)) for n in (1, 2)]
     first, second = (trial.row() for trial in one.trials)
     score = {"best_valid_accuracy": 0.7, "best_valid_loss": 1.0, "best_epoch": 2}
     space = {"dropout": "0.1", "hidden_units": "[8]"}
