@@ -1,4 +1,4 @@
-"""From the names of files to labelled examples: which class a file belongs to, and which split."""
+"""The layout of a source: the class and the split of each file, by the folders it is in."""
 
 import unicodedata
 from collections import Counter, defaultdict
@@ -12,20 +12,26 @@ from flowerml.data.archives import members
 from flowerml.data.archives.members import DEFAULT_LIMITS, ArchiveLimits
 
 SPLITS = {
-    **{"train": "train", "training": "train", "test": "test", "testing": "test"},
-    **{"valid": "valid", "val": "valid", "validation": "valid", "dev": "valid"},
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "valid": "valid",
+    "val": "valid",
+    "validation": "valid",
+    "dev": "valid",
 }
 ARCHIVES = frozenset(
     {".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz", ".tbz2", ".xz", ".txz", ".lzma", ".zst", ".tzst", ".7z", ".rar"}
 )
-SECOND = "a second file of this name"
+DUPLICATE = "a second file of this name"
 
 
 @dataclass(frozen=True)
 class Row:
     """One example before it is read. `split` is None where the source has no splits.
 
-    Examples of one group never part: they are dealt into one split.
+    All examples of a `group` are dealt into one split.
     """
 
     id: str
@@ -36,9 +42,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a source holds: the rows that can be examples, what was passed over ({"id", "reason"}), and warnings.
+    """The content of a source: its rows, the skipped files ({"id", "reason"}) and warnings of one line.
 
-    The ids of what was passed over are fit to be shown; a warning is a sentence on one line.
+    The ids of skipped files are printable.
+
+    >>> listing = Listing([Row("rose/1.jpg", "rose")])
+    >>> listing.skip("rose/notes\\n.txt", ".txt: not one of .jpg")
+    >>> listing.skipped
+    [{'id': 'rose/notes\\\\n.txt', 'reason': '.txt: not one of .jpg'}]
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -52,24 +63,23 @@ class Listing:
 def list_files(
     path: Path, *, suffixes: Collection[str], labelled: bool = True, limits: ArchiveLimits = DEFAULT_LIMITS
 ) -> Listing:
-    """The files of a folder or archive laid out as [top/][train|valid|val|test/]CLASS/[…/]FILE.
+    """List the files of a folder or archive laid out as [top/][train|valid|val|test/]CLASS/[…/]FILE.
 
-    Folders that hold everything are seen through. Hidden files and `__MACOSX` are passed over silently, all else
-    that cannot be an example is listed. Classes are in Unicode's composed form (NFC). Not `labelled`: the files may
-    lie in any folders and their label is "". Raises DataError when nothing is found.
+    Folders that hold everything are ignored. Hidden files and `__MACOSX` are skipped silently; everything else that
+    cannot be an example is skipped and reported. Class names are in Unicode's composed form (NFC). Not `labelled`: the
+    files may lie in any folders, and their label is "". Raises DataError where no example is found.
     """
     listing = Listing()
     hidden: list[str] = []
     names = list(_candidates(path, suffixes, listing, hidden, limits))
     if labelled:
-        _place_labelled(names, listing)
+        _add_labelled(names, listing)
     else:
-        _place_unlabelled(names, listing)
+        _add_unlabelled(names, listing)
     if not listing.rows:
         layout = "one folder per class holding" if labelled else "a folder or archive of"
         raise DataError(
-            f"{display_path(path)}: no examples found; expected {layout} {_listed(suffixes)} files"
-            f"{_most_left_out(listing)}"
+            f"{display_path(path)}: no examples found; expected {layout} {_join(suffixes)} files{_main_reason(listing)}"
         )
     listing.warnings.extend(_warnings(listing, hidden))
     return listing
@@ -78,9 +88,9 @@ def list_files(
 def read_files(
     path: Path, *, wanted: Collection[str], limits: ArchiveLimits = DEFAULT_LIMITS
 ) -> Iterator[tuple[str, bytes]]:
-    """The contents of the wanted files, in the order of the source; of files with one name, the first.
+    """Yield (name, content) of the wanted files in the order of the source; of files with the same name, the first.
 
-    Raises DataError where one is not there (any more), or cannot be read.
+    Raises DataError where one is missing or cannot be read.
     """
     missing = set(wanted)
     for member in members(path, limits):
@@ -90,13 +100,13 @@ def read_files(
     if missing:
         more = f" and {len(missing) - 1:,} more are" if len(missing) > 1 else " is"
         raise DataError(
-            f"{display_path(path)}: {printable(min(missing))}{more} not there any more; run again when the source no "
-            "longer changes"
+            f"{display_path(path)}: {printable(min(missing))}{more} missing; re-run the command when the source "
+            "no longer changes"
         )
 
 
 def to_nfc(name: str) -> str:
-    """A name in Unicode's composed form (NFC). A Mac spells é in two characters, others in one: it is the same."""
+    """Return a name in Unicode's composed form (NFC): macOS writes é as two characters, other systems as one."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -108,33 +118,33 @@ def _candidates(
     for member in members(path, limits):
         suffix = PurePosixPath(member.name).suffix.lower()
         if _is_hidden(member.name):
-            # What a Mac leaves beside every file is of no interest to anyone.
+            # The files that macOS leaves beside every file are not worth a warning.
             if suffix in suffixes and not _is_hidden(member.name, ("__MACOSX", "._")):
                 hidden.append(member.name)
         elif member.problem:
             listing.skip(member.name, member.problem)
         elif suffix in suffixes:
             if member.name in seen:
-                listing.skip(member.name, SECOND)
+                listing.skip(member.name, DUPLICATE)
             else:
                 seen.add(member.name)
                 yield member.name
         elif suffix in ARCHIVES:
             listing.skip(member.name, f"an archive inside the {kind} is not opened: unpack it")
         else:
-            listing.skip(member.name, f"{printable(suffix) or 'no suffix'}: not one of {_listed(suffixes)}")
+            listing.skip(member.name, f"{printable(suffix) or 'no suffix'}: not one of {_join(suffixes)}")
 
 
 def _is_hidden(name: str, beginnings: tuple[str, ...] = ("__MACOSX", ".")) -> bool:
     return any(part.startswith(beginnings) and part != ".." for part in name.split("/"))
 
 
-def _listed(suffixes: Collection[str]) -> str:
+def _join(suffixes: Collection[str]) -> str:
     return ", ".join(sorted(suffixes))
 
 
 def _shared_folders(names: Iterable[str], below: int) -> int:
-    """How many leading folders all names share, while `below` parts still remain of each."""
+    """Return how many leading folders all names share, leaving at least `below` parts of each."""
     shared: list[str] | None = None
     for name in names:
         folders = name.split("/")[:-below]
@@ -145,7 +155,7 @@ def _shared_folders(names: Iterable[str], below: int) -> int:
     return len(shared or [])
 
 
-def _place_labelled(names: list[str], listing: Listing) -> None:
+def _add_labelled(names: list[str], listing: Listing) -> None:
     depth = _shared_folders(names, below=2)
     has_splits = any(_split(name, depth) == "train" and name.count("/") > depth + 1 for name in names)
     for name in names:
@@ -160,7 +170,7 @@ def _place_labelled(names: list[str], listing: Listing) -> None:
             listing.rows.append(Row(name, label, split))
 
 
-def _place_unlabelled(names: list[str], listing: Listing) -> None:
+def _add_unlabelled(names: list[str], listing: Listing) -> None:
     depth = _shared_folders(names, below=2)
     splits = [_split(name, depth) for name in names]
     has_splits = "train" in splits and None not in splits
@@ -171,28 +181,29 @@ def _split(name: str, depth: int) -> str | None:
     return SPLITS.get(name.split("/", depth + 1)[depth].lower())
 
 
-def _most_left_out(listing: Listing) -> str:
+def _main_reason(listing: Listing) -> str:
     if not listing.skipped:
-        return "; it holds no file, hidden ones apart"
-    reason, count = Counter(one["reason"] for one in listing.skipped).most_common(1)[0]
-    example = next(one["id"] for one in listing.skipped if one["reason"] == reason)
-    return f"; {count:,} of {len(listing.skipped):,} files left out: {reason} (such as {example})"
+        return "; it has no files, except hidden ones"
+    reason, count = Counter(file["reason"] for file in listing.skipped).most_common(1)[0]
+    example = next(file["id"] for file in listing.skipped if file["reason"] == reason)
+    return f"; {count:,} of {len(listing.skipped):,} files skipped: {reason} (such as {example})"
 
 
 def _warnings(listing: Listing, hidden: list[str]) -> Iterator[str]:
-    second = [one["id"] for one in listing.skipped if one["reason"] == SECOND]
-    if second:
-        yield f"of several files of one name the first was taken: left out {len(second):,}, such as {second[0]}"
+    duplicates = [file["id"] for file in listing.skipped if file["reason"] == DUPLICATE]
+    if duplicates:
+        count = len(duplicates)
+        yield f"only the first of several files with the same name is used: skipped {count:,}, such as {duplicates[0]}"
     if hidden:
-        yield f"hidden files were passed over: {len(hidden):,}, such as {printable(hidden[0])}"
-    alike = _alike({row.label for row in listing.rows})
-    if alike:
-        classes = "; ".join(" and ".join(repr(printable(label)) for label in labels) for labels in alike[:3])
-        more = f" and {len(alike) - 3:,} more" if len(alike) > 3 else ""
-        yield f"classes that differ in case or spaces only are kept apart: {classes}{more}; rename those that are one"
+        yield f"hidden files were skipped: {len(hidden):,}, such as {printable(hidden[0])}"
+    similar = _similar({row.label for row in listing.rows})
+    if similar:
+        classes = "; ".join(" and ".join(repr(printable(label)) for label in labels) for labels in similar[:3])
+        more = f" and {len(similar) - 3:,} more" if len(similar) > 3 else ""
+        yield f"classes that differ only in case or spaces are kept separate: {classes}{more}; rename them if they are one"
 
 
-def _alike(labels: Iterable[str]) -> list[list[str]]:
+def _similar(labels: Iterable[str]) -> list[list[str]]:
     groups = defaultdict(list)
     for label in sorted(labels):
         groups[" ".join(label.casefold().split())].append(label)

@@ -1,4 +1,4 @@
-"""A table of the user's beside the data: which file is in which split or group, or of which class it is."""
+"""The user's table of files: the split, group or class of each."""
 
 import csv
 from collections import defaultdict
@@ -11,12 +11,12 @@ from flowerml.data.layout import SPLITS, Listing, Row, to_nfc
 
 FILE = "file"
 COLUMNS = (FILE, "split", "group", "label")
-MAX_ENDING = 16  # folders that a file may be named with, short of its whole path
+MAX_FOLDERS = 16  # that may precede a file's name in the table, unless it is the whole path
 
 
 @dataclass(frozen=True)
 class SplitTable:
-    """The rows of the table by their file, each with those of split, group and label that the table has."""
+    """The rows of the table by file; each has those of split, group and label that are columns of the table."""
 
     path: Path
     columns: frozenset[str]
@@ -24,7 +24,7 @@ class SplitTable:
 
     @classmethod
     def read(cls, path: Path) -> "SplitTable":
-        """Read a CSV in UTF-8 with a header; raises DataError where it cannot be used."""
+        """Read a CSV in UTF-8 with a header; raises DataError where it is invalid."""
         try:
             with path.open(encoding="utf-8-sig", newline="") as file:
                 reader = csv.DictReader(file, strict=True)
@@ -36,32 +36,32 @@ class SplitTable:
 
     @property
     def has_labels(self) -> bool:
-        """Whether the classes stand in the table, and not in the names of folders."""
+        """Return whether the classes are in the table, and not in the names of folders."""
         return "label" in self.columns
 
     def apply(self, listing: Listing) -> Listing:
-        """The listing with what the table says of its rows; a row the table does not name is left out and listed.
+        """Return the listing with the table's values; rows missing from the table are skipped and reported.
 
-        A file is named by its path in the source, or by as much of the end of it as no other file shares.
+        The table names a file by its path in the source, or by a unique end of that path.
         """
-        named = self._found(listing)
-        told = Listing([], list(listing.skipped), list(listing.warnings))
+        matched = self._match(listing)
+        result = Listing([], list(listing.skipped), list(listing.warnings))
         for row in listing.rows:
-            values = named.get(row.id)
+            values = matched.get(row.id)
             if values is None:
-                told.skip(row.id, f"not in the table {self.path.resolve().name}")
+                result.skip(row.id, f"not in the table {self.path.resolve().name}")
             elif self.has_labels and not values["label"]:
-                told.skip(row.id, "no label in the table")
+                result.skip(row.id, "no label in the table")
             else:
-                told.rows.append(self._told(row, values))
-        if not told.rows:
+                result.rows.append(self._update(row, values))
+        if not result.rows:
             missing = f"none of its {len(self.rows):,} files is in the source"
             raise DataError(f"{display_path(self.path)}: {missing}; {self._hint(listing)}")
-        return told
+        return result
 
-    def _found(self, listing: Listing) -> dict[str, dict[str, str]]:
+    def _match(self, listing: Listing) -> dict[str, dict[str, str]]:
         ids = _by_ending(listing)
-        found: dict[str, dict[str, str]] = {}
+        matched: dict[str, dict[str, str]] = {}
         missing = []
         for file, values in self.rows.items():
             matches = ids.get(to_nfc(file), [])
@@ -71,7 +71,7 @@ class SplitTable:
                     "give longer paths that tell them apart"
                 )
             if matches:
-                found[file if file in matches else matches[0]] = values
+                matched[file if file in matches else matches[0]] = values
             else:
                 missing.append(file)
         if missing:
@@ -79,9 +79,9 @@ class SplitTable:
                 f"{len(missing):,} of the {len(self.rows):,} files in {self.path.resolve().name} are not in the "
                 f"source, such as {printable(missing[0])}"
             )
-        return found
+        return matched
 
-    def _told(self, row: Row, values: dict[str, str]) -> Row:
+    def _update(self, row: Row, values: dict[str, str]) -> Row:
         given = values.get("split", "")
         if given and given.lower() not in SPLITS:
             raise DataError(
@@ -96,8 +96,8 @@ class SplitTable:
         )
 
     def _hint(self, listing: Listing) -> str:
-        seen = listing.rows[0].id if listing.rows else "nothing"
-        return f"it names {next(iter(self.rows), 'nothing')!r}, the source holds {seen!r}"
+        example = listing.rows[0].id if listing.rows else "nothing"
+        return f"it names {next(iter(self.rows), 'nothing')!r}, the source holds {example!r}"
 
 
 def split_table(path: Path) -> SplitTable | None:
@@ -120,16 +120,16 @@ def _by_file(path: Path, rows: list[dict[str, str]]) -> dict[str, dict[str, str]
             raise DataError(f"{display_path(path)}: line {number} has more or fewer fields than the header")
         file = PurePosixPath(row[FILE].strip().replace("\\", "/")).as_posix()
         if file in by_file and by_file[file] != {**row, FILE: file}:
-            raise DataError(f"{display_path(path)}: {file!r} stands there twice (line {number}), with other values")
+            raise DataError(f"{display_path(path)}: {file!r} is listed twice (line {number}), with different values")
         by_file[file] = {key: value.strip() for key, value in row.items()} | {FILE: file}
     return by_file
 
 
 def _by_ending(listing: Listing) -> dict[str, list[str]]:
-    """Every ending of every path in the listing -> the paths that end so."""
+    """Return the ids of the listing by every end of their paths."""
     ids: dict[str, list[str]] = defaultdict(list)
     for row in listing.rows:
         parts = PurePosixPath(row.id).parts
-        for start in {0, *range(max(0, len(parts) - MAX_ENDING), len(parts))}:
+        for start in {0, *range(max(0, len(parts) - MAX_FOLDERS), len(parts))}:
             ids[to_nfc("/".join(parts[start:]))].append(row.id)
     return ids

@@ -25,39 +25,39 @@ def problems(path) -> dict[str, str | None]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_folders_and_archives_of_every_kind_give_the_same(pack, kind):
+def test_every_kind_gives_the_same(pack, kind):
     path = pack(FILES, kind)
     assert contents(path) == FILES
     assert set(problems(path).values()) == {None}
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
-def test_an_archive_is_known_by_its_content_and_not_by_its_name(pack, kind):
+def test_kind_is_read_from_the_content(pack, kind):
     path = pack(FILES, kind)
     assert contents(path.rename(path.with_name("archive"))) == FILES
 
 
-def test_an_archive_keeps_its_order_and_a_folder_is_sorted(pack):
+def test_order_of_members(pack):
     files = dict(reversed(FILES.items()))
     assert list(contents(pack(files, "tar"))) == list(files)
     assert list(contents(pack(files, "folder"))) == sorted(files)
 
 
-def test_a_zip_inside_a_tar_does_not_pass_for_the_archive(pack):
+def test_zip_inside_a_tar(pack):
     inner = pack(FILES, "zip").read_bytes()
     assert contents(pack({"rose/1.jpg": b"one", "more.zip": inner}, "tar")) == {"rose/1.jpg": b"one", "more.zip": inner}
 
 
 @pytest.mark.parametrize("kind", ["tar", "zip"])
 @pytest.mark.parametrize("name", ["../rose.jpg", "rose/../../1.jpg", "/etc/rose.jpg", "..\\rose.jpg"])
-def test_a_name_that_leads_out_of_the_archive_is_flagged(pack, kind, name):
+def test_path_traversal_is_flagged(pack, kind, name):
     assert problems(pack({name: b"", "rose/1.jpg": b""}, kind)) == {
         name.replace("\\", "/"): "its name leads out of the archive",
         "rose/1.jpg": None,
     }
 
 
-def test_links_and_devices_in_a_tar_are_flagged(tmp_path):
+def test_links_in_a_tar_are_flagged(tmp_path):
     path = tmp_path / "a.tar"
     with tarfile.open(path, "w") as archive:
         for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE):
@@ -67,16 +67,16 @@ def test_links_and_devices_in_a_tar_are_flagged(tmp_path):
     assert set(problems(path).values()) == {"a link or device"}
 
 
-def test_what_a_folder_links_to_is_read_and_a_link_to_nowhere_is_flagged(pack):
+def test_links_in_a_folder(pack):
     folder = pack(FILES, "folder")
     (folder / "rose" / "4.jpg").symlink_to(folder / "lily" / "1.jpg")
     (folder / "rose" / "5.jpg").symlink_to(folder / "nowhere.jpg")
     found = {member.name: member for member in members(folder)}
     assert found["rose/4.jpg"].read() == b"one"
-    assert found["rose/5.jpg"].problem == "a link that leads nowhere, or gone (No such file or directory)"
+    assert found["rose/5.jpg"].problem == "a broken link, or deleted meanwhile (No such file or directory)"
 
 
-def test_a_class_folder_that_is_a_link_is_not_lost(pack, tmp_path):
+def test_linked_class_folder_is_flagged(pack, tmp_path):
     folder = pack(FILES, "folder")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -85,7 +85,7 @@ def test_a_class_folder_that_is_a_link_is_not_lost(pack, tmp_path):
     assert problems(folder)["tulip"] == "a link to a folder is not followed: put the folder itself there"
 
 
-def test_an_encrypted_member_is_flagged(pack):
+def test_encrypted_member_is_flagged(pack):
     path = pack({"rose/1.jpg": b"one"}, "zip")
     data = bytearray(path.read_bytes())
     for header, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
@@ -95,7 +95,7 @@ def test_an_encrypted_member_is_flagged(pack):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_member_that_is_too_large_is_flagged_before_it_is_read(pack, kind):
+def test_large_member_is_flagged_unread(pack, kind):
     path = pack({"rose/1.jpg": bytes(2**20 + 1), "rose/2.jpg": bytes(2**20)}, kind)
     assert {member.name: member.problem for member in members(path, ArchiveLimits(member_bytes=2**20))} == {
         "rose/1.jpg": "larger than 1 MiB (data.limits.member_bytes)",
@@ -104,7 +104,7 @@ def test_a_member_that_is_too_large_is_flagged_before_it_is_read(pack, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_number_of_members_is_limited(pack, kind):
+def test_members_are_limited(pack, kind):
     path = pack({f"{i}.jpg": b"" for i in range(4)}, kind)
     assert len(list(members(path, ArchiveLimits(members=4)))) == 4
     with pytest.raises(DataError, match=r"holds more than 3 files and folders; raise data\.limits\.members if that"):
@@ -112,7 +112,7 @@ def test_the_number_of_members_is_limited(pack, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_bytes_of_all_members_are_limited(pack, kind):
+def test_total_bytes_are_limited(pack, kind):
     path = pack({f"{i}.jpg": bytes(2**15) for i in range(4)}, kind)
     assert len(list(members(path, ArchiveLimits(unpacked_bytes=2**18)))) == 4
     with pytest.raises(
@@ -123,7 +123,7 @@ def test_the_bytes_of_all_members_are_limited(pack, kind):
 
 @pytest.mark.parametrize("kind", ["tar", "tar.gz", "tar.xz", "zip"])
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
-def test_a_truncated_archive_is_refused(pack, kind, kept):
+def test_truncated_archive_is_refused(pack, kind, kept):
     noise = random.Random(0)
     path = pack({f"rose/{i}.jpg": noise.randbytes(20_000) for i in range(5)}, kind)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
@@ -131,7 +131,7 @@ def test_a_truncated_archive_is_refused(pack, kind, kept):
         contents(path)
 
 
-def test_a_corrupted_zip_is_refused(pack):
+def test_corrupted_zip_is_refused(pack):
     path = pack({"rose/1.jpg": bytes(1000)}, "zip")
     data = bytearray(path.read_bytes())
     data[45] ^= 0xFF
@@ -143,18 +143,18 @@ def test_a_corrupted_zip_is_refused(pack):
 @pytest.mark.parametrize(
     "method", [9, 12, 14, 93]
 )  # Deflate64, which Windows uses for large files; bzip2; LZMA; Zstandard
-def test_a_member_compressed_in_a_rare_way_is_flagged_and_the_others_are_read(pack, method):
+def test_rare_compression_is_flagged(pack, method):
     path = pack({"rose/1.jpg": b"one", "rose/2.jpg": b"two"}, "zip")
     data = bytearray(path.read_bytes())
     for header, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
         data[data.index(header) + offset] = method
     path.write_bytes(data)
-    problem = f"compressed in a way that is not read here (method {method}); repack it"
+    problem = f"compressed by an unsupported method ({method}); repack it"
     assert [member.problem or member.read() for member in members(path)] == [problem, b"two"]
 
 
 @pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip"])
-def test_no_damage_gives_anything_but_a_data_error(pack, kind):
+def test_damage_is_a_data_error(pack, kind):
     rng = random.Random(0)
     path = pack({f"rose/{i}é.jpg": rng.randbytes(50) for i in range(3)}, kind)
     whole = path.read_bytes()
@@ -173,18 +173,18 @@ def test_no_damage_gives_anything_but_a_data_error(pack, kind):
     ("content", "message"),
     [
         (b"", r"is empty \(0 bytes\); get a fresh copy"),
-        (b"hello", "neither a folder nor a tar or zip archive; expected one of these"),
-        (b"7z\xbc\xaf\x27\x1c\0\4", r"a 7z archive is not read: unpack it, or pack it as \.tar\.gz or \.zip"),
-        (b"Rar!\x1a\x07\x01\0", "a rar archive is not read"),
-        (b"\x28\xb5\x2f\xfd\x04\0", "a zstd archive is not read"),
+        (b"hello", "expected a folder, a tar or a zip archive, found a file of another kind"),
+        (b"7z\xbc\xaf\x27\x1c\0\4", r"a 7z archive is not supported; unpack it, or pack it as \.tar\.gz or \.zip"),
+        (b"Rar!\x1a\x07\x01\0", "a rar archive is not supported"),
+        (b"\x28\xb5\x2f\xfd\x04\0", "a zstd archive is not supported"),
         (b"\n<!DOCTYPE html><title>Sign in</title>", "a web page, not an archive"),
         (b"\x1f\x8b\x08 not really gzip", "damaged or cut short"),
         (gzip.compress(b"hello", mtime=0), "compressed, but not a tar inside"),
         (bz2.compress(b"a,b\n1,2\n" * 99), "compressed, but not a tar inside"),
-        (b"PK\x03\x04 not really zip", "damaged or cut short .its table of contents, which stands at the end, is miss"),
+        (b"PK\x03\x04 not really zip", "damaged or cut short .its central directory, at the end, is miss"),
     ],
 )
-def test_what_is_no_archive_is_told_from_its_content(tmp_path, content, message):
+def test_other_kinds_are_named(tmp_path, content, message):
     path = tmp_path / "file.zip"
     path.write_bytes(content)
     with pytest.raises(DataError, match=rf"file\.zip: {message}"):
@@ -192,22 +192,22 @@ def test_what_is_no_archive_is_told_from_its_content(tmp_path, content, message)
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: socket.socket(socket.AF_UNIX).bind(str(path))])
-def test_a_pipe_or_socket_is_no_source_and_nobody_waits_for_it(tmp_path, monkeypatch, make):
+def test_pipe_or_socket_is_refused(tmp_path, monkeypatch, make):
     monkeypatch.chdir(tmp_path)  # the name of a socket is short
     make(Path("source"))
-    with pytest.raises(DataError, match="source: neither a folder nor a file that could be read"):
+    with pytest.raises(DataError, match="source: expected a folder or a file, found a pipe, socket or device"):
         list(members(Path("source")))
 
 
-def test_what_is_missing_is_named(tmp_path):
+def test_missing_source_is_named(tmp_path):
     with pytest.raises(DataError, match=r"nowhere\.zip: no such file or folder"):
         list(members(tmp_path / "nowhere.zip"))
 
 
-def test_an_error_names_the_place_a_link_leads_to(tmp_path):
+def test_error_names_the_target_of_a_link(tmp_path):
     (tmp_path / "flowers.bin").write_bytes(b"hello")
     (tmp_path / "archive").symlink_to(tmp_path / "flowers.bin")
-    with pytest.raises(DataError, match=r"flowers\.bin: neither"):
+    with pytest.raises(DataError, match=r"flowers\.bin: expected a folder"):
         list(members(tmp_path / "archive"))
 
 
@@ -216,7 +216,7 @@ def test_backslashes_separate_folders(pack):
 
 
 @pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_long_names_of_tars_are_read(tmp_path, format):
+def test_long_names_in_a_tar(tmp_path, format):
     name = f"{'é' * 200}/{'long' * 50}.jpg"
     with tarfile.open(tmp_path / "a.tar", "w", format=format) as archive:
         archive.addfile(tarfile.TarInfo(name))
@@ -224,26 +224,26 @@ def test_long_names_of_tars_are_read(tmp_path, format):
     assert list(contents(tmp_path / "a.tar")) == [name, "rose/1.jpg"]
 
 
-def test_streams_that_follow_each_other_are_one_archive(pack):
+def test_concatenated_streams(pack):
     path = pack(FILES, "tar")
     whole = path.read_bytes()
     path.write_bytes(gzip.compress(whole[:700]) + bytes(300) + gzip.compress(whole[700:]) + b"signed: somebody")
     assert contents(path) == FILES
 
 
-def test_a_zip_behind_a_program_that_unpacks_it_is_read(pack):
+def test_self_extracting_zip(pack):
     path = pack(FILES, "zip")
     path.write_bytes(b"MZ" + bytes(1000) + path.read_bytes())
     assert contents(path) == FILES
 
 
-def test_a_zip_with_64_bit_sizes_is_read(tmp_path):
+def test_zip64_is_read(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive, archive.open("a.jpg", "w", force_zip64=True) as file:
         file.write(b"one")
     assert contents(tmp_path / "a.zip") == {"a.jpg": b"one"}
 
 
-def test_names_in_a_zip_that_are_utf8_without_saying_so_are_read(pack):
+def test_unflagged_utf8_names_in_a_zip(pack):
     path = pack({"müller/1.jpg": b"one"}, "zip")
     data = bytearray(path.read_bytes())
     for header, offset in ((b"PK\x03\x04", 7), (b"PK\x01\x02", 9)):

@@ -19,14 +19,14 @@ def target(tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("source", ["https://host/a.tgz", "HTTP://host", "s3://bucket/key", "gs://b/k", "memory://a"])
-def test_urls_are_known(source):
+def test_urls(source):
     assert is_url(source)
 
 
 @pytest.mark.parametrize(
     "source", ["sample", "data/a.tgz", "/a//b", "C://pictures", "C:\\a", "file:///a", "https:/a", ""]
 )
-def test_paths_drives_and_files_are_not_urls(source):
+def test_paths_are_not_urls(source):
     assert not is_url(source)
 
 
@@ -43,11 +43,11 @@ def test_paths_drives_and_files_are_not_urls(source):
         ("abfs://container@account.net/key", "container@account.net/key"),
     ],
 )
-def test_a_copy_is_kept_where_one_would_look_for_it(url, path):
+def test_local_path(url, path):
     assert local_path(url).as_posix() == path
 
 
-def test_a_query_is_told_apart_before_the_suffixes():
+def test_query_is_hashed_before_the_suffix():
     names = {local_path(f"https://host/data.tar.gz?x={x}").name for x in range(3)}
     assert len(names) == 3
     assert all(name.startswith("data-") and name.endswith(".tar.gz") and len(name) == 20 for name in names)
@@ -69,7 +69,7 @@ def test_a_query_is_told_apart_before_the_suffixes():
         "ü" * 300,
     ],
 )
-def test_no_url_leads_out_of_its_folder_or_to_a_name_that_cannot_be(path, tmp_path):
+def test_local_path_is_safe(path, tmp_path):
     kept = local_path(f"https://host/{path}")
     assert kept.parts[0] == "host" and len(kept.parts) > 1 and ".." not in kept.parts
     assert all(part.isprintable() and len(part.encode()) <= 120 and not set(part) & set("\\:*") for part in kept.parts)
@@ -82,7 +82,7 @@ def test_no_url_leads_out_of_its_folder_or_to_a_name_that_cannot_be(path, tmp_pa
     (tmp_path / kept).touch()
 
 
-def test_a_file_comes_whole_and_what_is_known_of_it_is_kept_beside_it(target):
+def test_file_and_its_info(target):
     with serving({NAME: CONTENT}) as server:
         fetch(server.url(NAME), target)
     assert target.read_bytes() == CONTENT
@@ -94,16 +94,16 @@ def test_a_file_comes_whole_and_what_is_known_of_it_is_kept_beside_it(target):
 @pytest.mark.parametrize(
     "answer", [Answer(chunked=True), Answer(headers={"Content-Encoding": "x-gzip"}), Answer(tags=False)]
 )
-def test_bytes_are_stored_as_they_come(target, answer):
+def test_bytes_are_stored_undecoded(target, answer):
     assert fetched(target, answer, content=b"\x1f\x8b" + CONTENT) == [None]
 
 
 @pytest.mark.parametrize("content", [b"", b"1"])
-def test_the_smallest_files_come_too(target, content):
+def test_empty_and_tiny_files(target, content):
     assert fetched(target, content=content) == [None]
 
 
-def test_a_server_serves_a_folder_and_files_from_disk(tmp_path, target):
+def test_served_folder(tmp_path, target):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / NAME).write_bytes(CONTENT)
     with serving(tmp_path) as server:
@@ -118,7 +118,7 @@ def test_redirects_are_followed(target):
     assert target.read_bytes() == CONTENT
 
 
-def test_a_login_is_read_from_netrc(target, tmp_path, monkeypatch):
+def test_login_is_read_from_netrc(target, tmp_path, monkeypatch):
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     with serving({NAME: CONTENT}) as server:
@@ -126,14 +126,14 @@ def test_a_login_is_read_from_netrc(target, tmp_path, monkeypatch):
     assert server.requests[0].headers["Authorization"].startswith("Basic ")
 
 
-def test_a_proxy_of_the_environment_is_used(target, monkeypatch):
+def test_proxy_of_the_environment(target, monkeypatch):
     with serving({NAME: CONTENT}) as server:
         monkeypatch.setenv("http_proxy", server.url(""))
         fetch(f"http://nowhere.invalid/{NAME}", target)
     assert server.requests[0].path == f"http://nowhere.invalid/{NAME}"
 
 
-def test_progress_is_shown_from_the_byte_where_it_goes_on(target, capsys):
+def test_progress_of_a_resumed_download(target, capsys):
     with serving({NAME: CONTENT}) as server:
         begin(server, target, cut=200_000)
         capsys.readouterr()
@@ -143,19 +143,19 @@ def test_progress_is_shown_from_the_byte_where_it_goes_on(target, capsys):
     assert re.search(rf"{NAME}: .* 2[0-4]\dk/256k .*B/s", error) and not re.search(r" 1?\d?\dk/256k", error)
 
 
-def test_importing_costs_nothing():
+def test_import_is_light():
     heavy = "{'requests', 'fsspec', 'tqdm', 'filelock'}"
     code = f"import sys, flowerml.data.download; print({heavy} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"
 
 
 @pytest.mark.parametrize("type_", ["text/html; charset=utf-8", "application/octet-stream", None])
-def test_a_web_page_is_not_taken_for_the_file(target, type_):
+def test_html_page_is_refused(target, type_):
     message, requests = refused(target, Answer(body=PAGE, headers={"Content-Type": type_}))
     assert "a web page came in place of the file: “Sign in · Lab”" in message and requests == 1
 
 
-def test_a_web_page_does_not_cost_the_part(target):
+def test_html_page_keeps_the_part(target):
     with serving({NAME: CONTENT}) as server:
         begin(server, target)
         server.answers[NAME] = [Answer(body=PAGE, ranges=False), Answer()]
@@ -165,14 +165,14 @@ def test_a_web_page_does_not_cost_the_part(target):
     assert server.requests[1].start == 100_000 and target.read_bytes() == CONTENT
 
 
-def test_a_web_page_that_is_wanted_comes(tmp_path):
+def test_expected_html_page(tmp_path):
     with serving({"a.html": PAGE}, {"a.html": [Answer(headers={"Content-Type": "text/html"})]}) as server:
         fetch(server.url("a.html"), tmp_path / "a.html")
     assert (tmp_path / "a.html").read_bytes() == PAGE
 
 
 @pytest.mark.parametrize("url", ["https://me:secret@host/a", "https://secret@host/a", "s3://me:secret@bucket/a"])
-def test_a_password_in_a_url_is_refused_and_not_repeated(target, url):
+def test_password_in_a_url_is_refused(target, url):
     with pytest.raises(DownloadError, match=r"put them into ~/\.netrc") as raised:
         fetch(url, target)
     assert "secret" not in str(raised.value)
@@ -190,13 +190,13 @@ def test_a_password_in_a_url_is_refused_and_not_repeated(target, url):
         ("github://a/b", "missing"),
     ],
 )
-def test_what_is_no_url_of_a_file_is_refused_in_one_line(target, url, words):
+def test_unusable_url_is_refused(target, url, words):
     with pytest.raises(DownloadError) as raised:
         fetch(url, target)
     assert words in str(raised.value) and "\n" not in str(raised.value)
 
 
 @pytest.mark.skipif(find_spec("s3fs") is not None, reason="s3fs is installed")
-def test_a_missing_package_is_named(target):
+def test_missing_package_is_named(target):
     with pytest.raises(DownloadError, match="s3://bucket/a: Install s3fs to access S3"):
         fetch("s3://bucket/a", target)

@@ -66,13 +66,13 @@ def bucket() -> type[Bucket]:
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError("reset"), TimeoutError(), RuntimeError("of the backend")])
-def test_a_file_in_a_bucket_goes_on_where_it_was(bucket, target, error):
+def test_bucket_is_resumed(bucket, target, error):
     bucket.breaks = [(100_000, error)]
     fetch(f"bucket://b/{NAME}", target, checksum=SHA256)
     assert bucket.starts == [0, 100_000] and target.read_bytes() == CONTENT
 
 
-def test_a_file_in_a_bucket_that_changed_is_not_mixed(bucket, target):
+def test_changed_bucket_file_restarts(bucket, target):
     bucket.breaks = [(100_000, ConnectionResetError())]
     with pytest.raises(DownloadError, match="ConnectionResetError"):
         fetch(f"bucket://b/{NAME}", target, attempts=1)
@@ -81,7 +81,7 @@ def test_a_file_in_a_bucket_that_changed_is_not_mixed(bucket, target):
     assert bucket.starts == [0, 0] and target.read_bytes() == CONTENT[::-1]
 
 
-def test_a_file_in_a_bucket_that_changes_while_it_is_read_is_not_mixed(bucket, target):
+def test_bucket_file_changed_while_read(bucket, target):
     bucket.contents.append(CONTENT[::-1])
     fetch(f"bucket://b/{NAME}", target)
     assert bucket.starts == [0, 0] and target.read_bytes() == CONTENT[::-1]
@@ -90,19 +90,19 @@ def test_a_file_in_a_bucket_that_changes_while_it_is_read_is_not_mixed(bucket, t
 @pytest.mark.parametrize(
     "name, words", [("folder", "expected one file, found a folder"), ("b.bin", "FileNotFoundError")]
 )
-def test_what_is_no_file_in_a_bucket_is_refused(bucket, target, name, words):
+def test_folder_in_a_bucket_is_refused(bucket, target, name, words):
     with pytest.raises(DownloadError, match=words):
         fetch(f"bucket://b/{name}", target)
 
 
-def test_a_bucket_that_keeps_failing_is_given_up_on(bucket, target):
+def test_failing_bucket_is_given_up(bucket, target):
     bucket.breaks = [(0, RuntimeError("no\ncredentials"))] * 9
     with pytest.raises(DownloadError, match="RuntimeError: no credentials, given up after 3 attempts in a row"):
         fetch(f"bucket://b/{NAME}", target)
     assert len(bucket.breaks) == 6
 
 
-def test_a_file_of_a_bucket_is_fetched_again_where_it_changed_alone(bucket, target, capsys):
+def test_changed_bucket_file_is_replaced(bucket, target, capsys):
     for content in (CONTENT, CONTENT, b"new"):
         bucket.contents[0] = content
         fetch(f"bucket://b/{NAME}", target)
@@ -110,7 +110,7 @@ def test_a_file_of_a_bucket_is_fetched_again_where_it_changed_alone(bucket, targ
     assert bucket.starts == [0, 0]
 
 
-def test_the_memory_of_fsspec_is_read(target):
+def test_fsspec_memory(target):
     fsspec.filesystem("memory").pipe("/b/a.bin", CONTENT)
     fetch("memory://b/a.bin", target, checksum=SHA256)
     assert target.read_bytes() == CONTENT

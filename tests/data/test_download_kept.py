@@ -16,35 +16,35 @@ def target(tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("checksum", [SHA256, SHA256[:15].upper(), f"md5:{hashlib.md5(CONTENT).hexdigest()}"])
-def test_a_checksum_is_verified_also_after_going_on(target, checksum):
+def test_checksum_after_resuming(target, checksum):
     assert fetched(target, Answer(cut=100_000), Answer(), checksum=checksum) == [None, 100_000]
 
 
-def test_a_corrupt_file_is_downloaded_once_more(target, capsys):
+def test_corrupt_file_is_downloaded_again(target, capsys):
     assert fetched(target, Answer(corrupt=True), Answer(), checksum=SHA256) == [None, None]
     assert "downloading it again from the beginning" in capsys.readouterr().err
 
 
-def test_a_file_that_stays_corrupt_is_refused_and_removed(target):
+def test_corrupt_twice_is_refused(target):
     message, requests = refused(target, Answer(corrupt=True), checksum=SHA256[:15])
     assert f"expected {SHA256[:15]}, found " in message and requests == 2
     assert [path.name for path in target.parent.iterdir()] == [f"{NAME}.lock"]
 
 
 @pytest.mark.parametrize("checksum", ["sha256:12", "md5:1234", "sha1:12345678", "12345678", "sha256:xyzxyzxy"])
-def test_a_checksum_of_another_form_is_refused(target, checksum):
+def test_invalid_checksum_is_refused(target, checksum):
     with pytest.raises(DownloadError, match="checksum: expected md5: and 32, or sha256: and 8 to 64"):
         fetch("https://host/a", target, checksum=checksum)
 
 
-def test_a_copy_made_by_hand_is_used_as_it_is(target):
+def test_manual_copy_is_used(target):
     target.parent.mkdir()
     target.write_bytes(b"mine")
     fetch("http://nowhere.invalid/a", target)
     assert target.read_bytes() == b"mine"
 
 
-def test_a_copy_that_matches_the_checksum_is_used_and_another_is_left_alone(target):
+def test_manual_copy_is_verified(target):
     target.parent.mkdir()
     target.write_bytes(CONTENT)
     fetch("http://nowhere.invalid/a", target, checksum=SHA256)
@@ -56,7 +56,7 @@ def test_a_copy_that_matches_the_checksum_is_used_and_another_is_left_alone(targ
 
 @pytest.mark.parametrize("headers", [{}, {"ETag": None}, {"ETag": 'W/"1"'}])
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_file_that_has_not_changed_is_kept(target, headers, chunked):
+def test_unchanged_file_is_kept(target, headers, chunked):
     with serving({NAME: CONTENT}, {NAME: [Answer(headers=headers, chunked=chunked)]}) as server:
         fetch(server.url(NAME), target)
         before = target.stat().st_ino
@@ -66,7 +66,7 @@ def test_a_file_that_has_not_changed_is_kept(target, headers, chunked):
     assert target.stat().st_ino == before and len(server.requests) == 2
 
 
-def test_a_server_that_knows_no_conditions_is_compared_with(target):
+def test_unchanged_without_tags(target):
     with serving({NAME: CONTENT}, {NAME: [Answer(tags=False)]}) as server:
         fetch(server.url(NAME), target)
         before = target.stat().st_ino
@@ -74,7 +74,7 @@ def test_a_server_that_knows_no_conditions_is_compared_with(target):
     assert target.stat().st_ino == before
 
 
-def test_a_file_that_has_changed_is_replaced(target):
+def test_changed_file_is_replaced(target):
     with serving({NAME: CONTENT}) as server:
         fetch(server.url(NAME), target)
         server.files[NAME] = b"new"
@@ -83,7 +83,7 @@ def test_a_file_that_has_changed_is_replaced(target):
     assert target.read_bytes() == b"new" and len(server.requests) == 4
 
 
-def test_a_file_that_has_changed_and_cannot_be_fetched_is_left_as_it_was(target):
+def test_failed_update_keeps_the_file(target):
     with serving({NAME: CONTENT}) as server:
         fetch(server.url(NAME), target)
         server.files[NAME] = b"new"
@@ -102,7 +102,7 @@ def test_a_file_that_has_changed_and_cannot_be_fetched_is_left_as_it_was(target)
         Answer(chunked=True, tags=False),
     ],
 )
-def test_a_file_is_kept_where_the_server_has_nothing_to_say(target, answer, capsys):
+def test_file_is_kept_when_unclear(target, answer, capsys):
     with serving({NAME: CONTENT}, {NAME: [Answer(tags=False), answer]}) as server:
         fetch(server.url(NAME), target)
         fetch(server.url(NAME), target)
@@ -111,7 +111,7 @@ def test_a_file_is_kept_where_the_server_has_nothing_to_say(target, answer, caps
     assert line.startswith(f"{target}: kept; whether {server.url(NAME)} has changed is unknown (")
 
 
-def test_a_file_is_kept_where_the_server_cannot_be_reached(target, capsys):
+def test_file_is_kept_when_unreachable(target, capsys):
     with serving({NAME: CONTENT}) as server:
         fetch(server.url(NAME), target)
         server.stop()
@@ -119,7 +119,7 @@ def test_a_file_is_kept_where_the_server_cannot_be_reached(target, capsys):
     assert target.read_bytes() == CONTENT and "(the connection failed: Connection refused)" in capsys.readouterr().err
 
 
-def test_a_downloaded_file_that_a_person_replaced_is_used_as_it_is(target):
+def test_replaced_download_is_used(target):
     with serving({NAME: CONTENT}) as server:
         fetch(server.url(NAME), target)
         target.write_bytes(b"mine")
@@ -127,7 +127,7 @@ def test_a_downloaded_file_that_a_person_replaced_is_used_as_it_is(target):
     assert target.read_bytes() == b"mine" and len(server.requests) == 1
 
 
-def test_the_tags_of_one_server_say_nothing_to_another(target):
+def test_tags_belong_to_their_server(target):
     with serving({NAME: CONTENT}) as one, serving({NAME: CONTENT}) as other:
         fetch(one.url(NAME), target)
         fetch(other.url(NAME), target)
@@ -137,7 +137,7 @@ def test_the_tags_of_one_server_say_nothing_to_another(target):
     assert "If-Modified-Since" not in other.requests[0].headers
 
 
-def test_two_downloads_of_one_file_do_not_meet(target, capsys):
+def test_concurrent_downloads_are_locked(target, capsys):
     with serving({NAME: CONTENT}, {NAME: [Answer(pace=0.02, piece=20_000)]}) as server:
         threads = [threading.Thread(target=fetch, args=(server.url(NAME), target)) for _ in range(2)]
         for thread in threads:
@@ -148,12 +148,12 @@ def test_two_downloads_of_one_file_do_not_meet(target, capsys):
     assert f"{NAME}: another process is downloading it; waiting" in capsys.readouterr().err
 
 
-def test_a_file_too_large_for_the_disk_is_refused_before_it_is_written(target):
+def test_file_larger_than_the_disk(target):
     message, _ = refused(target, Answer(lie=10**16))
     assert f"{target.parent}: 10000000.00 GB more are needed, and " in message
 
 
-def test_a_disk_that_is_full_is_named_and_what_has_come_is_kept(target):
+def test_full_disk_keeps_the_part(target):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with serving({NAME: CONTENT}) as server:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
@@ -166,12 +166,12 @@ def test_a_disk_that_is_full_is_named_and_what_has_come_is_kept(target):
     assert server.requests[1].start == 100_000
 
 
-def test_a_file_where_a_folder_should_be_is_named(tmp_path):
+def test_file_in_place_of_a_folder(tmp_path):
     (tmp_path / "kept").touch()
     with pytest.raises(DownloadError, match=f"{tmp_path}/kept/a: cannot be written to \\(Not a directory"):
         fetch("http://nowhere.invalid/a", tmp_path / "kept" / "a" / NAME)
 
 
-def test_a_folder_where_the_file_should_be_is_refused(tmp_path):
+def test_folder_in_place_of_the_file(tmp_path):
     with pytest.raises(DownloadError, match=r"expected a file at .*, found a folder"):
         fetch("http://nowhere.invalid/a", tmp_path)

@@ -17,7 +17,7 @@ def target(tmp_path) -> Path:
     return tmp_path / "kept" / NAME
 
 
-def test_a_cut_download_goes_on_where_it_was(target, capsys):
+def test_cut_download_is_resumed(target, capsys):
     assert fetched(target, Answer(cut=100_000), Answer()) == [None, 100_000]
     assert (
         f"{NAME}: the connection failed: it was cut (after 100kB of 256kB); retrying in 0.01 s"
@@ -26,7 +26,7 @@ def test_a_cut_download_goes_on_where_it_was(target, capsys):
 
 
 @pytest.mark.parametrize("tag", [{}, {"ETag": None}, {"ETag": 'W/"1"'}])
-def test_it_goes_on_only_with_the_same_file_and_a_weak_tag_does_not_say_so(target, tag):
+def test_resume_asks_for_a_strong_tag(target, tag):
     with serving({NAME: CONTENT}, {NAME: [Answer(cut=100_000, headers=tag), Answer(headers=tag)]}) as server:
         fetch(server.url(NAME), target)
     condition = server.requests[1].headers["If-Range"]
@@ -34,14 +34,14 @@ def test_it_goes_on_only_with_the_same_file_and_a_weak_tag_does_not_say_so(targe
     assert server.requests[1].start == 100_000
 
 
-def test_without_a_tag_only_a_checksum_lets_it_go_on(target, tmp_path):
+def test_resume_without_a_tag(target, tmp_path):
     assert fetched(target, Answer(cut=100_000, tags=False), Answer(tags=False)) == [None, None]
     other = tmp_path / "other" / NAME
     cut = Answer(cut=100_000, tags=False)
     assert fetched(other, cut, Answer(tags=False), checksum=SHA256) == [None, 100_000]
 
 
-def test_the_next_call_goes_on_where_the_last_one_gave_up(target):
+def test_next_call_resumes(target):
     with serving({NAME: CONTENT}) as server:
         begin(server, target)
         fetch(server.url(NAME), target)
@@ -50,7 +50,7 @@ def test_the_next_call_goes_on_where_the_last_one_gave_up(target):
 
 
 @pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_process_leaves_what_it_had_and_the_next_goes_on(target, way):
+def test_killed_download_is_resumed(target, way):
     part = target.with_name(f"{NAME}.part")
     # A process started in the background ignores Ctrl-C unless told otherwise.
     code = """if True:
@@ -70,7 +70,7 @@ def test_a_killed_process_leaves_what_it_had_and_the_next_goes_on(target, way):
 
 
 @pytest.mark.parametrize("second", [Answer(ranges=False), Answer(headers={"ETag": '"other"'})])
-def test_a_server_that_sends_the_whole_file_again_is_believed(target, second):
+def test_whole_file_in_answer_to_a_range(target, second):
     assert fetched(target, Answer(cut=100_000), second) == [None, 100_000]
 
 
@@ -85,27 +85,27 @@ def test_a_server_that_sends_the_whole_file_again_is_believed(target, second):
         Answer(headers={"Content-Range": None}),
     ],
 )
-def test_a_part_that_does_not_fit_is_thrown_away(target, second):
+def test_wrong_range_restarts(target, second):
     assert fetched(target, Answer(cut=100_000), second, Answer()) == [None, 100_000, None]
 
 
-def test_a_206_with_another_tag_is_of_another_file(target):
+def test_206_with_another_tag(target):
     lying = Answer(206, {"Content-Range": "bytes 100000-255999/256000", "ETag": '"2"'}, body=CONTENT[100_000:])
     assert fetched(target, Answer(cut=100_000), lying, Answer()) == [None, 100_000, None]
 
 
-def test_a_206_that_is_less_than_the_rest_is_followed_by_another(target):
+def test_short_206_is_continued(target):
     some = Answer(206, {"Content-Range": "bytes 100000-149999/256000"}, body=CONTENT[100_000:150_000])
     assert fetched(target, Answer(cut=100_000), some, Answer()) == [None, 100_000, 150_000]
 
 
-def test_a_part_where_the_whole_was_asked_for_is_not_taken_for_it(target):
+def test_unrequested_206_is_refused(target):
     some = Answer(206, {"Content-Range": "bytes 0-9/256000"}, body=CONTENT[:10])
     message, requests = refused(target, some)
     assert "a part of the file, and the whole was requested" in message and requests == 3
 
 
-def test_a_part_that_is_longer_than_the_file_is_thrown_away(target):
+def test_part_longer_than_the_file(target):
     with serving({NAME: CONTENT}) as server:
         begin(server, target)
         target.with_name(f"{NAME}.part").write_bytes(CONTENT + b"more")
@@ -113,7 +113,7 @@ def test_a_part_that_is_longer_than_the_file_is_thrown_away(target):
     assert target.read_bytes() == CONTENT
 
 
-def test_a_file_that_changed_between_attempts_is_not_mixed(target):
+def test_changed_file_is_not_mixed(target):
     with serving({NAME: CONTENT}) as server:
         begin(server, target)
         server.files[NAME] = CONTENT[::-1]
@@ -122,7 +122,7 @@ def test_a_file_that_changed_between_attempts_is_not_mixed(target):
 
 
 @pytest.mark.parametrize("notes", ["", "[]", '{"url": 1}', '{"url": "http://127.0.0.1/b.bin", "etag": "1", "size": 9}'])
-def test_a_part_of_unknown_origin_is_thrown_away(target, notes):
+def test_part_of_unknown_origin(target, notes):
     target.parent.mkdir()
     target.with_name(f"{NAME}.part").write_bytes(b"123")
     target.with_name(f"{NAME}.part.json").write_text(notes)
@@ -130,7 +130,7 @@ def test_a_part_of_unknown_origin_is_thrown_away(target, notes):
 
 
 @pytest.mark.parametrize("nonsense", [{"size": "9"}, {"etag": 3}, {"last_modified": [1]}, {"more": 1}])
-def test_notes_that_make_no_sense_are_thrown_away_with_their_part(target, nonsense):
+def test_invalid_info_discards_the_part(target, nonsense):
     with serving({NAME: CONTENT}) as server:
         begin(server, target)
         notes = target.with_name(f"{NAME}.part.json")
@@ -139,7 +139,7 @@ def test_notes_that_make_no_sense_are_thrown_away_with_their_part(target, nonsen
     assert server.requests[0].start is None and target.read_bytes() == CONTENT
 
 
-def test_a_part_that_was_whole_is_only_moved(target):
+def test_complete_part_is_moved(target):
     with serving({NAME: CONTENT}) as server:
         begin(server, target)
         target.with_name(f"{NAME}.part").write_bytes(CONTENT)
@@ -148,7 +148,7 @@ def test_a_part_that_was_whole_is_only_moved(target):
 
 
 @pytest.mark.parametrize("status", [202, 408, 425, 429, 500, 503])
-def test_what_passes_is_tried_again(target, status):
+def test_transient_status_is_retried(target, status):
     assert fetched(target, Answer(status), Answer(status), Answer()) == [None] * 3
 
 
@@ -160,19 +160,19 @@ def test_retry_after_is_honoured(target, capsys):
 
 
 @pytest.mark.parametrize("value", ["soon", "-5", "nan", "Wed, 01 Jan 2020 00:00:00 GMT"])
-def test_a_retry_after_that_says_nothing_is_passed_over(target, value):
+def test_invalid_retry_after_is_ignored(target, value):
     fetched(target, Answer(503, {"Retry-After": value}), Answer())
 
 
 @pytest.mark.parametrize(
     "status, words", [(404, "404 Not Found"), (403, "403 Forbidden (a login is read from ~/.netrc)")]
 )
-def test_what_stays_is_not_tried_again(target, status, words):
+def test_permanent_status_is_not_retried(target, status, words):
     message, requests = refused(target, Answer(status))
     assert words in message and requests == 1
 
 
-def test_the_pauses_grow_and_the_attempts_end(target, capsys):
+def test_pauses_double(target, capsys):
     message, requests = refused(target, Answer(500), attempts=4)
     assert requests == 4 and "500 Internal Server Error, given up after 4 attempts in a row" in message
     waits = [line.split(" in ")[1].split()[0] for line in capsys.readouterr().err.splitlines() if "retrying" in line]
@@ -182,41 +182,41 @@ def test_the_pauses_grow_and_the_attempts_end(target, capsys):
 @pytest.mark.parametrize(
     "second, words", [(Answer(stall=0), "nothing came for 0.5 s"), (Answer(pace=0.1, piece=1), " bytes came in ")]
 )
-def test_a_server_that_falls_silent_or_trickles_is_left(target, second, words):
+def test_silent_or_slow_server(target, second, words):
     message, requests = refused(target, second, attempts=2, timeout=0.5)
     assert words in message and requests == 2
 
 
-def test_a_stalled_download_goes_on(target):
+def test_stalled_download_is_resumed(target):
     starts = fetched(target, Answer(stall=100_000), Answer(), timeout=0.5)
     assert starts[:2] == [None, 100_000]
 
 
-def test_progress_earns_new_attempts(target):
+def test_progress_resets_the_attempts(target):
     assert len(fetched(target, *[Answer(cut=20_000)] * 12, Answer(), attempts=2)) == 13
 
 
-def test_a_server_that_gives_a_byte_each_time_is_given_up_on(target):
+def test_one_byte_is_no_progress(target):
     message, requests = refused(target, Answer(cut=100_000), Answer(cut=1))
     assert "it was cut (after 100kB of 256kB), given up after 3 attempts in a row" in message and requests == 3
 
 
-def test_a_length_that_is_never_reached_ends(target):
+def test_length_that_is_too_long(target):
     message, requests = refused(target, Answer(lie=1000))
     assert "it was cut (after 256kB of 257kB)" in message and requests < 10
 
 
-def test_a_length_that_is_too_short_is_caught_by_the_checksum_alone(target):
+def test_length_that_is_too_short(target):
     message, _ = refused(target, Answer(lie=-1000), checksum=SHA256)
     assert f"expected {SHA256}, found " in message and message.count("twice") == 1
 
 
-def test_a_chunked_body_that_is_cut_is_not_whole(target):
+def test_cut_chunked_body(target):
     message, requests = refused(target, Answer(chunked=True, cut=100_000, ranges=False))
     assert "it was cut (after 100kB)" in message and requests == 3
 
 
-def test_a_host_that_does_not_answer_is_named_with_what_else_can_be_done(target):
+def test_unreachable_host_message(target):
     with serving({}) as server, pytest.raises(DownloadError) as raised:
         server.stop()
         fetch(server.url(NAME), target, alternative="or set flowers.data.source to sample")
@@ -226,12 +226,12 @@ def test_a_host_that_does_not_answer_is_named_with_what_else_can_be_done(target)
     )
 
 
-def test_a_loop_of_redirects_ends(target):
+def test_redirect_loop_ends(target):
     message, requests = refused(target, Answer(302, {"Location": f"/{NAME}"}))
     assert "more than 10 redirects" in message and requests == 11
 
 
 @pytest.mark.parametrize("location", ["ftp://host/a", "file:///etc/passwd", "http://["])
-def test_a_redirect_to_nowhere_is_refused(target, location):
+def test_invalid_redirect_is_refused(target, location):
     message, requests = refused(target, Answer(302, {"Location": location}))
     assert "not a usable address or answer" in message and requests == 1

@@ -22,10 +22,9 @@ END = bytes(1024)
 READ = """
 import json, resource, sys
 from pathlib import Path
-from flowerml.archive import entries
-from flowerml.archive import ArchiveLimits, members
-from flowerml.errors import DataError
-entries.BOMB_BYTES //= 16  # so that no test waits for a whole gibibyte
+from flowerml.core.errors import DataError
+from flowerml.data.archives import ArchiveLimits, members
+sys.modules["flowerml.data.archives.members"].BOMB_BYTES //= 16  # so that no test waits for a whole gibibyte
 resource.setrlimit(resource.RLIMIT_AS, (200 * 2**20, 200 * 2**20))
 try:
     for member in members(Path(sys.argv[1]), ArchiveLimits(**json.loads(sys.argv[2]))):
@@ -99,47 +98,47 @@ TABLED = b"PK\x01\x02"
 
 @pytest.mark.parametrize("packed", [bytes, gzip.compress])
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
-def test_a_header_that_claims_gigabytes_is_refused(reads, packed, kind):
+def test_huge_header_is_refused(reads, packed, kind):
     (line,) = reads(packed(header("x", 8 * 2**30, kind) + END))
     assert "damaged or cut short (an extended header of 8 GiB)" in line
 
 
-def test_a_member_that_claims_terabytes_is_refused_at_once(reads):
+def test_huge_member_is_refused_at_once(reads):
     claim = header("rose/1.jpg", 10 * 2**40) + END
     large = "rose/1.jpg larger than 256 MiB (data.limits.member_bytes)"
     assert reads(claim)[0] == reads(gzip.compress(claim))[0] == large
     assert "damaged or cut short (it ends early)" in reads(claim)[1]
-    assert "as a decompression bomb does" in reads(gzip.compress(claim))[1]
+    assert "which only a decompression bomb does" in reads(gzip.compress(claim))[1]
 
 
-def test_a_gzip_bomb_ends_early(reads):
+def test_gzip_bomb_ends_early(reads):
     (line,) = reads(zeros(512))
     assert "unpack to more than 64 MiB and 200 times their size" in line
     assert "if you trust it, unpack it and give the folder" in line
 
 
-def test_a_bomb_in_a_member_that_is_skipped_is_one_too(reads):
+def test_bomb_in_a_skipped_member(reads):
     lines = reads(gzip.compress(header("rose/1.jpg", 64 * MEBIBYTE - 1024)) + zeros(96), member_bytes=MEBIBYTE)
     assert lines[0] == "rose/1.jpg larger than 1 MiB (data.limits.member_bytes)"
     assert "decompression bomb" in lines[1]
 
 
-def test_what_shrinks_well_is_no_bomb(tmp_path):
-    Tally(tmp_path, ArchiveLimits(), packed=2**20).add(size=2**30)
-    Tally(tmp_path, ArchiveLimits(), packed=2**30).add(size=200 * 2**30)
+def test_high_compression_is_no_bomb(tmp_path):
+    Tally(tmp_path, ArchiveLimits(), packed=2**20).count(size=2**30)
+    Tally(tmp_path, ArchiveLimits(), packed=2**30).count(size=200 * 2**30)
     with pytest.raises(DataError, match="these 1 MiB unpack to more than 1 GiB and 200 times their size"):
-        Tally(tmp_path, ArchiveLimits(), packed=2**20).add(size=2**30 + 1)
+        Tally(tmp_path, ArchiveLimits(), packed=2**20).count(size=2**30 + 1)
 
 
 @pytest.mark.parametrize("packed", [gzip.compress, lzma.compress])
-def test_what_unpacks_to_more_than_the_limit_is_refused(reads, packed):
+def test_unpacked_bytes_are_limited(reads, packed):
     bomb = packed(header("rose/1.jpg", 32 * MEBIBYTE) + bytes(32 * MEBIBYTE) + END)
     large = "rose/1.jpg larger than 1 MiB (data.limits.member_bytes)"
     assert reads(bomb, member_bytes=MEBIBYTE, unpacked_bytes=33 * MEBIBYTE) == [large]
     assert "raise data.limits.unpacked_bytes" in reads(bomb, unpacked_bytes=16 * MEBIBYTE)[-1]
 
 
-def test_an_xz_that_needs_gigabytes_to_unpack_is_refused(reads):
+def test_xz_dictionary_is_limited(reads):
     data = bytearray(lzma.compress(ROSE + END))
     length = 4 * (data[12] + 1)  # of the block's header, which ends with a checksum and holds the size as 40: 4 GiB
     data[16] = 40
@@ -147,24 +146,24 @@ def test_an_xz_that_needs_gigabytes_to_unpack_is_refused(reads):
     assert "unpacking this .xz takes more than 512 MiB of memory" in reads(bytes(data))[0]
 
 
-def test_sizes_below_zero_do_not_lead_back(reads):
-    assert "(a size below zero)" in reads(ROSE + header("rose/2.jpg", -2048) + END)[-1]
-    assert "(a number that is none)" in reads(ROSE + pax(record("size", "-2048")) + ROSE + END)[-1]
+def test_negative_size_ends(reads):
+    assert "(a negative size)" in reads(ROSE + header("rose/2.jpg", -2048) + END)[-1]
+    assert "(an invalid number)" in reads(ROSE + pax(record("size", "-2048")) + ROSE + END)[-1]
 
 
-def test_a_thousand_extended_headers_are_no_deep_recursion(reads):
+def test_many_extended_headers_end(reads):
     assert reads(pax(record("path", "lily/1.jpg")) * 5000 + ROSE + END) == ["lily/1.jpg 3"]
 
 
-def test_an_extended_header_of_digits_takes_no_hours(reads):
-    assert "(an extended header that makes no sense)" in reads(pax(b"1" * 500_000) + ROSE + END)[0]
+def test_header_of_digits_is_fast(reads):
+    assert "(an invalid extended header)" in reads(pax(b"1" * 500_000) + ROSE + END)[0]
 
 
-def test_an_extended_header_of_many_records_takes_no_hours(reads):
+def test_header_of_many_records_is_fast(reads):
     assert reads(pax(b"5 a=\n" * 200_000) + ROSE + END) == ["rose/1.jpg 3"]
 
 
-def test_sparse_members_are_told_and_what_follows_is_read(reads):
+def test_sparse_members_are_flagged(reads):
     old = bytearray(header("old.jpg", 512, tarfile.GNUTYPE_SPARSE))
     old[482] = 1  # more of the map follows, and after it a last piece
     old[483:495] = b"77777777777\0"  # the size once unpacked: 8 GiB
@@ -181,7 +180,7 @@ def test_sparse_members_are_told_and_what_follows_is_read(reads):
     ]
 
 
-def test_a_zip_whose_members_share_their_bytes_is_refused(reads):
+def test_overlapping_zip_is_refused(reads):
     bomb = zipped({"1.jpg": bytes(1000), "2.jpg": bytes(1000)})
     second = bomb.rindex(TABLED)
     same = bomb[:second] + patched(bomb[second:], (TABLED, 42, "<L", 0))
@@ -190,26 +189,26 @@ def test_a_zip_whose_members_share_their_bytes_is_refused(reads):
     assert "(its entries overlap)" in reads(around)[0]
 
 
-def test_a_zip_that_declares_more_than_it_could_hold_is_refused_unread(reads):
+def test_zip_bomb_is_refused_unread(reads):
     bomb = patched(zipped({"1.jpg": b"one", "2.jpg": b"two"}), (TABLED, 24, "<L", 2**31))
-    assert "as a decompression bomb does" in reads(bomb)[0]
+    assert "which only a decompression bomb does" in reads(bomb)[0]
 
 
 @pytest.mark.parametrize("declared", [0, 10, 2000, 50 * MEBIBYTE])
-def test_a_zip_that_lies_about_a_size_is_damaged(reads, declared):
+def test_false_size_in_a_zip(reads, declared):
     real = bytes(1000) if declared > 1000 else bytes(100 * MEBIBYTE)
     lie = patched(zipped({"1.jpg": real}), (TABLED, 24, "<L", declared))
     (line,) = reads(lie)
     assert "damaged or cut short" in line
 
 
-def test_a_zip_with_a_checksum_to_its_lie_gives_what_was_declared(reads):
+def test_false_size_with_its_checksum(reads):
     lie = zipped({"1.jpg": bytes(100 * MEBIBYTE)})
     lie = patched(lie, (TABLED, 24, "<L", 10), (TABLED, 16, "<L", zlib.crc32(bytes(10))))
     assert reads(lie) == ["1.jpg 10"]
 
 
-def test_a_zip_of_too_many_members_is_refused_before_they_are_objects(reads):
+def test_huge_zip_directory_is_refused(reads):
     entry = zipped({"1.jpg": b""})
     table, end = entry[entry.index(TABLED) : -22], entry[-22:]
     many = entry[: entry.index(TABLED)] + table * 600_000  # 29 MiB, and 300 as objects
@@ -218,7 +217,7 @@ def test_a_zip_of_too_many_members_is_refused_before_they_are_objects(reads):
     assert "holds more than 10 files and folders" in reads(many + end, members=10)[0]
 
 
-def test_a_link_in_a_zip_is_flagged(reads):
+def test_link_in_a_zip_is_flagged(reads):
     link = zipfile.ZipInfo("rose/1.jpg")
     link.external_attr = 0o120777 << 16
     file = io.BytesIO()
@@ -228,7 +227,7 @@ def test_a_link_in_a_zip_is_flagged(reads):
 
 
 @pytest.mark.parametrize("kind", ["tar", "tar.gz", "tar.bz2", "tar.xz", "zip"])
-def test_wherever_an_archive_is_cut_it_never_gives_less_without_an_error(pack, kind):
+def test_every_cut_raises_an_error(pack, kind):
     files = {f"rose/{'long' * 30}{i}.jpg": bytes([i]) * 700 for i in range(3)}
     path = pack(files, kind)
     whole = path.read_bytes()
@@ -249,31 +248,31 @@ def test_wherever_an_archive_is_cut_it_never_gives_less_without_an_error(pack, k
         (ROSE * 2, "it ends early"),
         (ROSE * 2 + bytes(100), "it ends early"),
         (ROSE + b"?" + ROSE[1:] + END, "bad checksum"),
-        (ROSE + bytes(512) + ROSE + END, "something follows its end mark"),
-        (ROSE + END + ROSE + END, "of several tars in one file only the first is read"),
+        (ROSE + bytes(512) + ROSE + END, "data after its end mark"),
+        (ROSE + END + ROSE + END, "only the first of several tars in one file is read"),
     ],
 )
 @pytest.mark.parametrize("packed", [bytes, gzip.compress])
-def test_a_tar_that_does_not_end_as_a_tar_is_damaged(reads, content, reason, packed):
+def test_tar_without_end_mark_is_damaged(reads, content, reason, packed):
     assert any(f"damaged or cut short ({reason}" in line or reason in line for line in reads(packed(content))[1:])
 
 
-def test_a_gzip_without_its_checksum_is_damaged(reads):
+def test_gzip_without_checksum(reads):
     assert "its last compressed bytes are missing" in reads(gzip.compress(ROSE + END)[:-8])[-1]
 
 
-def test_a_zip_cut_behind_a_zip_inside_does_not_pass_for_that(reads):
+def test_zip_cut_behind_an_inner_zip(reads):
     inner = zipped({"other/1.jpg": b"two"})
     whole = zipped({"1.jpg": b"one", "more.zip": inner, "2.jpg": b"three"}, zipfile.ZIP_STORED)
     cut = whole[: whole.index(inner) + len(inner)]
-    assert "damaged or cut short (its table of contents is that of another zip)" in reads(cut)[0]
+    assert "damaged or cut short (its central directory is that of another zip)" in reads(cut)[0]
 
 
 @pytest.mark.parametrize("name", ["rose/\x1b[31m1.jpg", "rose\n/1.jpg", "rose/1\u2028.jpg", "rose/\x9b1.jpg"])
-def test_names_with_control_characters_are_flagged(pack, name):
+def test_control_characters_are_flagged(pack, name):
     for kind in ("folder", "tar", "zip"):
         (member,) = members(pack({name: b""}, kind))
-        assert member.problem == "its name holds control characters: rename it"
+        assert member.problem == "its name contains control characters: rename it"
 
 
 @pytest.mark.parametrize(
@@ -286,9 +285,9 @@ def test_names_with_control_characters_are_flagged(pack, name):
         ("x/" * 2000 + "1.jpg", None),
     ],
 )
-def test_names_that_lead_elsewhere_or_nowhere_are_flagged(pack, name, problem):
+def test_unsafe_names_are_flagged(pack, name, problem):
     assert [member.problem for kind in ("tar", "zip") for member in members(pack({name: b""}, kind))] == [problem] * 2
 
 
-def test_a_member_without_a_name_is_flagged(pack):
+def test_member_without_a_name(pack):
     assert [member.problem for member in members(pack({"": b""}, "tar"))] == ["it has no name"]

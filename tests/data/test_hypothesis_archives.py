@@ -94,24 +94,24 @@ def _files(source: Path) -> int:
 
 @few
 @given(st.sampled_from([b"", b"PK\3\4", b"PK\5\6", b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ\0", b"]\0\0"]), st.binary())
-def test_random_bytes_are_no_archive(folder, start, content):
+def test_random_bytes(folder, start, content):
     check(folder, start + content)
 
 
 @few
 @given(sources, kinds, formats, changes, st.booleans(), st.sampled_from(PACKED))
-def test_a_tar_that_was_damaged_or_forged(folder, files, kind, form, made, believed, pack):
+def test_damaged_tar(folder, files, kind, form, made, believed, pack):
     content = changed(tarred(files, kind, form), made)
     check(folder, pack(signed(content) if believed else content))
 
 
 @few
 @given(sources, st.sampled_from(PACKED[1:]), changes)
-def test_a_compressed_tar_that_was_damaged(folder, files, pack, made):
+def test_damaged_compressed_tar(folder, files, pack, made):
     check(folder, changed(pack(tarred(files, tarfile.REGTYPE, tarfile.GNU_FORMAT)), made))
 
 
 @few
 @given(sources, methods, changes)
-def test_a_zip_that_was_damaged_or_forged(folder, files, method, made):
+def test_damaged_zip(folder, files, method, made):
     check(folder, changed(zipped(files, method), made))

@@ -70,7 +70,7 @@ def test_hidden_files_are_passed_over_in_silence(listed, kind):
 def test_hidden_files_that_could_be_examples_are_worth_a_warning(listed):
     listing = listed("rose/1.jpg", ".cache/rose/1.jpg", "rose/.2.jpg")
     assert listing.skipped == []
-    assert listing.warnings == ["hidden files were passed over: 2, such as .cache/rose/1.jpg"]
+    assert listing.warnings == ["hidden files were skipped: 2, such as .cache/rose/1.jpg"]
 
 
 def test_all_else_that_is_no_example_is_told_with_the_reason(listed):
@@ -95,7 +95,9 @@ def test_a_second_file_of_the_same_name_is_told(listed):
     listing = listed("rose/1.jpg", "lily/1.jpg", "./rose/1.jpg")
     assert [row.id for row in listing.rows] == ["rose/1.jpg", "lily/1.jpg"]
     assert listing.skipped == [{"id": "rose/1.jpg", "reason": "a second file of this name"}]
-    assert listing.warnings == ["of several files of one name the first was taken: left out 1, such as rose/1.jpg"]
+    assert listing.warnings == [
+        "only the first of several files with the same name is used: skipped 1, such as rose/1.jpg"
+    ]
 
 
 @pytest.mark.parametrize("names", [(), ("README.txt",), ("1.jpg",), ("rose/1.gif",), ("__MACOSX/rose/1.jpg",)])
@@ -136,10 +138,10 @@ def test_an_archive_inside_is_told_and_not_opened(listed, pack, kind):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ((), "it holds no file, hidden ones apart"),
-        (("data.zip",), r"1 of 1 files left out: an archive inside the archive is not opened: .* \(such as data.zip\)"),
-        (("1.jpg", "a/1.heic", "b/2.heic"), r"2 of 3 files left out: \.heic: not one of \.jpg \(such as a/1.heic\)"),
-        (("1.jpg", "2.jpg"), r"2 of 2 files left out: not in a class folder \(such as 1.jpg\)"),
+        ((), "it has no files, except hidden ones"),
+        (("data.zip",), r"1 of 1 files skipped: an archive inside the archive is not opened: .* \(such as data.zip\)"),
+        (("1.jpg", "a/1.heic", "b/2.heic"), r"2 of 3 files skipped: \.heic: not one of \.jpg \(such as a/1.heic\)"),
+        (("1.jpg", "2.jpg"), r"2 of 2 files skipped: not in a class folder \(such as 1.jpg\)"),
     ],
 )
 def test_where_nothing_is_found_the_most_frequent_reason_is_told(listed, names, message):
@@ -164,8 +166,8 @@ def test_classes_that_differ_in_case_or_spaces_only_are_kept_apart_and_told(list
     listing = listed("Rose/1.jpg", "rose/2.jpg", "rose /3.jpg", "lily/4.jpg")
     assert [row.label for row in listing.rows] == ["Rose", "rose", "rose ", "lily"]
     assert listing.warnings == [
-        "classes that differ in case or spaces only are kept apart: 'Rose' and 'rose' and 'rose '; "
-        "rename those that are one"
+        "classes that differ only in case or spaces are kept separate: 'Rose' and 'rose' and 'rose '; "
+        "rename them if they are one"
     ]
 
 

@@ -82,7 +82,7 @@ def test_an_empty_label_is_left_out_and_an_empty_split_is_dealt_later(table):
         ([""], "found nothing"),
         (["file,split", "1.jpg"], "line 2 has more or fewer fields than the header"),
         (["file,split", "1.jpg,train,5"], "line 2 has more or fewer fields than the header"),
-        (["file,split", "1.jpg,train", "1.jpg,test"], "'1.jpg' stands there twice (line 3), with other values"),
+        (["file,split", "1.jpg,train", "1.jpg,test"], "'1.jpg' is listed twice (line 3), with different values"),
         (["file,split", '"1.jpg,train'], "cannot be read as a CSV in UTF-8"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Reading folders, tar and zip archives member by member, in order and without ever unpacking to disk."""
+"""Folders, tar and zip archives, read member by member and in order, never unpacked to disk."""
 
 import io
 import os
@@ -19,15 +19,15 @@ from flowerml.data.archives.members import (
     ArchiveLimits,
     Member,
     Tally,
-    damage_told,
     name_problem,
+    reading_errors,
     size_problem,
 )
 
 __all__ = ["ArchiveLimits", "Member", "members", "write_tar"]
 
-START = 1024  # bytes that tell kinds apart
-NOT_READ = {
+START = 1024  # bytes that identify the kind
+UNSUPPORTED = {
     b"7z\xbc\xaf\x27\x1c": "a 7z archive",
     b"Rar!\x1a\x07": "a rar archive",
     b"\x28\xb5\x2f\xfd": "a zstd archive",
@@ -39,11 +39,10 @@ PAGES = (b"<!doctype html", b"<html")
 
 
 def members(path: Path, limits: ArchiveLimits = DEFAULT_LIMITS) -> Iterator[Member]:
-    """The entries of a folder or of a tar (plain, gz, bz2, xz) or zip, told apart by content.
+    """Yield the files of a folder, a tar (plain, gz, bz2, xz) or a zip; the kind is identified by its content.
 
-    A folder's come sorted by name, an archive's in its own order; directories are left out. A member can be read
-    once, before the next one is asked for. Raises DataError for what is missing, damaged, above the limits or of
-    another kind.
+    A folder's files are sorted by name, an archive's are in its own order. A member can be read only once, before the
+    next one is requested. Raises DataError for a source that is missing, damaged, above the limits or of another kind.
     """
     try:
         kind = stat.S_IFMT(path.stat().st_mode)
@@ -51,16 +50,12 @@ def members(path: Path, limits: ArchiveLimits = DEFAULT_LIMITS) -> Iterator[Memb
     except FileNotFoundError:
         raise DataError(f"{display_path(path)}: no such file or folder") from None
     except OSError as error:
-        raise DataError(
-            f"{printable(str(path))}: cannot be read ({error.strerror}); give yourself access to it"
-        ) from None
-    with damage_told(path):
+        raise DataError(f"{printable(str(path))}: cannot be read ({error.strerror}); check its permissions") from None
+    with reading_errors(path):
         if kind == stat.S_IFDIR:
             yield from _folder(path, limits)
         elif kind != stat.S_IFREG:
-            raise DataError(
-                f"{display_path(path)}: neither a folder nor a file that could be read; expected one of these"
-            )
+            raise DataError(f"{display_path(path)}: expected a folder or a file, found a pipe, socket or device")
         elif start.startswith(zips.STARTS):
             yield from zips.read(path, start, limits)
         elif is_packed(start) or tars.is_tar(start):
@@ -68,14 +63,14 @@ def members(path: Path, limits: ArchiveLimits = DEFAULT_LIMITS) -> Iterator[Memb
         elif _ends_like_a_zip(path, start):
             yield from zips.read(path, start, limits)
         else:
-            raise _of_another_kind(path, start)
+            raise _unsupported(path, start)
 
 
 def write_tar(path: Path, contents: Iterable[tuple[str, bytes]]) -> None:
-    """Write a tar of (name, content), whole or not at all; its bytes depend on them alone."""
+    """Write a tar of (name, content) atomically; its bytes depend on nothing else."""
     with files.replacing(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as archive:
         for name, content in contents:
-            entry = tarfile.TarInfo(name)  # its owner is 0 and its time 1970
+            entry = tarfile.TarInfo(name)  # with owner 0, and a time in 1970
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
 
@@ -86,46 +81,46 @@ def _start(path: Path) -> bytes:
 
 
 def _ends_like_a_zip(path: Path, start: bytes) -> bool:
-    # Behind a program that unpacks it. An archive of another kind may end with a zip it holds.
-    return not start.startswith(tuple(NOT_READ)) and zipfile.is_zipfile(path)
+    # A zip may follow a program that unpacks it. An archive of another kind may end with a zip that it contains.
+    return not start.startswith(tuple(UNSUPPORTED)) and zipfile.is_zipfile(path)
 
 
-def _of_another_kind(path: Path, start: bytes) -> DataError:
+def _unsupported(path: Path, start: bytes) -> DataError:
     if not start:
         return DataError(f"{display_path(path)}: is empty (0 bytes); get a fresh copy")
     if start.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(PAGES):
         return DataError(
-            f"{display_path(path)}: a web page, not an archive: open its link in a browser to see what it asks"
+            f"{display_path(path)}: a web page, not an archive; open its link in a browser to see what it asks for"
         )
-    for magic, kind in NOT_READ.items():
+    for magic, kind in UNSUPPORTED.items():
         if start.startswith(magic):
-            return DataError(f"{display_path(path)}: {kind} is not read: unpack it, or pack it as .tar.gz or .zip")
-    return DataError(f"{display_path(path)}: neither a folder nor a tar or zip archive; expected one of these")
+            return DataError(f"{display_path(path)}: {kind} is not supported; unpack it, or pack it as .tar.gz or .zip")
+    return DataError(f"{display_path(path)}: expected a folder, a tar or a zip archive, found a file of another kind")
 
 
 def _folder(root: Path, limits: ArchiveLimits) -> Iterator[Member]:
     tally = Tally(root, limits)
-    waiting = [str(root)]
-    while waiting:
-        # What links to a folder is among the files, so that it is told of and not followed.
-        names, inner = _listed(waiting.pop(), tally)
+    folders = [str(root)]
+    while folders:
+        # Links to folders are among the files: they are reported, not followed.
+        names, inner = _scan(folders.pop(), tally)
         for name in names:
             yield _file(root, Path(name), tally)
-        waiting += reversed(inner)
+        folders += reversed(inner)
 
 
-def _listed(folder: str, tally: Tally) -> tuple[list[str], list[str]]:
-    """The paths of files and of folders in this one, each sorted."""
+def _scan(folder: str, tally: Tally) -> tuple[list[str], list[str]]:
+    """Return the paths of the files and of the folders in a folder, each sorted."""
     names: list[str] = []
     inner: list[str] = []
     try:
-        with os.scandir(folder) as found:
-            for entry in found:
-                tally.add(members=1)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                tally.count(members=1)
                 (inner if entry.is_dir(follow_symlinks=False) else names).append(entry.path)
     except OSError as error:
         raise DataError(
-            f"{printable(folder)}: this folder cannot be read ({error.strerror}); give yourself access to it"
+            f"{printable(folder)}: this folder cannot be read ({error.strerror}); check its permissions"
         ) from None
     return sorted(names), sorted(inner)
 
@@ -136,11 +131,11 @@ def _file(root: Path, path: Path, tally: Tally) -> Member:
     try:
         status = path.stat()
     except OSError as error:
-        problem = problem or f"a link that leads nowhere, or gone ({error.strerror})"
+        problem = problem or f"a broken link, or deleted meanwhile ({error.strerror})"
     else:
         size = status.st_size if stat.S_ISREG(status.st_mode) else 0
         problem = problem or _kind_problem(status.st_mode) or size_problem(size, tally.limits)
-    tally.add(size=size)
+    tally.count(size=size)
     return Member(name, partial(_contents, path, size), root, problem)
 
 
@@ -156,8 +151,10 @@ def _contents(path: Path, size: int) -> bytes:
             content = file.read(size + 1)
     except OSError as error:
         raise DataError(
-            f"{printable(str(path))}: cannot be read ({error.strerror}); see to it, and run again"
+            f"{printable(str(path))}: cannot be read ({error.strerror}); check the file, then re-run the command"
         ) from None
     if len(content) != size:
-        raise DataError(f"{printable(str(path))}: has changed while it was read; run again when it is at rest")
+        raise DataError(
+            f"{printable(str(path))}: changed while it was read; re-run the command when it no longer changes"
+        )
     return content

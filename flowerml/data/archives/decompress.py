@@ -1,4 +1,8 @@
-"""The bytes of a file compressed by gzip, bzip2, xz or lzma, a piece at a time and in little memory."""
+"""Files compressed by gzip, bzip2, xz or lzma, decompressed a piece at a time in little memory.
+
+The readers of the standard library (gzip.open and others) do not bound the memory of an .xz, and gzip's refuses the
+bytes that some tools append to a stream.
+"""
 
 import io
 import lzma
@@ -13,7 +17,7 @@ from flowerml.core.display import display_path, format_size
 from flowerml.core.errors import DataError
 
 PIECE = 2**17  # bytes unpacked at a time
-DICTIONARY_BYTES = 2**29  # what unpacking an .xz may take; xz -9 needs 65 MiB
+DICTIONARY_BYTES = 2**29  # of memory for an .xz; xz -9 needs 65 MiB
 
 
 class _Decompressor(Protocol):
@@ -27,7 +31,7 @@ class _Decompressor(Protocol):
 
 
 class _Gzip:
-    """zlib's decompressor with the face of those of bz2 and lzma."""
+    """zlib's decompressor with the interface of bz2's and lzma's."""
 
     def __init__(self) -> None:
         self._inner = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
@@ -53,19 +57,23 @@ _DECOMPRESSORS: dict[bytes, Callable[[], _Decompressor]] = {
     b"\x1f\x8b": _Gzip,
     b"BZh": BZ2Decompressor,
     b"\xfd7zXZ\x00": _XZ,
-    b"]\x00\x00": _XZ,  # .lzma, its elder
+    b"]\x00\x00": _XZ,  # .lzma, its predecessor
 }
 
 
 def is_packed(start: bytes) -> bool:
-    """Whether a file that starts like this is compressed by gzip, bzip2, xz or lzma."""
+    """Return whether a file that starts with these bytes is compressed by gzip, bzip2, xz or lzma."""
     return start.startswith(tuple(_DECOMPRESSORS))
 
 
 class Unpacked(io.RawIOBase):
-    """The bytes of a compressed file; of several compressed streams in a row, as parallel packers write them, too.
+    """The decompressed bytes of a file, which may hold several compressed streams, as parallel packers write them.
 
     Reading raises the decompressor's own error, or EOFError, where the file is damaged.
+
+    >>> import gzip
+    >>> Unpacked(io.BytesIO(gzip.compress(b"rose") + gzip.compress(b" tulip"))).read()
+    b'rose tulip'
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -76,7 +84,7 @@ class Unpacked(io.RawIOBase):
         return True
 
     def peek(self, size: int) -> bytes:
-        """The next `size` bytes, or as many as there are, still to be read."""
+        """Return the next `size` bytes, or as many as there are, without consuming them."""
         while len(self._piece) < size and (more := next(self._pieces, b"")):
             self._piece = memoryview(bytes(self._piece) + more)
         return bytes(self._piece[:size])
@@ -93,19 +101,19 @@ class Unpacked(io.RawIOBase):
 def _pieces(file: BinaryIO) -> Iterator[bytes]:
     data = file.read(PIECE)
     magic = next(magic for magic in _DECOMPRESSORS if data.startswith(magic))
-    # Other bytes behind the last stream are none of ours, as for the tools: a tar has an end mark of its own.
+    # Bytes behind the last stream are ignored, as by the tools: a tar has an end mark of its own.
     while data.startswith(magic):
         decompressor = _DECOMPRESSORS[magic]()
         while not decompressor.eof:
             if decompressor.needs_input and not data:
                 data = file.read(PIECE)
-            # With nothing left to feed, a decompressor may still hold something back.
-            ended = decompressor.needs_input and not data
+            # A decompressor without further input may still hold output.
+            is_at_end = decompressor.needs_input and not data
             piece = _piece(decompressor, data, file)
             data = b""
             if piece:
                 yield piece
-            elif ended:
+            elif is_at_end:
                 raise EOFError("its last compressed bytes are missing")
         data = _without_padding(file, decompressor.unused_data, len(magic))
 

@@ -1,7 +1,9 @@
-"""Reading a tar front to back.
+"""A tar, read front to back.
 
-tarfile decodes each header; the walk from one to the next is our own. tarfile's ends without a word at a damaged
-header or a missing end mark, follows sizes below zero in circles, and takes in headers of any size.
+tarfile decodes each header, but does not walk from one to the next: its own walk (`r|`) ends silently at a damaged
+header and at a cut between members (test_every_cut_raises_an_error, test_tar_without_end_mark_is_damaged in
+tests/data), loops on negative sizes, and reads headers of any size into memory. libarchive-c
+would read 7z and rar too, but needs the C library.
 """
 
 import io
@@ -14,17 +16,17 @@ from typing import BinaryIO
 from flowerml.core.display import display_path, format_size
 from flowerml.core.errors import DataError
 from flowerml.data.archives.decompress import PIECE, Unpacked, is_packed
-from flowerml.data.archives.members import ArchiveLimits, Member, Tally, name_problem, normal, size_problem
+from flowerml.data.archives.members import ArchiveLimits, Member, Tally, name_problem, normalize_name, size_problem
 
-HEADER_BYTES = 2**20  # of one extended header: long names, and what systems note beside a file
+HEADER_BYTES = 2**20  # of one extended header: long names, and what systems store beside a file
 ZEROS = bytes(tarfile.BLOCKSIZE)
 PAX_KEYS = {b"path": "path", b"GNU.sparse.name": "path", b"size": "size"}
 EXTENDED = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
-PASSED_OVER = (tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK)  # hold nothing that is needed here
+IGNORED = (tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK)  # hold nothing needed here
 
 
 def is_tar(start: bytes) -> bool:
-    """Whether a file that starts with these 512 bytes or more is a plain tar, be it an empty or a damaged one."""
+    """Return whether a file that starts with these 512 bytes or more is an uncompressed tar, even empty or damaged."""
     if start[257:262] == b"ustar" or start[: len(ZEROS)] == ZEROS:
         return True
     try:
@@ -34,7 +36,7 @@ def is_tar(start: bytes) -> bool:
 
 
 def read(path: Path, limits: ArchiveLimits) -> Iterator[Member]:
-    """The members of the tar at `path`, plain or compressed; directories are left out."""
+    """Yield the members of a plain or compressed tar, without directories."""
     with path.open("rb") as file:
         if not is_packed(file.peek(tarfile.BLOCKSIZE)):
             yield from _members(_Stream(file, Tally(path, limits)))
@@ -50,7 +52,7 @@ def read(path: Path, limits: ArchiveLimits) -> Iterator[Member]:
 
 
 class _Stream:
-    """The bytes of a tar, read or skipped in steps of known size, each counted before it is taken."""
+    """The bytes of a tar, read or skipped in steps; each step is counted against the limits before it is read."""
 
     def __init__(self, file: BinaryIO, tally: Tally) -> None:
         self._file, self.tally = file, tally
@@ -79,30 +81,30 @@ class _Stream:
 
     def rest(self) -> Iterator[bytes]:
         while content := self._file.read(PIECE):
-            self.tally.add(size=len(content))
+            self.tally.count(size=len(content))
             yield content
 
     def _advance(self, size: int) -> None:
         if size < 0:
-            raise tarfile.ReadError("a size below zero")
+            raise tarfile.ReadError("a negative size")
         self.position += size
         if self._length is not None and self.position > self._length:
             raise tarfile.ReadError("it ends early")
-        self.tally.add(size=size)
+        self.tally.count(size=size)
 
 
 def _members(stream: _Stream) -> Iterator[Member]:
     tally = stream.tally
     for entry in _entries(stream):
-        tally.add(members=1)
+        tally.count(members=1)
         start = stream.position
         if not entry.isdir():
             contents = partial(_contents, stream, start, entry.size)
-            name = normal(entry.name)
+            name = normalize_name(entry.name)
             yield Member(name, contents, tally.source, name_problem(name) or _problem(entry, tally.limits))
         stream.skip(start + _blocks(entry.size) - stream.position)
     if any(content != bytes(len(content)) for content in stream.rest()):
-        raise tarfile.ReadError("something follows its end mark; of several tars in one file only the first is read")
+        raise tarfile.ReadError("data after its end mark; only the first of several tars in one file is read")
 
 
 def _problem(entry: tarfile.TarInfo, limits: ArchiveLimits) -> str | None:
@@ -112,16 +114,16 @@ def _problem(entry: tarfile.TarInfo, limits: ArchiveLimits) -> str | None:
 
 
 def _contents(stream: _Stream, start: int, size: int) -> bytes:
-    assert stream.position == start, "a member is read once, before the next one is asked for"
+    assert stream.position == start, "a member is read once, before the next one is requested"
     return stream.read(size)
 
 
 def _entries(stream: _Stream) -> Iterator[tarfile.TarInfo]:
-    """The headers up to the end mark, with the names and sizes that extended headers give; data follows each."""
+    """Yield the headers up to the end mark, with the names and sizes of extended headers; the data follows each."""
     extended: dict[str, str] = {}
     while (block := stream.read(tarfile.BLOCKSIZE)) != ZEROS:
         entry = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-        if entry.type in PASSED_OVER:
+        if entry.type in IGNORED:
             stream.skip(_blocks(entry.size))
         elif entry.type == tarfile.GNUTYPE_LONGNAME:
             extended["path"] = _text(_header(stream, entry.size).partition(b"\0")[0])
@@ -145,20 +147,20 @@ def _completed(entry: tarfile.TarInfo, extended: dict[str, str]) -> tarfile.TarI
 
 
 def _pax(content: bytes) -> dict[str, str]:
-    """What is needed of a pax header, which is made of records of `<length> <key>=<value>` and a line's end."""
-    kept = {}
+    """Return the needed fields of a pax header: records of `<length> <key>=<value>`, each ended by a newline."""
+    fields = {}
     start, end = 0, len(content.rstrip(b"\0"))
     while start < end:
         length = _number(_text(content[start : start + 20].partition(b" ")[0]))
         key, equals, value = content[start : start + length - 1].partition(b" ")[2].partition(b"=")
         if not equals or not 0 < length <= end - start:
-            raise tarfile.ReadError("an extended header that makes no sense")
+            raise tarfile.ReadError("an invalid extended header")
         if key.startswith(b"GNU.sparse."):
-            kept["sparse"] = ""
+            fields["sparse"] = ""
         if key in PAX_KEYS:
-            kept[PAX_KEYS[key]] = _text(value)
+            fields[PAX_KEYS[key]] = _text(value)
         start += length
-    return kept
+    return fields
 
 
 def _header(stream: _Stream, size: int) -> bytes:
@@ -181,7 +183,7 @@ def _blocks(size: int) -> int:
 
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 20):
-        raise tarfile.ReadError("a number that is none")
+        raise tarfile.ReadError("an invalid number")
     return int(text)
 
 
