@@ -1,6 +1,5 @@
-"""Stage `export`: classifier and report -> the MLflow model, a registered version, and the gate to the alias."""
+"""Stage `export`: register the classifier with its report as a version, and let the gate decide on the alias."""
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 from flowerml.classifier.classifier import Classifier
@@ -20,7 +19,7 @@ __all__ = ["run", "summary"]
 
 
 def run(pipeline: Pipeline) -> Registration:
-    """Register a pipeline's classifier as a version, and give it the alias if the gate lets it through."""
+    """Register a pipeline's classifier as a version, and give it the alias if it passes the gate."""
     paths, section = pipeline.paths, pipeline.export
     examples = Examples(paths.examples)
     classifier = Classifier.load(paths.classifier)
@@ -34,7 +33,7 @@ def run(pipeline: Pipeline) -> Registration:
         _describe(pipeline, logged, candidate, classifier, examples, tags)
         decision = promotion.submit(run.client, logged.name, section.alias, candidate, section.gate)
         registration = Registration.of(logged, section.alias, decision)
-        files.write_json(paths.registration, dataclasses.asdict(registration))
+        files.write_json(paths.registration, registration.to_json())
         run.artifact(paths.registration)
         run.tags(
             {
@@ -47,9 +46,9 @@ def run(pipeline: Pipeline) -> Registration:
 
 
 def _tags(pipeline: Pipeline, classifier: Classifier, examples: Examples) -> dict[str, str]:
-    """Return what the run and the version say of where they come from."""
+    """Return the lineage tags of the run and of the version."""
     threads = classifier.description["trained"]["threads"]
-    tags = lineage.tags(origin_of(pipeline), examples.digest(), stage="export", threads=threads)
+    tags = lineage.lineage_tags(origin_of(pipeline), examples.digest(), stage="export", threads=threads)
     return {**tags, "weights_digest": lineage.weights_digest(pipeline.paths.classifier)}
 
 
@@ -59,7 +58,7 @@ def _record(run: runs.Run, pipeline: Pipeline, classifier: Classifier, examples:
     run.params(lineage.logged_parameters(classifier.description["parameters"], pipeline.parameters()))
     run.metrics(files.read_json(reports / "metrics.json"))
     run.artifact(reports, "reports")
-    lineage.record(run, origin_of(pipeline), examples)
+    lineage.log_lineage(run, origin_of(pipeline), examples)
 
 
 def _candidate(pipeline: Pipeline, logged: Logged, classifier: Classifier, examples: Examples) -> Candidate:
@@ -85,7 +84,7 @@ def _describe(
     examples: Examples,
     tags: "Mapping[str, str]",
 ) -> None:
-    """Tag the version, add its model card, and leave a copy of the registered model in the project."""
+    """Tag the version, add its model card, and copy the registered model to the project."""
     register.describe(logged, candidate, tags)
     facts = card.facts(
         classifier,

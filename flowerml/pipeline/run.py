@@ -58,7 +58,7 @@ def _evaluate(pipeline: Pipeline, classifier: Classifier) -> dict[str, float]:
     metrics = {name: interval.estimate for name, interval in intervals.items()}
     digest = Examples(pipeline.paths.examples).digest()
     threads = classifier.description["trained"]["threads"]
-    tags = lineage.tags(origin_of(pipeline), digest, stage="evaluate", threads=threads)
+    tags = lineage.lineage_tags(origin_of(pipeline), digest, stage="evaluate", threads=threads)
     with runs.run(pipeline.name, "evaluate", tags) as run:
         run.params(classifier.description["parameters"])
         run.metrics(metrics)

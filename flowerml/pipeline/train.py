@@ -114,7 +114,7 @@ def _search(
         partial(task.build_network, data),
         where,
         parameters=partial(parameters, pipeline),
-        tags=lineage.tags(origin, data_digest, stage="train", threads=torch.get_num_threads()),
+        tags=lineage.lineage_tags(origin, data_digest, stage="train", threads=torch.get_num_threads()),
         datasets=lineage.datasets(origin, examples),
         weights=weights,
         shows=shows,

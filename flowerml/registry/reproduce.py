@@ -36,7 +36,7 @@ Told = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Recorded:
-    """What was logged with a version: see `lineage.record`. `params` is the params.yaml of its pipeline."""
+    """What was logged with a version: see `lineage.log_lineage`. `params` is the params.yaml of its pipeline."""
 
     name: str
     version: str
@@ -50,7 +50,7 @@ class Recorded:
 
     @classmethod
     def read(cls, folder: Path, *, name: str, version: str) -> "Recorded":
-        """What is in a folder that `lineage.record` wrote; raises ModelError where that is not whole."""
+        """What is in a folder that `lineage.log_lineage` wrote; raises ModelError where that is not whole."""
         try:
             facts = files.read_json(folder / lineage.FACTS)
             params = yaml.load((folder / lineage.PARAMETERS).read_text(encoding="utf-8"), Loader)
@@ -205,7 +205,7 @@ def _first_difference(
 ) -> tuple[str, tuple[str, ...]]:
     """The first stage whose outputs DVC locked with other digests than before, and these outputs."""
     before = recorded.facts["stages"]
-    after = lineage.stages(recorded.pipeline, before="export", lock=copy / lineage.LOCK)
+    after = lineage.locked_stages(recorded.pipeline, before="export", lock=copy / lineage.LOCK)
     for name in lineage.STAGES[: lineage.STAGES.index("export")]:
         earlier, later = (found.get(name, {}).get("outs", {}) for found in (before, after))
         # The classifier tells where its data were, so it is its weights that count.

@@ -1,4 +1,8 @@
-"""Where a result comes from: the commit, the stages before it, the data, the parameters, the threads, the versions."""
+"""Lineage: the commit, stages, data, parameters, threads and package versions that a result comes from.
+
+MLflow's own tags of a run (`mlflow.source.git.commit`, `.branch`, `.repoURL`) do not suffice: they do not say whether
+the code was modified, nor what DVC locked.
+"""
 
 import hashlib
 import json
@@ -25,22 +29,23 @@ if TYPE_CHECKING:
     from flowerml.data.examples import Examples, Raw
     from flowerml.tracking.runs import Run
 
-# After any `dvc repro` these are modified; they say nothing of whether the code or the parameters were.
+# Modified after any `dvc repro`, whether or not code and parameters are.
 RESULTS = (":!dvc.lock", ":!reports")
 LOCK = Path("dvc.lock")
 STAGES = ("download", "extract", "encode", "train", "evaluate", "export")
-# Whatever a person has set for reading diffs.
-PLAIN = ("--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/")
-# What is logged with a version, for `flowerml reproduce`.
+# Override a user's settings for reading diffs, so that git can apply the patch.
+DIFF_OPTIONS = ("--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/")
+# The artifacts of a version that `flowerml reproduce` reads.
 FOLDER, FACTS, PARAMETERS, PATCH = "lineage", "lineage.json", "params.yaml", "changes.diff"
-LARGEST_DIFF = 2**20  # bytes that are kept
+MAX_PATCH = 2**20  # bytes
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What lineage records of a pipeline: its name, kind, files, source, sections and the type of its raw inputs.
+    """The facts about a pipeline that lineage records.
 
-    `column` is the name of the raw inputs' column; `sections` are plain data, without secrets.
+    `column` and `raw` are the name and type of its raw inputs; `sections` are its parameters as plain data, without
+    secrets.
     """
 
     pipeline: str
@@ -54,10 +59,9 @@ class Origin:
 
 @dataclass(frozen=True)
 class Changes:
-    """What the project's tracked files have that their commit has not: a patch for git, or why it is not kept.
+    """Uncommitted changes to tracked files, as a patch for git or the reason why it is not kept.
 
-    params.yaml is not in it: the parameters are recorded by themselves. Of files that git does not know, only the
-    names are.
+    Without params.yaml, as the parameters are recorded separately. Of untracked files only the names are kept.
     """
 
     patch: bytes
@@ -67,7 +71,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One split as MLflow knows data: the arguments of `tracking.Run.dataset`."""
+    """A split as an MLflow data set: the arguments of `tracking.runs.Run.dataset`."""
 
     name: str
     context: str
@@ -78,8 +82,8 @@ class Dataset:
     profile: dict[str, int]
 
 
-def git() -> dict[str, str]:
-    """{"git_commit": …, "git_dirty": "true" | "false"}; empty outside a repository or without git."""
+def git_state() -> dict[str, str]:
+    """Return {"git_commit": …, "git_dirty": "true" | "false"}; empty outside a repository or without git."""
     commit = _git("rev-parse", "HEAD")
     if commit is None:
         return {}
@@ -87,68 +91,65 @@ def git() -> dict[str, str]:
     return {"git_commit": commit, "git_dirty": str(bool(changes)).lower()}
 
 
-def changes() -> Changes:
-    """What is changed since the commit; nothing outside a repository."""
-    patch = _git_bytes("diff", "HEAD", *PLAIN, "--", ".", *RESULTS, ":!params.yaml") or b""
-    listed = _git("ls-files", "--others", "--exclude-standard", "--", ".", *RESULTS) or ""
+def uncommitted_changes() -> Changes:
+    """Return what changed since the commit; empty outside a repository."""
+    patch = _git_bytes("diff", "HEAD", *DIFF_OPTIONS, "--", ".", *RESULTS, ":!params.yaml") or b""
+    untracked = _git("ls-files", "--others", "--exclude-standard", "--", ".", *RESULTS) or ""
     reason = None
-    if len(patch) > LARGEST_DIFF:
-        reason = f"the changes are {len(patch):,} bytes, and at most {LARGEST_DIFF:,} are kept"
+    if len(patch) > MAX_PATCH:
+        reason = f"the changes are {len(patch):,} bytes, and at most {MAX_PATCH:,} are kept"
     elif any(line.startswith("+") and PASSWORD.search(line) for line in patch.decode(errors="replace").splitlines()):
         reason = "the changes hold an address with a password"
-    return Changes(b"" if reason else patch, reason, tuple(listed.splitlines()))
+    return Changes(b"" if reason else patch, reason, tuple(untracked.splitlines()))
 
 
 def environment() -> dict[str, str]:
-    """What a number may depend on beside code, data and parameters."""
+    """Return what a metric may depend on besides code, data and parameters: Python, machine and package versions."""
     packages = ("torch", "torchvision", "timm", "onnxruntime", "numpy", "pillow", "mlflow", "dvc", "flowerml")
-    versions = {f"version.{name}": found for name in packages if (found := _version(name))}
-    return {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        **versions,
-    }
+    versions = {f"version.{name}": installed for name in packages if (installed := _version(name))}
+    return {"python": platform.python_version(), "machine": platform.machine(), **versions}
 
 
-def stages(pipeline: str, *, before: str, lock: Path = LOCK) -> dict[str, dict[str, dict[str, str]]]:
-    """{stage: {"deps": {path: MD5}, "outs": {path: MD5}}} of a pipeline's stages before one, as DVC locked them.
+def locked_stages(pipeline: str, *, before: str, lock: Path = LOCK) -> dict[str, dict[str, dict[str, str]]]:
+    """Return {stage: {"deps": {path: MD5}, "outs": {path: MD5}}} for the stages `before` one, from dvc.lock.
 
-    While `dvc repro` runs, it locks each stage as it ends. Empty where DVC has run nothing.
+    `dvc repro` locks each stage when it ends. Empty where DVC has run nothing or the file is damaged.
     """
     try:
-        whole = yaml.safe_load(lock.read_text(encoding="utf-8"))
+        content = yaml.safe_load(lock.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return {}
-    found = whole.get("stages") if isinstance(whole, dict) else None
-    locked = found if isinstance(found, dict) else {}
+    locked = content.get("stages") if isinstance(content, dict) else None
+    if not isinstance(locked, dict):
+        return {}
     names = STAGES[: STAGES.index(before)]
     entries = {name: locked.get(f"{name}@{pipeline}") for name in names}
     return {
-        name: {kind: {one["path"]: one.get("md5", "") for one in entry.get(kind, ())} for kind in ("deps", "outs")}
+        name: {kind: {file["path"]: file.get("md5", "") for file in entry.get(kind, ())} for kind in ("deps", "outs")}
         for name, entry in entries.items()
         if entry
     }
 
 
-def tags(origin: Origin, data_digest: str, *, stage: str, threads: int) -> dict[str, str]:
-    """What a run of this stage, and a version it registers, tell of where they come from; all short texts.
+def lineage_tags(origin: Origin, data_digest: str, *, stage: str, threads: int) -> dict[str, str]:
+    """Return the tags for a run of this stage, and for a version that it registers.
 
-    pipeline, data_digest, threads (of torch), git_commit and git_dirty, python, machine and versions, and for each
-    stage before this one `dvc.<stage>`: what DVC locked, as JSON.
+    They are pipeline, data_digest, threads (of torch), git_commit, git_dirty, python, machine and versions, and for
+    each stage before this one `dvc.<stage>`: what DVC locked, as JSON.
     """
-    locked = stages(origin.pipeline, before=stage, lock=origin.paths.root / LOCK)
+    locked = locked_stages(origin.pipeline, before=stage, lock=origin.paths.root / LOCK)
     return {
         "pipeline": origin.pipeline,
         "data_digest": data_digest,
         "threads": str(threads),
-        **git(),
+        **git_state(),
         **environment(),
         **{f"dvc.{name}": json.dumps(entry) for name, entry in locked.items()},
     }
 
 
 def datasets(origin: Origin, examples: "Examples") -> Iterator[Dataset]:
-    """Each split that has examples."""
+    """Yield each split that has examples."""
     raw = {"type": "binary" if origin.raw is bytes else "string", "name": origin.column, "required": True}
     kind, source = _source(origin.source)
     columns = [raw, {"type": "string", "name": "label", "required": True}]
@@ -167,70 +168,70 @@ def datasets(origin: Origin, examples: "Examples") -> Iterator[Dataset]:
             )
 
 
-def record(run: "Run", origin: Origin, examples: "Examples") -> None:
-    """Log the data sets of a finished pipeline, and in the folder FOLDER all that `flowerml reproduce` needs."""
+def log_lineage(run: "Run", origin: Origin, examples: "Examples") -> None:
+    """Log the data sets of a finished pipeline and, in FOLDER, what `flowerml reproduce` needs."""
     for dataset in datasets(origin, examples):
         run.dataset(**vars(dataset))
     with tempfile.TemporaryDirectory(prefix="flowerml-") as scratch:
         folder = Path(scratch)
-        changed = changes()
-        files.write_json(folder / FACTS, facts(origin, examples, changed))
-        (folder / PARAMETERS).write_text(parameters(origin), encoding="utf-8")
+        changed = uncommitted_changes()
+        files.write_json(folder / FACTS, lineage_facts(origin, examples, changed))
+        (folder / PARAMETERS).write_text(params_yaml(origin), encoding="utf-8")
         if changed.patch:
             (folder / PATCH).write_bytes(changed.patch)
         run.artifact(folder, FOLDER)
 
 
-def facts(origin: Origin, examples: "Examples", changed: Changes) -> dict[str, Any]:
-    """What a reproduction is compared with: digests of data, stages and weights, metrics and their intervals."""
+def lineage_facts(origin: Origin, examples: "Examples", changed: Changes) -> dict[str, Any]:
+    """Return what a reproduction is compared with: digests of data, stages and weights, metrics and their intervals."""
     paths = origin.paths
-    limits = paths.reports / "intervals.json"
+    intervals = paths.reports / "intervals.json"
     return {
         "pipeline": origin.pipeline,
-        **git(),
+        **git_state(),
         "not_kept": changed.not_kept,
         "untracked": changed.untracked,
         "environment": environment(),
-        "stages": stages(origin.pipeline, before="export", lock=paths.root / LOCK),
+        "stages": locked_stages(origin.pipeline, before="export", lock=paths.root / LOCK),
         "data_digest": examples.digest(),
         "weights_digest": weights_digest(paths.classifier),
         "threads": files.read_json(paths.classifier / "classifier.json")["trained"]["threads"],
         "metrics": files.read_json(paths.reports / "metrics.json"),
-        "intervals": files.read_json(limits)["intervals"] if limits.is_file() else {},
+        "intervals": files.read_json(intervals)["intervals"] if intervals.is_file() else {},
     }
 
 
 def weights_digest(classifier: Path) -> str:
-    """The SHA-256, in hex, of a saved classifier's weights."""
+    """Return the SHA-256, in hex, of a saved classifier's weights."""
     with (classifier / "weights.safetensors").open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def parameters(origin: Origin) -> str:
+def params_yaml(origin: Origin) -> str:
     """Return a params.yaml of this pipeline alone, with its search space; without the passwords of its source."""
-    whole = {"pipelines": {origin.pipeline: origin.kind}, origin.pipeline: dict(origin.sections)}
-    return yaml.safe_dump(whole, sort_keys=False, allow_unicode=True)
+    content = {"pipelines": {origin.pipeline: origin.kind}, origin.pipeline: dict(origin.sections)}
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
 def logged_parameters(trained: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all parameters by dotted names: those a classifier was `trained` with, and those of later stages `now`.
+    """Return all parameters by their dotted names: those a classifier was `trained` with, and later stages' from `now`.
 
-    Without the passwords of the source.
+    The source is without its passwords.
     """
     later = {name: value for name, value in now.items() if name.startswith(("evaluate.", "export."))}
     return {**trained, **later, "data.source": now["data.source"]}
 
 
 def _source(source: str) -> tuple[str, dict[str, str]]:
-    """The type of a source and what it says, in MLflow's words."""
+    """Return the type of a source and its address, as MLflow stores them."""
     scheme = urlsplit(source).scheme.lower() if download.is_url(source) else "local"
-    shown = without_secrets(source)
-    return ("http", {"url": shown}) if scheme in ("http", "https") else (scheme, {"uri": shown})
+    address = without_secrets(source)
+    return ("http", {"url": address}) if scheme in ("http", "https") else (scheme, {"uri": address})
 
 
 def _git(*arguments: str) -> str | None:
-    found = _git_bytes(*arguments)
-    return None if found is None else found.decode(errors="replace").strip()
+    output = _git_bytes(*arguments)
+    return None if output is None else output.decode(errors="replace").strip()
 
 
 def _git_bytes(*arguments: str) -> bytes | None:

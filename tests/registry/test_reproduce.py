@@ -31,7 +31,7 @@ def project(reproduced, monkeypatch):
 @pytest.fixture
 def recorded(project):
     """What was recorded of the first version of the flowers."""
-    return registered.recorded("flowers", "1")
+    return reproduce.load_recorded("flowers", "1")
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_the_first_stage_that_differs_is_named(recorded, made):
 def test_a_copy_has_the_versions_code_and_parameters_and_no_results(project, recorded, tmp_path):
     before = (project / "MLproject").read_text()
     (project / "MLproject").write_text(before.replace("name: flowerml", "name: changed"))
-    patch = lineage.changes().patch
+    patch = lineage.uncommitted_changes().patch
     (project / "MLproject").write_text(before)
     copy = reproduce.clean_copy(replace(recorded, patch=patch), project, tmp_path)
     assert (copy / "MLproject").read_text().startswith("name: changed\n")

@@ -31,16 +31,16 @@ def test_only_results_leave_a_commit_clean(repository):
     (repository / "reports").mkdir()
     for result in ("dvc.lock", "reports/metrics.json"):
         (repository / result).write_text("{}")
-    assert lineage.git()["git_dirty"] == "false" and len(lineage.git()["git_commit"]) == 40
+    assert lineage.git_state()["git_dirty"] == "false" and len(lineage.git_state()["git_commit"]) == 40
     (repository / "params.yaml").write_text("rate: 2\n")
-    assert lineage.git()["git_dirty"] == "true"
+    assert lineage.git_state()["git_dirty"] == "true"
 
 
 def test_changes_keep_code_not_parameters(repository):
     (repository / "code.py").write_text("one = 2\n")
     (repository / "params.yaml").write_text("source: https://me:secret@host/data.zip\n")
     (repository / "notes ü.txt").write_text("mine")
-    changes = lineage.changes()
+    changes = lineage.uncommitted_changes()
     assert b"+one = 2" in changes.patch and b"secret" not in changes.patch
     assert changes.untracked == ("notes ü.txt",) and changes.not_kept is None
 
@@ -51,7 +51,7 @@ def test_changes_keep_code_not_parameters(repository):
 )
 def test_large_or_secret_changes_are_dropped(repository, content, reason):
     (repository / "code.py").write_text(content)
-    changes = lineage.changes()
+    changes = lineage.uncommitted_changes()
     assert changes.patch == b"" and reason in changes.not_kept
 
 
@@ -59,22 +59,22 @@ def test_patch_ignores_git_settings(repository):
     for name, value in {"diff.noprefix": "true", "color.ui": "always", "diff.external": "false"}.items():
         subprocess.run(["git", "config", name, value], check=True)
     (repository / "code.py").write_text("one = 2\n")
-    assert lineage.changes().patch.startswith(b"diff --git a/code.py b/code.py\n")
+    assert lineage.uncommitted_changes().patch.startswith(b"diff --git a/code.py b/code.py\n")
 
 
 def test_no_git_no_dvc_is_empty(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert lineage.git() == {}
-    assert lineage.changes() == lineage.Changes(b"", None, ())
-    assert lineage.stages("flowers", before="export") == {}
+    assert lineage.git_state() == {}
+    assert lineage.uncommitted_changes() == lineage.Changes(b"", None, ())
+    assert lineage.locked_stages("flowers", before="export") == {}
 
 
 def test_damaged_lock_is_empty(tmp_path):
     lock = tmp_path / "dvc.lock"
     for content in ("", "[]", "{", "stages: 3", "\x00"):
         lock.write_text(content)
-        assert lineage.stages("flowers", before="export", lock=lock) == {}
+        assert lineage.locked_stages("flowers", before="export", lock=lock) == {}
 
 
 @pytest.fixture(scope="module")
