@@ -1,4 +1,4 @@
-"""The published data sets that `data.source` knows by name: where their authors keep them, and what belongs to them."""
+"""The published data sets that `data.source` knows by name: their URLs, splits and class names."""
 
 import csv
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from flowerml.core.errors import DataError
 
 @dataclass(frozen=True)
 class File:
-    """A file on the web; `checksum` is "md5:…" or "sha256:…", None where its publisher gives none."""
+    """A file on the web. `checksum` is "md5:…" or "sha256:…", None where its publisher gives none."""
 
     url: str
     checksum: str | None = None
@@ -19,7 +19,7 @@ class File:
 
 @dataclass(frozen=True)
 class Published:
-    """A data set. `extra_files` are files that `split_table` reads, `class_names` gives the name of each class."""
+    """A data set. `split_table` makes its table of splits from `extra_files`; `class_names` returns {class: name}."""
 
     kind: str
     archive: File
@@ -30,7 +30,7 @@ class Published:
 
 
 def _official_split(paths: Mapping[str, Path], target: Path) -> None:
-    """Oxford's two .mat files as a table of file, label and split: 1,020 train, 1,020 valid, 6,149 test."""
+    """Write Oxford's two .mat files as a table of file, label and split: 1,020 train, 1,020 valid, 6,149 test."""
     labels = _matrix(paths["imagelabels"], "labels")
     splits = {
         name: _matrix(paths["setid"], key) for name, key in (("train", "trnid"), ("valid", "valid"), ("test", "tstid"))
@@ -43,14 +43,14 @@ def _official_split(paths: Mapping[str, Path], target: Path) -> None:
 
 
 def _matrix(path: Path, name: str) -> list[int]:
-    """A row of whole numbers in a MATLAB file."""
+    """Return a row of integers in a MATLAB file."""
     from scipy.io import loadmat
 
     try:
         return [int(value) for value in loadmat(path)[name].ravel()]
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise DataError(
-            f"{path}: expected a MATLAB file with {name!r} ({error}); remove it and run this again"
+            f"{path}: expected a MATLAB file with {name!r} ({error}); remove it, then re-run the command"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""The cached encodings: an Arrow file that is written as a stream and read through a memory map."""
+"""The cached encodings: an Arrow file, written as a stream and read through a memory map."""
 
 import json
 import zlib
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from flowerml.core.files import replacing
 from flowerml.data.examples import Key
 
-# A record batch ends at so many rows or bytes; as much is in memory.
+# The size of a record batch, which is what is in memory while writing.
 ROWS = 256
 BYTES = 16 * 2**20
 
@@ -29,9 +29,9 @@ Columns = Mapping[str, pa.DataType]
 def write(
     path: Path, rows: Iterable[tuple[Key, Row]], *, columns: Columns, fingerprints: Mapping[str, str] | None = None
 ) -> None:
-    """Write each example's id, split, label and digest beside its encoding and a checksum, a few hundred at a time.
+    """Write the key, the encoding and a checksum of each example, a few hundred at a time.
 
-    `fingerprints` name, for each split, what its encodings depend on beside the digests.
+    `fingerprints` hold, for each split, a hash of everything but the digests that its encodings depend on.
     """
     schema = _schema(columns).with_metadata({FINGERPRINTS: json.dumps(fingerprints or {}, sort_keys=True)})
     with (
@@ -47,34 +47,35 @@ def write(
 
 
 class EncodingCache:
-    """The rows of an encoded file, if there is one, that hold for the fingerprints given: found by their content.
+    """The rows of an earlier file of encodings whose fingerprints are still valid, by the digest of their example.
 
-    A file that is missing, of another format or damaged has none. Memory is bounded but for a few words a row.
+    It is empty where the file is missing, damaged or of another format. Memory: four record batches, and an index of a
+    few words a row.
     """
 
     def __init__(self, path: Path, *, columns: Columns, fingerprints: Mapping[str, str]) -> None:
         self._fingerprints = fingerprints
-        self._places: dict[tuple[str, str], tuple[int, int]] = {}
+        self._index: dict[tuple[str, str], tuple[int, int]] = {}
         self._batch = lru_cache(4)(lambda number: _open(path).get_batch(number))
         try:
             schema, batches = _open(path).schema, _open(path).num_record_batches
             if schema.equals(_schema(columns)):
-                self._index(json.loads(schema.metadata[FINGERPRINTS]), batches)
+                self._read_index(json.loads(schema.metadata[FINGERPRINTS]), batches)
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
-            self._places = {}
+            self._index = {}
 
     def __contains__(self, key: Key) -> bool:
-        return self._place(key) in self._places
+        return self._index_key(key) in self._index
 
     def __getitem__(self, key: Key) -> Row:
-        """The encoding of an example; raises KeyError where there is none."""
-        number, row = self._places[self._place(key)]
+        """Return the encoding of an example; raises KeyError where there is none."""
+        number, row = self._index[self._index_key(key)]
         return _values(self._batch(number), row)
 
-    def _place(self, key: Key) -> tuple[str, str]:
+    def _index_key(self, key: Key) -> tuple[str, str]:
         return self._fingerprints[key.split], key.digest
 
-    def _index(self, fingerprints: Mapping[str, str], batches: int) -> None:
+    def _read_index(self, fingerprints: Mapping[str, str], batches: int) -> None:
         for number in range(batches):
             batch = self._batch(number)
             batch.validate(full=True)
@@ -82,7 +83,7 @@ class EncodingCache:
             for row, (*fields, checksum) in enumerate(zip(*columns, strict=True)):
                 key = Key(*fields)
                 if checksum == _checksum(key, _values(batch, row)):
-                    self._places[fingerprints[key.split], key.digest] = number, row
+                    self._index[fingerprints[key.split], key.digest] = number, row
 
 
 @dataclass(frozen=True)
@@ -98,22 +99,22 @@ class Encoded:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The labels of the training split, sorted: the order of a classifier's outputs."""
+        """Return the labels of the training split, sorted: the order of a classifier's outputs."""
         return tuple(sorted(set(self.of("train", "label").to_pylist())))
 
     def of(self, split: str, column: str) -> pa.Array:
-        """One column of the rows of a split."""
+        """Return one column of the rows of a split."""
         rows = pa.compute.equal(self.table.column("split"), split)
         return self.table.column(column).filter(rows).combine_chunks()
 
     def targets(self, split: str, classes: tuple[str, ...]) -> NDArray[np.int64]:
-        """The class index of each row of a split, [N]."""
+        """Return the class index of each row of a split, [N]."""
         index = {label: number for number, label in enumerate(classes)}
         return np.array([index[label] for label in self.of(split, "label").to_pylist()], dtype=np.int64)
 
 
 def _array(values: list[NDArray[Any]], kind: pa.DataType) -> pa.Array:
-    """Ragged NumPy rows ([n] or [n, D]) as one Arrow list array, without going through Python numbers."""
+    """Return ragged NumPy rows ([n] or [n, D]) as one Arrow list array, without converting to Python numbers."""
     offsets = np.concatenate([[0], np.cumsum([len(value) for value in values])]).astype(np.int32)
     flat = pa.array(np.concatenate(values).reshape(-1))
     inner = kind.value_type
@@ -143,15 +144,15 @@ def _groups(rows: Iterable[tuple[Key, Row]]) -> Iterator[list[tuple[Key, Row]]]:
 
 
 def _checksum(key: Key, row: Row) -> int:
-    """Of what a row is found by, and of its values."""
-    found = zlib.crc32(f"{key.split} {key.digest}".encode())
+    """Return the CRC-32 of a row's split, digest and values."""
+    checksum = zlib.crc32(f"{key.split} {key.digest}".encode())
     for name in sorted(row):
-        found = zlib.crc32(np.ascontiguousarray(row[name]).data, found)
-    return found
+        checksum = zlib.crc32(np.ascontiguousarray(row[name]).data, checksum)
+    return checksum
 
 
 def _values(batch: pa.RecordBatch, row: int) -> Row:
-    """A row's encoding, as it was given to be written."""
+    """Return the encoding of a row, as it was written."""
     return {
         field.name: _numbers(batch.column(field.name)[row].values)
         for field in batch.schema
@@ -160,7 +161,7 @@ def _values(batch: pa.RecordBatch, row: int) -> Row:
 
 
 def _numbers(array: pa.Array) -> NDArray[Any]:
-    """[n], or of lists of one length [n, D]."""
+    """Return a list's values, [n], or [n, D] of lists of a fixed size."""
     if pa.types.is_fixed_size_list(array.type):
         return array.flatten().to_numpy().reshape(-1, array.type.list_size)
     return array.to_numpy()

@@ -19,7 +19,7 @@ Raw = bytes | str
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What is known of an example beside its content; `digest` is the content's SHA-256, in hex."""
+    """An example without its content; `digest` is the content's SHA-256, in hex."""
 
     id: str
     split: str
@@ -29,7 +29,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Example:
-    """One labelled input as it came: the bytes of a picture, or a text."""
+    """One labelled input as it is in the source: the bytes of a picture, or a text."""
 
     id: str
     split: str
@@ -38,12 +38,12 @@ class Example:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the raw input, in hex."""
+        """Return the SHA-256 of the raw input, in hex."""
         return hashlib.sha256(self.raw.encode() if isinstance(self.raw, str) else self.raw).hexdigest()
 
 
 def write(path: Path, examples: Iterable[Example], *, raw: type[Raw]) -> None:
-    """Write the examples in their order, a row group at a time, so that memory does not grow with their number."""
+    """Write examples in their order, a row group at a time, so that memory does not grow with their number."""
     schema = pa.schema(
         {
             "id": pa.string(),
@@ -60,7 +60,14 @@ def write(path: Path, examples: Iterable[Example], *, raw: type[Raw]) -> None:
 
 @dataclass(frozen=True)
 class Examples:
-    """The examples in a Parquet file; nothing is read before it is asked for."""
+    """The examples in a Parquet file, read lazily.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "examples.parquet")
+    >>> write(path, [Example("1.txt", "train", "good", "Fun."), Example("2.txt", "test", "bad", "Dull.")], raw=str)
+    >>> [example.raw for example in Examples(path).of("train")]
+    ['Fun.']
+    """
 
     path: Path
 
@@ -68,25 +75,25 @@ class Examples:
         return self._read(lambda key: True)
 
     def of(self, *splits: str, where: Callable[[Key], bool] = lambda key: True) -> Iterator[Example]:
-        """The examples of the given splits, in the order of the file, a few at a time in memory.
+        """Yield the examples of the splits for which `where` holds, in the order of the file.
 
-        Of these, where it is given, only the ones `where` holds for; the contents around them are mostly not read.
+        A few are in memory at a time. Row groups without a wanted example are not read.
         """
         return self._read(lambda key: key.split in splits and where(key))
 
     def keys(self, *splits: str) -> Iterator[Key]:
-        """What is known of the examples of the given splits, in the same order as `of`."""
+        """Yield the keys of the splits' examples, in the same order as `of`."""
         with pq.ParquetFile(self.path) as file:
             for group in range(file.num_row_groups):
                 yield from (key for key in _keys(file, group) if key.split in splits)
 
     def count(self, *splits: str) -> int:
-        """How many examples the given splits have."""
+        """Return the number of examples in the splits."""
         column = pq.read_table(self.path, columns=["split"])["split"]
         return sum(name in splits for name in column.to_pylist())
 
     def digest(self, *splits: str) -> str:
-        """A SHA-256 over ids, splits, labels and contents of the given splits (all, where none is given).
+        """Return a SHA-256 of the ids, splits, labels and contents of the splits (of all, where none is given).
 
         It does not depend on the order of the rows.
         """

@@ -1,4 +1,4 @@
-"""All that may be found in data, by name: how bad it is, what it means and what to do."""
+"""The findings of the data checks by name: their severity, meaning and remedy."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,71 +8,71 @@ from flowerml.core.display import did_you_mean, printable
 from flowerml.core.errors import DataError
 
 SEVERITIES = ("error", "warning", "note")
-MOST = 1000  # groups of one finding that are kept by their ids; its count is of all
+MAX_GROUPS = 1000  # of one finding that are listed; its count is of all
 
 
 @dataclass(frozen=True)
 class FindingKind:
-    """A finding's severity, what it is of {count} things, and what to do."""
+    """The severity of a finding, a statement about {count} items, and the remedy."""
 
     severity: str
-    found: str
-    do: str
+    statement: str
+    remedy: str
 
 
 KINDS: dict[str, FindingKind] = {
     "refused": FindingKind(
-        "error", "the data cannot be learned from as they are", "mend this first; nothing else would run"
+        "error", "the data cannot be used for training as they are", "fix this first; nothing else would run"
     ),
     "empty_class": FindingKind("error", "{count} without a readable example", "add examples, or remove the class"),
     "conflicting_label": FindingKind(
-        "error", "{count} under two labels though their contents are the same", "keep the right label, remove the other"
+        "error", "{count} with the same content under two labels", "keep the right label, remove the other"
     ),
     "leak": FindingKind(
         "error",
-        "{count} with the same content in another split, so that a score on it is too good",
+        "{count} with the same content in another split, which makes scores too good",
         "remove one, or deal them as one group (data.split.table)",
     ),
     "unreadable": FindingKind(
-        "warning", "{count} that cannot be read, and left out", "get fresh copies, or remove them"
+        "warning", "{count} that cannot be read, and are skipped", "get fresh copies, or remove them"
     ),
     "wrong_type": FindingKind(
-        "warning", "{count} of another type than the name says", "rename them, or remove what is not meant"
+        "warning", "{count} of another type than the name says", "rename them, or remove what does not belong"
     ),
-    "empty": FindingKind("warning", "{count} without any content, and left out", "remove them"),
+    "empty": FindingKind("warning", "{count} without content, and skipped", "remove them"),
     "tiny": FindingKind("warning", "{count} smaller than data.checks.smallest_side", "remove them, or get larger ones"),
     "enormous": FindingKind("warning", "{count} of enormous size", "scale them down, or raise the limit that is named"),
     "extreme_shape": FindingKind(
-        "warning", "{count} far longer one way than the other", "cut out what is meant: the encoder sees a square"
+        "warning", "{count} with an extreme aspect ratio", "crop them: the encoder sees a square"
     ),
     "too_short": FindingKind(
-        "warning", "{count} with fewer words than data.checks.fewest_words", "see whether they say enough"
+        "warning", "{count} with fewer words than data.checks.fewest_words", "check whether they say enough"
     ),
     "tiny_class": FindingKind(
-        "warning", "{count} with fewer examples than data.checks.tiny_class", "add examples, or join"
+        "warning",
+        "{count} with fewer examples than data.checks.tiny_class",
+        "add examples, or merge the class with another",
     ),
     "colliding_class_names": FindingKind(
-        "warning", "{count} that differ in case, spaces or spelling of accents only", "rename those that are one"
+        "warning", "{count} that differ only in case, spaces or the encoding of accents", "rename them if they are one"
     ),
     "missing_in_split": FindingKind(
         "warning",
-        "{count} without an example in a split that others are in",
-        "add some; they are not measured, or taught",
+        "{count} without an example in a split that other classes have",
+        "add some; without them a class is not learned, or not measured",
     ),
     "duplicate": FindingKind(
         "warning", "{count} with the same content as another in their split", "remove all but one"
     ),
     "near_leak": FindingKind(
         "warning",
-        "{count} nearly the same as one in another split, so that a score on it is too good",
+        "{count} nearly the same as one in another split, which makes scores too good",
         "look at them; remove one, or deal them as one group (data.split.table)",
     ),
-    "near_conflicting_label": FindingKind(
-        "warning", "{count} under two labels though they are nearly the same", "look at them"
-    ),
+    "near_conflicting_label": FindingKind("warning", "{count} nearly the same under two labels", "look at them"),
     "label_error": FindingKind(
-        "note",  # half of them are right, so nothing should stop at these unless they are named
-        "{count} whose encodings speak for another label than they have",
+        "note",  # half of them are labelled correctly, so only fail_on: label_error stops at them
+        "{count} whose encodings suggest another label",
         "look at them, the first ones first",
     ),
     "imbalance": FindingKind(
@@ -84,13 +84,13 @@ KINDS: dict[str, FindingKind] = {
         "note", "{count} nearly the same as another in their split", "look at them; keep one of each"
     ),
     "odd_mode": FindingKind(
-        "note", "{count} with unusual pixels, converted on reading", "see whether they look right: transparent is white"
+        "note",
+        "{count} with unusual pixels, converted on reading",
+        "check whether they look right: transparent becomes white",
     ),
-    "rotated": FindingKind(
-        "note", "{count} that are turned upright by an EXIF flag", "other programs may show them lying"
-    ),
+    "rotated": FindingKind("note", "{count} turned upright by an EXIF flag", "other programs may show them sideways"),
     "too_long": FindingKind(
-        "note", "{count} with more words than data.checks.most_words", "what is beyond encode.max_length is cut"
+        "note", "{count} with more words than data.checks.most_words", "words beyond encode.max_length are cut"
     ),
     "garbled": FindingKind("note", "{count} with characters that look wrongly decoded", "save them again as UTF-8"),
 }
@@ -98,71 +98,80 @@ KINDS: dict[str, FindingKind] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found: its name, what it is of, and where.
+    """One finding: its name, how many items it concerns, and which.
 
-    `groups` are the ids that belong together (an example and its copy; often an id alone), the worst first where
-    there is an order; `notes` say something of ids. `things` is what is counted, in words: "3 pictures".
+    `noun` names the counted items, such as "pictures". `groups` are the ids that belong together (an example and its
+    copy; often a single id), the worst first where they can be ranked. `notes` are remarks by id.
+
+    >>> Finding("unreadable", 2, "pictures").text
+    '2 pictures that cannot be read, and are skipped: get fresh copies, or remove them'
     """
 
     name: str
     count: int
-    things: str
+    noun: str
     groups: Sequence[Sequence[str]] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
     detail: str = ""
 
     @property
     def severity(self) -> str:
+        """Return the severity of its kind."""
         return KINDS[self.name].severity
 
     @property
     def text(self) -> str:
-        """A sentence that says what was found, and what to do."""
+        """Return a sentence: what was found, and the remedy."""
         kind = KINDS[self.name]
-        found = kind.found.format(count=f"{self.count:,} {self.things}")
-        return f"{found}{f' ({self.detail})' if self.detail else ''}: {kind.do}"
+        statement = kind.statement.format(count=f"{self.count:,} {self.noun}")
+        return f"{statement}{f' ({self.detail})' if self.detail else ''}: {kind.remedy}"
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data; of very many groups the first."""
-        groups = [list(group) for group in self.groups[:MOST]]
+        """Return the finding as plain data, with at most MAX_GROUPS groups."""
+        groups = [list(group) for group in self.groups[:MAX_GROUPS]]
         ids = [id for group in groups for id in group]
-        together = {"groups": groups} if any(len(group) > 1 for group in groups) else {}
-        notes = {id: self.notes[id] for id in ids if id in self.notes}
-        named = {"name": self.name, "severity": self.severity, "count": self.count, "text": self.text}
-        return {**named, "ids": ids, **together, "notes": notes}
+        return {
+            "name": self.name,
+            "severity": self.severity,
+            "count": self.count,
+            "text": self.text,
+            "ids": ids,
+            **({"groups": groups} if any(len(group) > 1 for group in groups) else {}),
+            "notes": {id: self.notes[id] for id in ids if id in self.notes},
+        }
 
 
 class ChecksError(DataError):
-    """Something was found that `data.checks.fail_on` stops at; `findings` are those, as plain data."""
+    """Findings that `data.checks.fail_on` names, as plain data."""
 
     def __init__(self, findings: Sequence[dict[str, Any]], hint: str = "") -> None:
         self.findings = findings
-        lines = [f"{one['name']}: {one['text']}{_first(one)}" for one in findings]
+        lines = [f"{finding['name']}: {finding['text']}{_first(finding)}" for finding in findings]
         super().__init__("\n".join([*lines, *([hint] if hint else [])]))
 
 
 def to_sorted_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
-    """As plain data, the worst first."""
-    return by_severity(one.to_json() for one in findings)
+    """Return findings as plain data, the most severe first."""
+    return by_severity(finding.to_json() for finding in findings)
 
 
 def by_severity(findings: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """These, the worst first."""
+    """Return findings sorted by severity, then by the order of KINDS."""
     names = list(KINDS)
-    return sorted(findings, key=lambda one: (SEVERITIES.index(one["severity"]), names.index(one["name"])))
+    return sorted(findings, key=lambda finding: (SEVERITIES.index(finding["severity"]), names.index(finding["name"])))
 
 
 def failing(findings: Iterable[dict[str, Any]], fail_on: Collection[str]) -> list[dict[str, Any]]:
-    """Those that `fail_on` names, itself or by their severity."""
-    return [one for one in findings if one["name"] in fail_on or one["severity"] in fail_on]
+    """Return the findings that `fail_on` names, by name or by severity."""
+    return [finding for finding in findings if finding["name"] in fail_on or finding["severity"] in fail_on]
 
 
 def validate_name(name: str) -> str:
-    """The name of a finding or a severity as it came; raises ValueError, with the nearest one, for any other."""
+    """Return the name of a finding or a severity; raises ValueError, with the closest name, for any other."""
     names = [*KINDS, *SEVERITIES]
     if name not in names:
-        meant = did_you_mean(name, names) or f"known are {', '.join(names)}"
-        raise ValueError(f"nothing that is looked for is called {name!r}; {meant}")
+        suggestion = did_you_mean(name, names) or f"known are {', '.join(names)}"
+        raise ValueError(f"no check is called {name!r}; {suggestion}")
     return name
 
 

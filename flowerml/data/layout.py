@@ -200,7 +200,7 @@ def _warnings(listing: Listing, hidden: list[str]) -> Iterator[str]:
     if similar:
         classes = "; ".join(" and ".join(repr(printable(label)) for label in labels) for labels in similar[:3])
         more = f" and {len(similar) - 3:,} more" if len(similar) > 3 else ""
-        yield f"classes that differ only in case or spaces are kept separate: {classes}{more}; rename them if they are one"
+        yield f"classes that differ only in case or spaces stay separate: {classes}{more}; rename them if they are one"
 
 
 def _similar(labels: Iterable[str]) -> list[list[str]]:

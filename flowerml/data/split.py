@@ -1,4 +1,8 @@
-"""Dealing labelled examples into train, valid and test."""
+"""Splits: labelled examples are dealt into train, valid and test.
+
+scikit-learn's train_test_split and StratifiedGroupKFold depend on the order and the number of all rows: one added row
+moves most others to another split. Here a row's split depends on a hash of its id, within its class.
+"""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -16,15 +20,19 @@ K = TypeVar("K")
 
 
 def limit_per_class(rows: list[Row], *, limit: int | None, seed: int) -> list[Row]:
-    """At most `limit` rows of each class, drawn from a seed.
+    """Return at most `limit` rows of each class, drawn by a seed, in their order.
 
-    Where the source has splits each keeps its share of the limit, and at least one row. The order stays.
+    Where the source has splits, each keeps its share of the limit, and at least one row.
+
+    >>> rows = [Row(f"rose/{number}.jpg", "rose") for number in range(9)]
+    >>> len(limit_per_class(rows, limit=4, seed=0))
+    4
     """
     if limit is None:
         return rows
     kept: set[str] = set()
-    for label, ours in _grouped(rows, lambda row: row.label).items():
-        parts = _grouped(ours, lambda row: row.split)
+    for label, of_class in _grouped(rows, lambda row: row.label).items():
+        parts = _grouped(of_class, lambda row: row.split)
         for (split, part), count in zip(
             parts.items(), _shares([len(part) for part in parts.values()], limit), strict=True
         ):
@@ -33,61 +41,60 @@ def limit_per_class(rows: list[Row], *, limit: int | None, seed: int) -> list[Ro
 
 
 def _shares(sizes: list[int], limit: int) -> list[int]:
-    """`limit` dealt in proportion to the sizes, at least 1 and at most its size to each."""
+    """Return `limit` divided in proportion to the sizes: at least 1, and at most its size, for each."""
     counts, limit = [1] * len(sizes), min(limit, sum(sizes))
     while sum(counts) < limit:
-        wanting = [size * limit / sum(sizes) - count for size, count in zip(sizes, counts, strict=True)]
-        counts[wanting.index(max(wanting))] += 1
+        deficits = [size * limit / sum(sizes) - count for size, count in zip(sizes, counts, strict=True)]
+        counts[deficits.index(max(deficits))] += 1
     return counts
 
 
 def deal(rows: list[Row], *, valid: float, test: float, seed: int) -> list[Row]:
-    """Rows with a split each: those a source has are kept, the missing ones are dealt out of train.
+    """Return the rows with a split each: those of the source are kept, missing splits are dealt out of train.
 
-    `valid` and `test` are the shares of a class's rows that are dealt; each gets at least one row of every class.
-    A class is dealt from its own seed and by its ids, so other classes and the order do not matter, and where a few
-    rows come or go nearly all others stay in their splits. Rows of one group go into one split, all of them; the
-    shares are then met as closely as whole groups can.
-    Raises DataError for fewer than two classes, a class too small to be dealt, or a group in two splits.
+    `valid` and `test` are the shares of each class; each split gets at least one row of every class. A class is dealt
+    by a seed of its own and by its ids, so other classes and the order do not matter, and nearly all rows keep their
+    split when a few are added or removed. All rows of a group go into one split; the shares are then met as closely as
+    whole groups allow. Raises DataError for fewer than two classes, a class too small, or a group in two splits.
     """
     labels = sorted({row.label for row in rows})
     if len(labels) < 2:
-        raise DataError(f"one class only ({', '.join(labels)}); expected examples of at least two")
-    rows = _joined(rows)
-    found = {row.split for row in rows if row.split is not None}
-    shares = {name: share for name, share in (("valid", valid), ("test", test)) if name not in found}
+        raise DataError(f"only one class ({', '.join(labels)}); expected examples of at least two")
+    rows = _with_splits_of_groups(rows)
+    existing = {row.split for row in rows if row.split is not None}
+    shares = {name: share for name, share in (("valid", valid), ("test", test)) if name not in existing}
     free = [row for row in rows if row.split in (None, "train")]
     if any(row.group is not None for row in rows):
         dealt = _deal_groups(free, shares, seed)
     else:
         dealt = {}
-        for label, ours in _grouped(free, lambda row: row.label).items():
-            dealt |= _deal_class(label, ours, shares, seed)
+        for label, of_class in _grouped(free, lambda row: row.label).items():
+            dealt |= _deal_class(label, of_class, shares, seed)
     return [replace(row, split=dealt.get(row.id, row.split)) for row in rows]
 
 
 def check(rows: Iterable[Row], *, classes: Iterable[str] = ()) -> dict[str, dict[str, int]]:
-    """Counts per split and class.
+    """Return the counts by split and class.
 
-    Raises DataError where a split is empty, or a class (of the rows, or named in `classes`) cannot be learned.
+    Raises DataError where a split is empty, or a class of the rows or of `classes` has no training example.
     """
     counts = count_by_split(rows)
     for split in SPLITS:
         if not counts[split]:
             raise DataError(
-                f"no example is left for {split}; give it a share of train (data.split.valid, data.split.test), "
+                f"no example for the split {split}; give it a share of train (data.split.valid, data.split.test), "
                 "or a folder"
             )
-    untaught = sorted({*classes, *counts["valid"], *counts["test"]} - set(counts["train"]))
-    if untaught:
+    untrained = sorted({*classes, *counts["valid"], *counts["test"]} - set(counts["train"]))
+    if untrained:
         raise DataError(
-            f"no readable training example of {preview_list(untaught)}; add some, or remove the class from every split"
+            f"no readable training example of {preview_list(untrained)}; add some, or remove the class from every split"
         )
     return counts
 
 
 def count_by_split(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
-    """How many rows each split has of each class; of rows without a split beside them, where there are any."""
+    """Return {split: {class: count}}; rows without a split count as \"not dealt\"."""
     counts = {split: Counter[str]() for split in SPLITS}
     for row in rows:
         counts.setdefault(row.split or "not dealt", Counter())[row.label] += 1
@@ -105,7 +112,7 @@ def _deal_class(label: str, rows: list[Row], shares: dict[str, float], seed: int
     dealt: dict[str, str] = {}
     start = 0
     for later, (name, share) in zip(range(len(shares) - 1, -1, -1), shares.items(), strict=True):
-        # One row at least is left for each split that is still to be dealt, and for train.
+        # At least one row is left for each of the following splits, and for train.
         count = min(max(1, round(share * len(rows))), len(rows) - start - later - 1)
         dealt |= {row.id: name for row in order[start : start + count]}
         start += count
@@ -113,29 +120,29 @@ def _deal_class(label: str, rows: list[Row], shares: dict[str, float], seed: int
 
 
 def _deal_groups(rows: list[Row], shares: dict[str, float], seed: int) -> dict[str, str]:
-    """Whole groups, the largest first, each to the split that lacks most of what the group holds."""
+    """Deal whole groups, the largest first, each to the split that lacks most of the group's classes."""
     parts = {"train": 1 - sum(shares.values()), **shares}
     lacking = {name: {k: share * n for k, n in _counted(rows).items()} for name, share in parts.items()}
     groups = list(_grouped(rows, lambda row: row.group or f"row/{row.id}").values())
-    groups.sort(key=lambda group: (-len(group), _place(group[0].group or group[0].id, f"split/{seed}")))
+    groups.sort(key=lambda group: (-len(group), _hash(group[0].group or group[0].id, f"split/{seed}")))
     dealt: dict[str, str] = {}
     for group in groups:
-        held = _counted(group)
-        split = max(parts, key=lambda name: sum(n * lacking[name][label] for label, n in held.items()))
-        for label, count in held.items():
+        sizes = _counted(group)
+        split = max(parts, key=lambda name: sum(n * lacking[name][label] for label, n in sizes.items()))
+        for label, count in sizes.items():
             lacking[split][label] -= count
         dealt |= {row.id: split for row in group}
     return dealt
 
 
-def _joined(rows: list[Row]) -> list[Row]:
-    """The rows, those without a split in that of their group where it has one; raises DataError where it has two."""
+def _with_splits_of_groups(rows: list[Row]) -> list[Row]:
+    """Return the rows, each without a split in the split of its group; raises DataError where a group has two."""
     splits: dict[str, str] = {}
     for row in rows:
         if row.group is not None and row.split is not None and splits.setdefault(row.group, row.split) != row.split:
             raise DataError(
                 f"group {row.group!r} is in two splits ({splits[row.group]} and {row.split}, such as {row.id}); "
-                "expected each group in one: mend the table, or leave its splits empty"
+                "expected each group in one: fix the table, or leave its splits empty"
             )
     return [replace(row, split=row.split or splits.get(row.group)) if row.group else row for row in rows]
 
@@ -152,9 +159,9 @@ def _grouped(rows: Iterable[Row], key: Callable[[Row], K]) -> dict[K, list[Row]]
 
 
 def _drawn(rows: list[Row], seed: str) -> list[Row]:
-    """The rows in an order drawn from `seed`, in which a row that comes or goes moves no other one."""
-    return sorted(rows, key=lambda row: _place(row.id, seed))
+    """Return the rows in a random order, in which an added or removed row does not move the others."""
+    return sorted(rows, key=lambda row: _hash(row.id, seed))
 
 
-def _place(name: str, seed: str) -> bytes:
+def _hash(name: str, seed: str) -> bytes:
     return hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest()

@@ -8,7 +8,7 @@ import time
 from flowerml.core import files
 
 
-def test_what_a_process_that_has_ended_left_is_removed_though_nobody_has_asked_how_it_ended(tmp_path):
+def test_leftovers_of_a_zombie_are_removed(tmp_path):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     while os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT) is None:
         time.sleep(0.01)
@@ -18,7 +18,7 @@ def test_what_a_process_that_has_ended_left_is_removed_though_nobody_has_asked_h
     ended.wait()
 
 
-def test_what_a_process_at_work_is_writing_stays(tmp_path):
+def test_files_of_a_live_process_stay(tmp_path):
     working = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     (tmp_path / f".target.json.{working.pid}.tmp").write_text("half")
     files.write_json(tmp_path / "target.json", 1)

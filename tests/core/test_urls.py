@@ -16,15 +16,15 @@ from flowerml.tasks.pipelines import load_pipeline
         ("sample", "sample"),
     ],
 )
-def test_what_is_recorded_of_an_address_holds_no_secret(address, shown):
+def test_without_secrets(address, shown):
     assert without_secrets(address) == shown
 
 
-def test_a_password_may_hold_anything_but_a_slash():
+def test_password_with_special_characters():
     assert without_password("postgresql://me:a:b?c@host/runs") == "postgresql://host/runs"
 
 
-def test_the_parameters_that_are_recorded_hold_no_secret(changed):
+def test_recorded_parameters_hold_no_secret(changed):
     path = changed("flowers.data.source", "https://me:secret@host/data.zip?key=secret")
     pipeline = load_pipeline("flowers", path)
     assert pipeline.data.source.count("secret") == 2

@@ -47,11 +47,11 @@ def table(tmp_path):
 
 
 @pytest.mark.parametrize(("rows", "raw"), [(PICTURES, bytes), (REVIEWS, str), ([], bytes)])
-def test_examples_come_back_as_they_were(table, rows, raw):
+def test_examples_round_trip(table, rows, raw):
     assert list(table(iter(rows), raw)) == rows
 
 
-def test_splits_are_read_in_the_order_of_the_file(table):
+def test_splits_are_read_in_order(table):
     written = table(PICTURES)
     assert list(written.of("train")) == [PICTURES[0], PICTURES[2]]
     assert list(written.of("train", "test")) == PICTURES
@@ -61,7 +61,7 @@ def test_splits_are_read_in_the_order_of_the_file(table):
     assert written.count("test", "train") == 3
 
 
-def test_of_a_split_those_that_are_wanted_are_read(table, monkeypatch):
+def test_only_wanted_examples_are_read(table, monkeypatch):
     monkeypatch.setattr("flowerml.data.examples.ROW_GROUP_BYTES", 100)
     splits = ["train"] * 5 + ["test"] + ["train"] * 4
     rows = [Example(str(number), name, "rose", bytes([number]) * 30) for number, name in enumerate(splits)]
@@ -69,7 +69,7 @@ def test_of_a_split_those_that_are_wanted_are_read(table, monkeypatch):
     assert list(table(rows).of("train", where=lambda key: key.digest in wanted)) == rows[8:]
 
 
-def test_large_tables_are_written_in_groups(table, monkeypatch):
+def test_large_table_has_row_groups(table, monkeypatch):
     monkeypatch.setattr("flowerml.data.examples.ROW_GROUP_BYTES", 100)
     rows = [Example(str(number), "train", "rose", bytes(30)) for number in range(10)]
     written = table(rows)
@@ -77,21 +77,21 @@ def test_large_tables_are_written_in_groups(table, monkeypatch):
     assert pa.parquet.ParquetFile(written.path).num_row_groups == 3
 
 
-def test_the_digest_of_an_example_is_the_sha256_of_its_content():
+def test_digest_of_an_example():
     assert PICTURES[0].digest == hashlib.sha256(b"\xff\xd8\x00").hexdigest()
     assert REVIEWS[0].digest == hashlib.sha256(REVIEWS[0].raw.encode()).hexdigest()
 
 
-def test_the_digest_of_a_table_does_not_depend_on_the_order_of_rows(table):
+def test_table_digest_ignores_order(table):
     assert table(PICTURES).digest() == table(reversed(PICTURES)).digest()
 
 
 @pytest.mark.parametrize("change", [{"id": "rose/3"}, {"split": "valid"}, {"label": "lily"}, {"raw": b"\xff"}])
-def test_the_digest_of_a_table_depends_on_all_else(table, change):
+def test_table_digest_depends_on_content(table, change):
     assert table(PICTURES).digest() != table([replace(PICTURES[0], **change), *PICTURES[1:]]).digest()
 
 
-def test_the_digest_of_a_split_depends_on_that_split_alone(table):
+def test_digest_of_a_split(table):
     whole, part = table(PICTURES), table(PICTURES[:2])
     assert whole.digest("test") == part.digest("test")
     assert whole.digest("train") != part.digest("train")
@@ -103,13 +103,13 @@ def failing(rows):
     raise KeyError("the source went away")
 
 
-def test_a_failed_table_leaves_nothing(tmp_path):
+def test_failed_table_leaves_nothing(tmp_path):
     with pytest.raises(KeyError):
         examples.write(tmp_path / "a.parquet", failing(PICTURES), raw=bytes)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failed_table_leaves_the_one_before(table):
+def test_failed_table_keeps_the_old_one(table):
     written = table(PICTURES)
     with pytest.raises(KeyError):
         examples.write(written.path, failing(PICTURES[:1]), raw=bytes)
@@ -117,14 +117,14 @@ def test_a_failed_table_leaves_the_one_before(table):
     assert list(written.path.parent.iterdir()) == [written.path]
 
 
-def test_a_failed_encoding_leaves_nothing(tmp_path):
+def test_failed_encoding_leaves_nothing(tmp_path):
     rows = failing([(KEYS[0], {"ids": np.zeros(3, np.int32)})])
     with pytest.raises(KeyError):
         encodings.write(tmp_path / "a.arrow", rows, columns={"ids": pa.list_(pa.int32())})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_encodings_of_any_number_of_views_come_back_as_they_were(tmp_path):
+def test_encodings_of_views_round_trip(tmp_path):
     rng = np.random.default_rng(0)
     values = [rng.standard_normal((1 + number % 4, 5), dtype=np.float32) for number in range(len(KEYS))]
     rows = zip(KEYS, ({"features": value} for value in values), strict=True)
@@ -135,7 +135,7 @@ def test_encodings_of_any_number_of_views_come_back_as_they_were(tmp_path):
         np.testing.assert_array_equal(np.array(one.as_py(), np.float32), value)
 
 
-def test_encodings_of_any_length_come_back_as_they_were(tmp_path):
+def test_ragged_encodings_round_trip(tmp_path):
     values = [np.arange(number % 7, dtype=np.int32) for number in range(len(KEYS))]
     columns = {"stems": pa.list_(pa.int32()), "words": pa.list_(pa.int32())}
     rows = zip(KEYS, ({"stems": value, "words": value + 1} for value in values), strict=True)
@@ -145,7 +145,7 @@ def test_encodings_of_any_length_come_back_as_they_were(tmp_path):
     assert found.of("valid", "words").to_pylist() == [(value + 1).tolist() for value in values[::3]]
 
 
-def test_classes_are_those_of_train_sorted_as_text(tmp_path):
+def test_classes_are_sorted_as_text(tmp_path):
     labels = [("10", "train"), ("9", "train"), ("9", "valid"), ("10", "valid"), ("8", "valid")]
     rows = [(Key(f"{i}", split, label, ""), {"ids": np.zeros(1, np.int32)}) for i, (label, split) in enumerate(labels)]
     encodings.write(tmp_path / "a.arrow", rows[:4], columns={"ids": pa.list_(pa.int32())})
@@ -156,7 +156,7 @@ def test_classes_are_those_of_train_sorted_as_text(tmp_path):
 
 @pytest.mark.parametrize("before", ["nothing", "file", "folder"])
 @pytest.mark.parametrize("now", ["file", "folder"])
-def test_what_was_made_takes_the_place_of_what_stood_there(tmp_path, before, now):
+def test_replacing(tmp_path, before, now):
     make(tmp_path / "target", before, "old")
     with files.replacing(tmp_path / "target") as temporary:
         make(temporary, now, "new")
@@ -166,7 +166,7 @@ def test_what_was_made_takes_the_place_of_what_stood_there(tmp_path, before, now
 
 @pytest.mark.parametrize("kind", ["nothing", "file", "folder"])
 @pytest.mark.parametrize("now", ["file", "folder"])
-def test_a_link_is_replaced_and_what_it_points_to_stays(tmp_path, kind, now):
+def test_replacing_a_link(tmp_path, kind, now):
     make(tmp_path / "kept", kind, "old")
     (tmp_path / "target").symlink_to(tmp_path / "kept")
     with files.replacing(tmp_path / "target") as temporary:
@@ -176,7 +176,7 @@ def test_a_link_is_replaced_and_what_it_points_to_stays(tmp_path, kind, now):
 
 
 @pytest.mark.parametrize("now", ["file", "folder"])
-def test_a_failure_leaves_what_stood_there(tmp_path, now):
+def test_failed_replacing_keeps_the_old(tmp_path, now):
     make(tmp_path / "target", "folder", "old")
     with pytest.raises(KeyError), files.replacing(tmp_path / "target") as temporary:
         make(temporary, now, "new")
@@ -185,14 +185,14 @@ def test_a_failure_leaves_what_stood_there(tmp_path, now):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_folders_above_are_made(tmp_path):
+def test_replacing_makes_parent_folders(tmp_path):
     files.write_json(tmp_path / "a" / "b.json", {"Blüte": [1, None]})
     assert files.read_json(tmp_path / "a" / "b.json") == {"Blüte": [1, None]}
     assert "Blüte" in (tmp_path / "a" / "b.json").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "nothing"])
-def test_removing_does_not_follow_links(tmp_path, kind):
+def test_remove_does_not_follow_links(tmp_path, kind):
     make(tmp_path / "kept", kind, "old")
     (tmp_path / "link").symlink_to(tmp_path / "kept")
     files.remove(tmp_path / "link")

@@ -21,7 +21,7 @@ def listed(pack):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_folders_and_archives_give_the_same_rows(listed, kind):
+def test_every_kind_gives_the_same_rows(listed, kind):
     assert listed("lily/1.jpg", "rose/2.JPG", "rose/deep/3.jpg", kind=kind).rows == [
         Row("lily/1.jpg", "lily"),
         Row("rose/2.JPG", "rose"),
@@ -30,7 +30,7 @@ def test_folders_and_archives_give_the_same_rows(listed, kind):
 
 
 @pytest.mark.parametrize("name", ["valid", "val", "validation"])
-def test_folders_of_splits_are_recognised(listed, name):
+def test_folders_of_splits(listed, name):
     listing = listed("train/rose/1.jpg", f"{name}/rose/2.jpg", "test/rose/3.jpg", "test/rose/deep/4.jpg")
     assert [(row.label, row.split) for row in listing.rows] == [
         ("rose", "train"),
@@ -41,14 +41,14 @@ def test_folders_of_splits_are_recognised(listed, name):
 
 
 @pytest.mark.parametrize("top", ["", "./", "flower_data/", "data/flowers/"])
-def test_folders_that_hold_everything_are_seen_through(listed, top):
+def test_enclosing_folders_are_ignored(listed, top):
     plain = listed(f"{top}lily/1.jpg", f"{top}rose/1.jpg")
     split = listed(f"{top}train/rose/1.jpg", f"{top}test/rose/1.jpg")
     assert [(row.label, row.split) for row in plain.rows] == [("lily", None), ("rose", None)]
     assert [(row.label, row.split) for row in split.rows] == [("rose", "train"), ("rose", "test")]
 
 
-def test_a_class_may_be_called_train(listed):
+def test_class_called_train(listed):
     plain = listed("train/1.jpg", "plane/1.jpg", "test/1.jpg")
     split = listed("train/train/1.jpg", "train/plane/1.jpg", "valid/train/1.jpg")
     assert [(row.label, row.split) for row in plain.rows] == [("train", None), ("plane", None), ("test", None)]
@@ -60,20 +60,20 @@ def test_a_class_may_be_called_train(listed):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_hidden_files_are_passed_over_in_silence(listed, kind):
+def test_hidden_files_are_skipped(listed, kind):
     hidden = (".DS_Store", "rose/._1.jpg", ".cache/thumbs.db", "__MACOSX/rose/._1.jpg")
     listing = listed("rose/1.jpg", *hidden, kind=kind)
     assert listing.rows == [Row("rose/1.jpg", "rose")]
     assert listing.skipped == listing.warnings == []
 
 
-def test_hidden_files_that_could_be_examples_are_worth_a_warning(listed):
+def test_hidden_examples_give_a_warning(listed):
     listing = listed("rose/1.jpg", ".cache/rose/1.jpg", "rose/.2.jpg")
     assert listing.skipped == []
     assert listing.warnings == ["hidden files were skipped: 2, such as .cache/rose/1.jpg"]
 
 
-def test_all_else_that_is_no_example_is_told_with_the_reason(listed):
+def test_skipped_files_have_a_reason(listed):
     listing = listed("train/rose/1.jpg", "train/rose/a.txt", "README", "extra/rose/1.jpg", "train/1.jpg")
     assert listing.rows == [Row("train/rose/1.jpg", "rose", "train")]
     assert {one["id"]: one["reason"] for one in listing.skipped} == {
@@ -85,13 +85,13 @@ def test_all_else_that_is_no_example_is_told_with_the_reason(listed):
     }
 
 
-def test_a_name_that_leads_out_of_the_archive_is_told(listed):
+def test_path_traversal_is_reported(listed):
     listing = listed("rose/1.jpg", "rose/../../2.jpg", "/etc/3.jpg")
     assert listing.rows == [Row("rose/1.jpg", "rose")]
     assert [one["id"] for one in listing.skipped] == ["rose/../../2.jpg", "/etc/3.jpg"]
 
 
-def test_a_second_file_of_the_same_name_is_told(listed):
+def test_duplicate_name_is_reported(listed):
     listing = listed("rose/1.jpg", "lily/1.jpg", "./rose/1.jpg")
     assert [row.id for row in listing.rows] == ["rose/1.jpg", "lily/1.jpg"]
     assert listing.skipped == [{"id": "rose/1.jpg", "reason": "a second file of this name"}]
@@ -101,12 +101,12 @@ def test_a_second_file_of_the_same_name_is_told(listed):
 
 
 @pytest.mark.parametrize("names", [(), ("README.txt",), ("1.jpg",), ("rose/1.gif",), ("__MACOSX/rose/1.jpg",)])
-def test_a_source_without_examples_is_told_what_is_expected(listed, names):
+def test_source_without_examples(listed, names):
     with pytest.raises(DataError, match=r"source\.tar: no examples found; expected one folder per class holding \.jpg"):
         listed(*names)
 
 
-def test_the_longer_names_of_splits_are_known(pack):
+def test_long_names_of_splits(pack):
     names = ("training/rose/1.jpg", "testing/rose/2.jpg", "dev/tulip/3.jpg", "training/tulip/4.jpg")
     found = list_files(pack(dict.fromkeys(names, b"")), suffixes={".jpg"}).rows
     assert [(row.split, row.label) for row in found] == [
@@ -117,7 +117,7 @@ def test_the_longer_names_of_splits_are_known(pack):
     ]
 
 
-def test_a_name_that_is_not_utf8_is_listed(tmp_path):
+def test_name_that_is_not_utf8(tmp_path):
     with tarfile.open(tmp_path / "old.tar", "w", encoding="latin-1", format=tarfile.GNU_FORMAT) as archive:
         for name in ("caf\xe9/1.jpg", "rose/1.jpg"):
             archive.addfile(tarfile.TarInfo(name))
@@ -127,7 +127,7 @@ def test_a_name_that_is_not_utf8_is_listed(tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_archive_inside_is_told_and_not_opened(listed, pack, kind):
+def test_inner_archive_is_not_opened(listed, pack, kind):
     inner = pack({"rose/2.jpg": b""}, "tar").read_bytes()
     listing = list_files(pack({"rose/1.jpg": b"", "rose/2.tar": inner, "3.tar.gz": b""}, kind), suffixes={".jpg"})
     where = "folder" if kind == "folder" else "archive"
@@ -144,13 +144,13 @@ def test_an_archive_inside_is_told_and_not_opened(listed, pack, kind):
         (("1.jpg", "2.jpg"), r"2 of 2 files skipped: not in a class folder \(such as 1.jpg\)"),
     ],
 )
-def test_where_nothing_is_found_the_most_frequent_reason_is_told(listed, names, message):
+def test_most_frequent_reason_is_named(listed, names, message):
     with pytest.raises(DataError, match=f"no examples found; expected .* holding .jpg files; {message}$"):
         listed(*names)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_class_spelled_in_two_forms_of_unicode_is_one(pack, kind):
+def test_class_in_two_unicode_forms(pack, kind):
     composed, apart = (unicodedata.normalize(form, "rosé") for form in ("NFC", "NFD"))
     source = pack({f"{composed}/1.jpg": b"one", f"{apart}/1.jpg": b"two", "lily/1.jpg": b""}, kind)
     rows = list_files(source, suffixes={".jpg"}).rows
@@ -162,22 +162,22 @@ def test_a_class_spelled_in_two_forms_of_unicode_is_one(pack, kind):
     assert dict(read_files(source, wanted={f"{apart}/1.jpg"})) == {f"{apart}/1.jpg": b"two"}
 
 
-def test_classes_that_differ_in_case_or_spaces_only_are_kept_apart_and_told(listed):
+def test_similar_classes_give_a_warning(listed):
     listing = listed("Rose/1.jpg", "rose/2.jpg", "rose /3.jpg", "lily/4.jpg")
     assert [row.label for row in listing.rows] == ["Rose", "rose", "rose ", "lily"]
     assert listing.warnings == [
-        "classes that differ only in case or spaces are kept separate: 'Rose' and 'rose' and 'rose '; "
+        "classes that differ only in case or spaces stay separate: 'Rose' and 'rose' and 'rose '; "
         "rename them if they are one"
     ]
 
 
-def test_files_that_differ_in_case_only_are_two(listed):
+def test_names_are_case_sensitive(listed):
     listing = listed("rose/1.jpg", "rose/1.JPG")
     assert len(listing.rows) == 2
     assert listing.warnings == []
 
 
-def test_what_is_listed_can_be_shown():
+def test_skipped_ids_are_printable():
     listing = Listing()
     listing.skip("rose/\x1b[31m\n1.jpg" + "x" * 10_000, "encrypted")
     assert listing.skipped[0]["id"].startswith(r"rose/\x1b[31m\n1.jpgxxx")
@@ -185,21 +185,21 @@ def test_what_is_listed_can_be_shown():
     assert len(listing.skipped[0]["id"]) == 300
 
 
-def test_files_whose_labels_stand_elsewhere_may_lie_anywhere(pack):
+def test_unlabelled_files_in_any_folder(pack):
     source = pack(dict.fromkeys(("jpg/1.jpg", "jpg/more/2.jpg", "readme.txt"), b""))
     listing = list_files(source, suffixes={".jpg"}, labelled=False)
     assert listing.rows == [Row("jpg/1.jpg", ""), Row("jpg/more/2.jpg", "")]
     assert [one["id"] for one in listing.skipped] == ["readme.txt"]
 
 
-def test_files_whose_labels_stand_elsewhere_keep_the_splits_of_their_folders(pack):
+def test_unlabelled_files_keep_splits(pack):
     split = list_files(pack(dict.fromkeys(("a/train/1.jpg", "a/val/2.jpg"), b"")), suffixes={".jpg"}, labelled=False)
     other = list_files(pack(dict.fromkeys(("a/train/1.jpg", "a/boat/2.jpg"), b"")), suffixes={".jpg"}, labelled=False)
     assert [row.split for row in split.rows] == ["train", "valid"]
     assert [row.split for row in other.rows] == [None, None]
 
 
-def test_the_limits_hold_for_listing_and_for_reading(pack):
+def test_limits_of_listing_and_reading(pack):
     source = pack({"rose/1.jpg": bytes(2000), "rose/2.jpg": bytes(10)})
     limits = ArchiveLimits(member_bytes=1000)
     listing = list_files(source, suffixes={".jpg"}, limits=limits)

@@ -17,7 +17,7 @@ def counts(dealt: list[Row]) -> dict[tuple[str, str | None], int]:
     return dict(Counter((row.label, row.split) for row in dealt))
 
 
-def test_each_class_is_dealt_in_the_given_shares():
+def test_shares_of_each_class():
     assert counts(deal(rows(lily=20, rose=40), valid=0.1, test=0.2, seed=0)) == {
         ("lily", "train"): 14,
         ("lily", "valid"): 2,
@@ -28,12 +28,12 @@ def test_each_class_is_dealt_in_the_given_shares():
     }
 
 
-def test_a_seed_deals_always_the_same_and_another_one_otherwise():
+def test_seed_decides_the_split():
     first, again, other = (deal(rows(lily=20, rose=20), valid=0.2, test=0.2, seed=seed) for seed in (0, 0, 1))
     assert first == again != other
 
 
-def test_the_order_of_the_source_does_not_matter():
+def test_order_does_not_matter():
     shuffled = rows(lily=20, rose=20)
     random.Random(0).shuffle(shuffled)
     assert set(deal(shuffled, valid=0.2, test=0.2, seed=0)) == set(
@@ -47,51 +47,51 @@ def test_other_classes_do_not_matter():
     assert set(few) < set(many)
 
 
-def test_dealing_changes_neither_order_nor_labels():
+def test_order_and_labels_are_kept():
     dealt = deal(rows(lily=9, rose=9), valid=0.2, test=0.2, seed=0)
     assert [(row.id, row.label) for row in dealt] == [(row.id, row.label) for row in rows(lily=9, rose=9)]
 
 
-def test_splits_of_the_source_are_kept_and_the_missing_one_is_dealt_out_of_train():
+def test_missing_split_comes_from_train():
     source = rows("train", lily=10, rose=10) + rows("test", lily=3, rose=2)
     dealt = deal(source, valid=0.2, test=0.5, seed=0)
     assert dealt[20:] == source[20:]
     assert counts(dealt[:20]) == {(a, b): n for a in ("lily", "rose") for b, n in (("train", 8), ("valid", 2))}
 
 
-def test_nothing_is_dealt_where_the_source_has_every_split():
+def test_complete_splits_are_kept():
     source = rows("train", lily=1, rose=1) + rows("valid", lily=1, rose=1) + rows("test", rose=1)
     assert deal(source, valid=0.3, test=0.3, seed=0) == source
 
 
 @pytest.mark.parametrize(("valid", "test"), [(0.01, 0.01), (0.15, 0.15), (0.7, 0.2), (0.2, 0.7)])
-def test_every_split_gets_a_row_of_each_class_however_small(valid, test):
+def test_small_classes_are_in_every_split(valid, test):
     for size in (3, 4, 5):
         dealt = deal(rows(lily=size, rose=size), valid=valid, test=test, seed=0)
         assert len(counts(dealt)) == 6, f"{size} rows"
 
 
 def test_one_class_is_refused():
-    with pytest.raises(DataError, match=r"one class only \(rose\); expected examples of at least two"):
+    with pytest.raises(DataError, match=r"only one class \(rose\); expected examples of at least two"):
         deal(rows(rose=20), valid=0.2, test=0.2, seed=0)
 
 
 @pytest.mark.parametrize(("size", "found"), [(1, "1 example;"), (2, "2 examples;")])
-def test_a_class_too_small_to_be_dealt_is_refused(size, found):
+def test_too_small_class_is_refused(size, found):
     with pytest.raises(
         DataError, match=f"class 'lily' has {found} at least 3 are needed to deal train, valid and test"
     ):
         deal(rows(lily=size, rose=20), valid=0.2, test=0.2, seed=0)
 
 
-def test_a_limit_draws_the_same_rows_for_a_seed_and_keeps_their_order():
+def test_limit_is_drawn_by_the_seed():
     first, again, other = (limit_per_class(rows(lily=20, rose=3), limit=5, seed=seed) for seed in (0, 0, 1))
     assert first == again != other
     assert counts(first) == {("lily", None): 5, ("rose", None): 3}
     assert [row.id for row in first] == [row.id for row in rows(lily=20, rose=3) if row in first]
 
 
-def test_a_limit_keeps_the_shares_of_the_splits():
+def test_limit_keeps_the_shares():
     source = rows("train", rose=60) + rows("valid", rose=30) + rows("test", rose=10)
     assert counts(limit_per_class(source, limit=10, seed=0)) == {
         ("rose", "train"): 6,
@@ -106,41 +106,41 @@ def test_a_limit_keeps_the_shares_of_the_splits():
 
 
 @pytest.mark.parametrize("sizes", [(5, 5, 0), (40, 5, 5), (9, 9, 9), (100, 1, 1)])
-def test_no_class_has_more_rows_than_the_limit(sizes):
+def test_limit_holds_for_each_class(sizes):
     splits = zip(("train", "valid", "test"), sizes, strict=True)
     source = [row for split, size in splits for row in rows(split, rose=size)]
     kept = {limit: len(limit_per_class(source, limit=limit, seed=0)) for limit in range(3, 12)}
     assert all(count <= limit for limit, count in kept.items()), kept
 
 
-def test_without_a_limit_every_row_stays():
+def test_no_limit():
     assert limit_per_class(rows(lily=20), limit=None, seed=0) == rows(lily=20)
 
 
-def test_rows_are_counted_by_split_and_class():
+def test_counts_by_split_and_class():
     source = rows("train", rose=3, lily=2) + rows("valid", lily=1) + rows("test", rose=2)
     assert check(source) == {"train": {"lily": 2, "rose": 3}, "valid": {"lily": 1}, "test": {"rose": 2}}
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])
-def test_a_class_that_cannot_be_learned_is_refused(split):
+def test_class_without_training_rows(split):
     source = [row for name in ("train", "valid", "test") for row in rows(name, lily=2)]
     with pytest.raises(DataError, match="no readable training example of rose, tulip; add some"):
         check(source + rows(split, tulip=1, rose=1))
 
 
-def test_a_class_of_which_nothing_is_left_is_refused():
+def test_class_without_rows_is_refused():
     source = [row for name in ("train", "valid", "test") for row in rows(name, lily=2)]
     with pytest.raises(DataError, match="no readable training example of rose; add some"):
         check(source, classes=("lily", "rose"))
 
 
-def test_an_empty_split_is_refused():
-    with pytest.raises(DataError, match="no example is left for test; give it a share of train"):
+def test_empty_split_is_refused():
+    with pytest.raises(DataError, match="no example for the split test; give it a share of train"):
         check(rows("train", lily=2) + rows("valid", lily=1))
 
 
-def test_a_limit_above_what_there_is_keeps_everything():
+def test_limit_above_the_number_of_rows():
     source = rows("train", rose=60) + rows("valid", rose=30) + rows("test", rose=10)
     assert limit_per_class(source, limit=1000, seed=0) == source
 
@@ -155,7 +155,7 @@ def grouped(groups: dict[str, dict[str, int]]) -> list[Row]:
     ]
 
 
-def test_a_group_never_parts_and_the_shares_are_about_kept():
+def test_groups_stay_together():
     rng = random.Random(0)
     people = grouped({f"p{n}": {"lily": rng.randint(1, 6), "rose": rng.randint(0, 9)} for n in range(60)})
     dealt = deal(people, valid=0.2, test=0.2, seed=0)
@@ -165,26 +165,26 @@ def test_a_group_never_parts_and_the_shares_are_about_kept():
         assert all(abs(sizes[name] / sizes.total() - share) < 0.05 for name, share in (("valid", 0.2), ("test", 0.2)))
 
 
-def test_rows_without_a_group_are_groups_of_their_own():
+def test_rows_without_a_group():
     mixed = grouped({"p1": {"lily": 10, "rose": 10}}) + rows(lily=30, rose=30)
     dealt = deal(mixed, valid=0.2, test=0.2, seed=0)
     assert len({row.split for row in dealt[:20]}) == 1
     assert Counter(row.split for row in dealt) == {"train": 48, "valid": 16, "test": 16}
 
 
-def test_a_row_without_a_split_goes_where_its_group_is():
+def test_row_follows_its_group():
     source = [*rows("train", lily=4, rose=4), *rows("valid", lily=1, rose=1), *rows("test", lily=1, rose=1)]
     source += [Row("a", "lily", "test", "ann"), Row("b", "rose", None, "ann")]
     assert deal(source, valid=0.2, test=0.2, seed=0)[-1].split == "test"
 
 
-def test_a_group_in_two_splits_is_refused():
+def test_group_in_two_splits_is_refused():
     source = [*rows(lily=9, rose=9), Row("a", "lily", "train", "ann"), Row("b", "rose", "test", "ann")]
     with pytest.raises(DataError, match=r"group 'ann' is in two splits \(train and test, such as b\)"):
         deal(source, valid=0.2, test=0.2, seed=0)
 
 
-def test_a_row_more_leaves_nearly_all_others_in_their_splits():
+def test_added_row_moves_few_others():
     before = {row.id: row.split for row in deal(rows(lily=200, rose=200), valid=0.15, test=0.15, seed=0)}
     after = {row.id: row.split for row in deal(rows(lily=201, rose=200), valid=0.15, test=0.15, seed=0)}
     assert sum(before[name] != after[name] for name in before) <= 2

@@ -21,51 +21,51 @@ def listed(*ids: str) -> Listing:
     return Listing([Row(one, one.split("/")[0]) for one in ids])
 
 
-def test_files_get_the_splits_and_groups_of_their_lines(table):
+def test_splits_and_groups(table):
     told = table("file,split,group", "rose/1.jpg,train,ann", "rose/2.jpg,val,").apply(
         listed("rose/1.jpg", "rose/2.jpg")
     )
     assert told.rows == [Row("rose/1.jpg", "rose", "train", "ann"), Row("rose/2.jpg", "rose", "valid", None)]
 
 
-def test_labels_of_the_table_take_the_place_of_folders(table):
+def test_labels_replace_folders(table):
     told = table("file,label", "1.jpg,rose", "2.jpg,tulip").apply(listed("jpg/1.jpg", "jpg/2.jpg"))
     assert [row.label for row in told.rows] == ["rose", "tulip"]
 
 
-def test_a_file_may_be_named_by_the_end_of_its_path(table):
+def test_file_by_the_end_of_its_path(table):
     told = table("file,split", "1.jpg,test", "b/2.jpg,train").apply(listed("top/a/1.jpg", "top/b/2.jpg", "top/a/2.jpg"))
     assert [(row.id, row.split) for row in told.rows] == [("top/a/1.jpg", "test"), ("top/b/2.jpg", "train")]
 
 
-def test_a_whole_path_wins_over_the_end_of_another(table):
+def test_whole_path_wins(table):
     told = table("file,split", "a/1.jpg,test").apply(listed("x/a/1.jpg", "a/1.jpg"))
     assert [row.id for row in told.rows] == ["a/1.jpg"]
 
 
-def test_a_name_that_two_files_share_is_refused(table):
+def test_ambiguous_name_is_refused(table):
     with pytest.raises(DataError, match=r"'1.jpg' names 2 files \(a/1.jpg, b/1.jpg\); give longer paths"):
         table("file,split", "1.jpg,test").apply(listed("a/1.jpg", "b/1.jpg"))
 
 
-def test_what_the_table_does_not_name_is_left_out_and_listed(table):
+def test_unlisted_rows_are_skipped(table):
     told = table("file,split", "a/1.jpg,test").apply(listed("a/1.jpg", "a/2.jpg"))
     assert told.skipped == [{"id": "a/2.jpg", "reason": "not in the table splits.csv"}]
 
 
-def test_lines_without_a_file_are_told(table):
+def test_missing_files_give_a_warning(table):
     told = table("file,split", "a/1.jpg,test", "a/7.jpg,test", "a/8.jpg,test").apply(listed("a/1.jpg"))
     assert told.warnings == ["2 of the 3 files in splits.csv are not in the source, such as a/7.jpg"]
 
 
-def test_a_table_of_other_files_is_refused_with_a_name_of_each(table):
+def test_table_of_other_files_is_refused(table):
     with pytest.raises(
         DataError, match=r"none of its 1 files is in the source; it names 'x.jpg', the source holds 'a/1.jpg'"
     ):
         table("file,split", "x.jpg,test").apply(listed("a/1.jpg"))
 
 
-def test_an_empty_label_is_left_out_and_an_empty_split_is_dealt_later(table):
+def test_empty_label_and_empty_split(table):
     told = table("file,label,split", "1.jpg,,train", "2.jpg,rose,").apply(listed("a/1.jpg", "a/2.jpg"))
     assert told.rows == [Row("a/2.jpg", "rose", None)]
     assert told.skipped == [{"id": "a/1.jpg", "reason": "no label in the table"}]
@@ -86,24 +86,24 @@ def test_an_empty_label_is_left_out_and_an_empty_split_is_dealt_later(table):
         (["file,split", '"1.jpg,train'], "cannot be read as a CSV in UTF-8"),
     ],
 )
-def test_a_table_that_cannot_be_used_is_refused(table, lines, message):
+def test_invalid_table_is_refused(table, lines, message):
     with pytest.raises(DataError) as caught:
         table(*lines)
     assert message in str(caught.value)
 
 
-def test_a_split_of_another_name_is_refused(table):
+def test_unknown_split_is_refused(table):
     with pytest.raises(DataError, match=r"split 'holdout' of '1.jpg' is not one of train, training, test"):
         table("file,split", "1.jpg,holdout").apply(listed("a/1.jpg"))
 
 
-def test_bytes_that_are_no_text_are_refused(tmp_path):
+def test_binary_table_is_refused(tmp_path):
     path = tmp_path / "splits.csv"
     path.write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(DataError, match="cannot be read as a CSV in UTF-8"):
         SplitTable.read(path)
 
 
-def test_a_name_that_a_mac_spells_in_two_characters_is_found(table):
+def test_decomposed_name_is_matched(table):
     told = table("file,label", "caf\u00e9.jpg,th\u00e9").apply(listed("a/cafe\u0301.jpg"))
     assert [(row.id, row.label) for row in told.rows] == [("a/cafe\u0301.jpg", "th\u00e9")]

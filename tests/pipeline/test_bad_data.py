@@ -73,7 +73,7 @@ def test_an_empty_folder(extract, tmp_path):
 
 def test_one_class(extract, pictures):
     shutil.rmtree(pictures / "tulip")
-    with pytest.raises(FlowermlError, match=r"one class only \(rose\)"):
+    with pytest.raises(FlowermlError, match=r"only one class \(rose\)"):
         extract(pictures)
 
 
