@@ -126,7 +126,7 @@ def run(experiment: str, name: str, tags: Mapping[str, str], *, resume: str | No
     path = journal_path(experiment, name)
     with hold_lock(
         path.with_suffix(".lock"),
-        waiting=f"{experiment}: another process is recording a run {name!r} here; waiting for its end",
+        waiting=f"{experiment}: another process is recording a run {name!r} here; waiting for it to end",
     ):
         client = connection.first_call(MlflowClient)
         experiment_id = connection.first_call(lambda: connection.experiment_id(client, experiment))

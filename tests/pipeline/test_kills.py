@@ -1,4 +1,4 @@
-"""`kill -9` in the middle of each stage, then the same command: it ends with what it would have ended with anyway."""
+"""`kill -9` in the middle of each stage, then a re-run: the outputs are those of an uninterrupted run."""
 
 import random
 
@@ -30,7 +30,7 @@ def project(reproduced, tmp_path_factory) -> Project:
 
 
 @pytest.mark.parametrize("stage", ["download", "extract", "encode"])
-def test_a_stage_killed_while_it_writes_leaves_nothing_half_done_and_repeats_itself_to_the_byte(project, stage):
+def test_killed_stage_reruns_to_the_byte(project, stage):
     before = digests(project.folder, *OUTPUTS[stage])
     (project.folder / OUTPUTS[stage][0]).unlink()
     kill_when(
@@ -41,38 +41,37 @@ def test_a_stage_killed_while_it_writes_leaves_nothing_half_done_and_repeats_its
     assert digests(project.folder, *OUTPUTS[stage]) == before and not temporary_files(project.folder)
 
 
-def test_an_evaluation_that_was_killed_is_repeated_to_the_byte(project):
+def test_killed_evaluation_reruns_to_the_byte(project):
     before = digests(project.folder, "reports/flowers")
     kill_when(project, stage_command("evaluate", "flowers"), lambda now: now > 1.5)
     project.run(*stage_command("evaluate", "flowers"))
     assert digests(project.folder, "reports/flowers") == before and not temporary_files(project.folder)
 
 
-def test_an_export_that_was_killed_leaves_no_run_behind_that_seems_to_be_running(project):
+def test_killed_export_leaves_no_running_run(project):
     begun = file_written(project.folder / ".flowerml/runs", "flowers.export.jsonl")
     kill_when(project, stage_command("export", "flowers"), delayed(begun, 1.0))
     project.run(*stage_command("export", "flowers"))
     assert [run["status"] for run in recorded_runs(project) if run["name"] == "export"][-2:] == ["KILLED", "FINISHED"]
 
 
-def test_a_search_killed_twice_goes_on_in_the_same_runs_to_the_same_bits(project, tmp_path):
+def test_search_killed_twice_resumes_to_the_bit(project, tmp_path):
     project.set({"flowers.train.epochs": 200, "flowers.train.batch_size": 16, "flowers.train.search.trials": 2})
     uninterrupted, train = project.copy(tmp_path / "uninterrupted"), stage_command("train", "flowers")
     uninterrupted.run(*train)
-    checkpoint, chance, count = (
-        project.folder / "data/flowers/checkpoint",
-        random.Random(0),
-        len(recorded_runs(project)),
-    )
-    kill_when(project, train, delayed(file_written(checkpoint, "*"), chance.uniform(0, 1)))
+    checkpoint, generator = project.folder / "data/flowers/checkpoint", random.Random(0)
+    count = len(recorded_runs(project))
+    kill_when(project, train, delayed(file_written(checkpoint, "*"), generator.uniform(0, 1)))
     assert "RUNNING" in [run["status"] for run in recorded_runs(project)]
-    kill_when(project, train, delayed(file_replaced(checkpoint / "progress.safetensors"), chance.uniform(0, 0.5)))
+    kill_when(project, train, delayed(file_replaced(checkpoint / "progress.safetensors"), generator.uniform(0, 0.5)))
     project.run(*train)
-    found = recorded_runs(project)[count:]
+    runs = recorded_runs(project)[count:]
     classifier = "models/flowers/classifier"
     assert digests(project.folder, classifier) == digests(uninterrupted.folder, classifier)
-    assert sorted((run["name"], run["status"]) for run in found) == [
-        *[("search", "FINISHED"), ("trial 0", "FINISHED"), ("trial 1", "FINISHED")]
+    assert sorted((run["name"], run["status"]) for run in runs) == [
+        ("search", "FINISHED"),
+        ("trial 0", "FINISHED"),
+        ("trial 1", "FINISHED"),
     ]
-    assert all(run["steps"] == list(range(1, 201)) for run in found if run["name"] != "search")
+    assert all(run["steps"] == list(range(1, 201)) for run in runs if run["name"] != "search")
     assert not checkpoint.exists()

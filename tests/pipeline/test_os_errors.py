@@ -24,7 +24,7 @@ def largest():
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_file_that_finds_no_room_leaves_the_former_one(tmp_path, largest):
+def test_full_disk_keeps_former_file(tmp_path, largest):
     files.write_json(tmp_path / "numbers.json", [1])
     largest(1000)
     with pytest.raises(OSError, match="numbers") as refused:
@@ -37,21 +37,21 @@ def test_a_file_that_finds_no_room_leaves_the_former_one(tmp_path, largest):
     )
 
 
-def test_a_checkpoint_that_finds_no_room_leaves_the_former_one(changed, tmp_path, largest):
-    training, one = Trainer(head(), batches(), **SECTION), trial(changed)
+def test_full_disk_keeps_former_checkpoint(changed, tmp_path, largest):
+    training, record = Trainer(head(), batches(), **SECTION), trial(changed)
     checkpoint = Checkpoint(tmp_path / "checkpoint", "key")
-    one.see(next(training))
-    checkpoint.write(one, training)
-    one.see(next(training))
+    record.report(next(training))
+    checkpoint.write(record, training)
+    record.report(next(training))
     largest(1000)
     with pytest.raises(OSError) as refused:
-        checkpoint.write(one, training)
+        checkpoint.write(record, training)
     largest(10**9)
     assert refused.value.errno == errno.EFBIG and os_errors.explain_os_error(refused.value).startswith(str(tmp_path))
     assert len(Checkpoint(tmp_path / "checkpoint", "key").records[0].epochs) == 1
 
 
-def test_a_folder_whose_successor_cannot_be_made_stays(tmp_path):
+def test_failed_write_keeps_former_folder(tmp_path):
     with files.replacing(tmp_path / "folder") as temporary:
         temporary.mkdir()
         (temporary / "file").write_text("former")
@@ -62,7 +62,7 @@ def test_a_folder_whose_successor_cannot_be_made_stays(tmp_path):
     assert refused.value.filename == str(tmp_path / "folder")
 
 
-def test_what_a_killed_process_left_is_removed_and_what_a_living_one_makes_is_not(tmp_path):
+def test_only_dead_process_files_are_removed(tmp_path):
     dead = subprocess.Popen(["true"])
     dead.wait()
     (tmp_path / f".file.{dead.pid}.tmp").mkdir()
@@ -87,13 +87,13 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_makes_is_no
         (RuntimeError("I/O error: No space left on device (os error 28)"), "; make room on the disk"),
     ],
 )
-def test_what_the_system_refuses_is_one_line(error, line):
+def test_os_error_is_one_line(error, line):
     found = os_errors.explain_os_error(error)
     assert found is not None and line in found and "\n" not in found
 
 
 @pytest.mark.parametrize("error", [ValueError("bad"), FileNotFoundError(errno.ENOENT, "x", "a"), KeyError("a")])
-def test_a_bug_is_not_explained_away(error):
+def test_bug_is_not_explained(error):
     assert os_errors.explain_os_error(error) is None
 
 
@@ -102,7 +102,7 @@ def project(reproduced, tmp_path_factory) -> Project:
     return reproduced.copy(tmp_path_factory.mktemp("refused") / "project")
 
 
-def test_a_stage_on_a_full_disk_ends_with_a_line_that_names_the_file(project):
+def test_full_disk_names_the_file(project):
     (project.folder / "data/flowers/examples.parquet").unlink()
     line = " ".join(stage_command("extract", "flowers"))
     limited = f"unset COVERAGE_PROCESS_CONFIG; ulimit -f 20; exec {line}"  # coverage could not save its data either
@@ -113,7 +113,7 @@ def test_a_stage_on_a_full_disk_ends_with_a_line_that_names_the_file(project):
     project.run(*stage_command("extract", "flowers"))
 
 
-def test_a_file_in_the_place_of_a_folder_is_one_line(project):
+def test_file_in_place_of_folder_is_one_line(project):
     reports = project.folder / "reports/flowers"
     reports.rename(project.folder / "kept")
     reports.touch()
@@ -124,14 +124,14 @@ def test_a_file_in_the_place_of_a_folder_is_one_line(project):
     assert "error: reports/flowers: " in done.stderr and "expected a folder, found a file" in done.stderr
 
 
-def test_ctrl_c_and_two_at_once_leave_a_search_that_goes_on(project):
+def test_search_survives_ctrl_c_and_two_at_once(project):
     project.set({"flowers.train.epochs": 60, "flowers.train.batch_size": 16, "flowers.train.search.trials": 2})
     train, checkpoint = stage_command("train", "flowers"), project.folder / "data/flowers/checkpoint"
-    said = kill_when(project, train, file_written(checkpoint, "*"), signal.SIGINT)
-    assert said.endswith("interrupted; the same command goes on from here\n") and "Traceback" not in said
+    output = kill_when(project, train, file_written(checkpoint, "*"), signal.SIGINT)
+    assert output.endswith("interrupted; re-run the command to resume\n") and "Traceback" not in output
     assert {run["status"] for run in recorded_runs(project)} <= {"FINISHED", "KILLED"}
     first, second = start(project, train), start(project, train)
     outputs = [process.communicate()[0] for process in (first, second)]
     assert first.returncode == second.returncode == 0
-    assert sum("flowers: another process is at work on it; waiting for its end" in text for text in outputs) == 1
+    assert sum("flowers: another process is working on it" in text for text in outputs) == 1
     assert {run["status"] for run in recorded_runs(project)} == {"FINISHED"} and not checkpoint.exists()
