@@ -1,8 +1,9 @@
 """The headline metrics of an evaluation, computed from how often each example counts.
 
 Why not scikit-learn: its functions take `sample_weight`, but repeat all their work for every bootstrap draw. Here what
-does not depend on the draw is computed once. A draw takes 0.29 ms against 24.8 ms for 819 examples of 102 classes, and
-46 ms against 142 ms for 25,000 examples of 2 classes (2 cores). The tests compare the numbers with scikit-learn's.
+does not depend on the draw is computed once. A draw takes 0.03 ms against 5 ms for 819 examples of 102 classes, and
+0.6 ms against 12 ms for 25,000 examples of 2 classes (one core; scikit-learn's accuracy, macro F1, log loss, and top-5
+accuracy or ROC AUC, without a calibration error). The tests compare the numbers with scikit-learn's.
 """
 
 from collections.abc import Mapping
