@@ -16,7 +16,7 @@ from flowerml.pipeline import encode as encoding
 from flowerml.tasks import text as texts
 from flowerml.tasks.image.encoder import Encoder, Preprocessing
 from flowerml.tasks.image.encoder.backbone import Frozen
-from flowerml.tasks.image.encoder.features import TorchEngine, OnnxEngine
+from flowerml.tasks.image.encoder.features import OnnxEngine, TorchEngine
 from flowerml.tasks.image.encoder.pictures import Transform
 from flowerml.tasks.image.sections import Encode
 

@@ -1,7 +1,7 @@
 """The image task: pictures in folders, a frozen backbone, and a feed-forward head.
 
-Its names are the members of `Task` in tasks/base.py. Nothing heavy is imported before it is used: `download` and
-`extract` start in a blink, and a served model has no torch.
+Its names are the members of `Task` in tasks/base.py. Heavy packages are imported where they are used, so that
+`download` and `extract` start at once and a served model needs no torch.
 """
 
 from pathlib import Path
@@ -41,6 +41,7 @@ __all__ = [
     "EXAMPLE_ARGUMENT",
     "FORM",
     "INPUT",
+    "NETWORKS",
     "NOUN",
     "POLES",
     "RAW",
@@ -75,6 +76,7 @@ __all__ = [
 ]
 
 INPUT = "image"
+NETWORKS = Path(__file__).with_name("networks")
 RAW: "type[Raw]" = bytes
 TABLES: tuple[str, ...] = ()
 

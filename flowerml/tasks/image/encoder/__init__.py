@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Encoder", "Picture", "Preprocessing"]
 
-# Those whose versions may change what is made of a picture.
+# Packages whose versions may change the features of a picture.
 PACKAGES = ("numpy", "onnxruntime", "pillow", "timm", "torch", "torchvision")
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """Turns pictures into the features, [views, D], of the frozen backbone behind their preprocessing."""
+    """Preprocessing and a frozen backbone: turns pictures into features [views, D]."""
 
     backbone: str
     preprocessing: Preprocessing
@@ -70,7 +70,7 @@ class Encoder:
     def fingerprint(self, section: "Encode", split: str) -> str:
         """Return a digest of all that the encodings of a split depend on besides the pictures.
 
-        It covers the weights, and what the network makes of one picture: that differs between kinds of processor too.
+        It covers the weights, and the features of one picture, as processors round differently.
         """
         from flowerml.core import fingerprint
 

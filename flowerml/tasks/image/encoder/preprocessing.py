@@ -14,10 +14,10 @@ Picture = bytes | str | Path | Image.Image
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Turns a picture into the array of a network; pictures of more than `max_pixels` raise InputError."""
+    """Turns a picture into the array that a network takes; pictures of more than `max_pixels` raise InputError."""
 
-    # What a layer leaves for the next stays in the cache: one picture at a time is faster, and takes the least of the
-    # memory that ONNX Runtime never returns.
+    # One picture at a time is faster, as activations stay in the cache, and takes the least memory, which ONNX Runtime
+    # never returns.
     MAX_BATCH: ClassVar[int] = 1
 
     to_pixels: Transform
@@ -28,7 +28,7 @@ class Preprocessing:
         return self.to_pixels(self.decode(raw))
 
     def decode(self, raw: Picture) -> Image.Image:
-        """Return one picture as it is, upright and in RGB; raises InputError."""
+        """Return one picture at its full size, upright and in RGB; raises InputError."""
         return decode(raw, max_pixels=self.max_pixels)
 
     def collate(self, prepared: list[Pixels]) -> dict[str, Pixels]:
@@ -41,7 +41,7 @@ class Preprocessing:
         return {"image": np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)}
 
     def visualize(self, prepared: Pixels) -> Image.Image:
-        """Return a prepared picture as one to look at."""
+        """Return a prepared picture as an image that a person can look at."""
         return self.to_pixels.to_picture(prepared)
 
     @classmethod

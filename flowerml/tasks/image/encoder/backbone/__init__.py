@@ -36,10 +36,11 @@ def build(name: str, *, weights: str, seed: int) -> tuple[Frozen, Transform]:
 
     `name` is the embedded network, a classification network of torchvision, or a network of timm (`timm/NAME` or
     `timm/NAME.TAG`). `weights` is one of:
-    `imagenet` -- the published weights; with timm those of the tag, whatever they were trained on;
-    `none` -- random weights, drawn from `seed`;
-    the name of a set of torchvision's weights for this network (`IMAGENET1K_V2`);
-    the path of a state dict (.pth or .safetensors) that holds all of the network but its head.
+
+    * `imagenet`: the published weights; with timm those of the tag, whatever they were trained on;
+    * `none`: random weights, drawn from `seed`;
+    * the name of a set of torchvision's weights for this network, such as `IMAGENET1K_V2`;
+    * the path of a state dict (.pth or .safetensors) that holds at least all of the network but its head.
 
     Raises ModelError for an unknown name (and suggests the nearest ones), for a network that cannot be a backbone and
     for weights that do not fit; DownloadError where the weights cannot be downloaded.
