@@ -9,9 +9,8 @@ Fitting needs SciPy; a served model does not, so `softmax` is written out here. 
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,14 +100,3 @@ def fit_threshold(probabilities: Array, *, acceptance: float) -> float:
     confidence = np.sort(probabilities.max(axis=1))
     scale = 10**THRESHOLD_DECIMALS
     return math.floor(confidence[min(rejected, len(confidence) - 1)] * scale) / scale
-
-
-def parse_known(answer: Mapping[str, Any]) -> bool | None:
-    """Return the `known` field of an answer's JSON; None where the model is older than the field.
-
-    Raises ValueError where it is not a boolean.
-    """
-    known = answer.get("known")
-    if not (known is None or isinstance(known, bool)):
-        raise ValueError(f"expected `known` to be true or false, found {type(known).__name__}")
-    return known

@@ -15,7 +15,8 @@ from flowerml.engine.parallel import map_readable
 from flowerml.evaluation.evaluation import Evaluation
 from flowerml.evaluation.labelled import LabelledExamples
 from flowerml.evaluation.slices import Properties, input_properties
-from flowerml.serving.client import Answer, Endpoint
+from flowerml.serving.answer import Scores
+from flowerml.serving.client import Endpoint
 from flowerml.tasks.registry import TASKS
 
 OnExample = Callable[[Row, InputError | None], None]
@@ -86,7 +87,7 @@ def evaluate_endpoint(endpoint: Endpoint, labelled: LabelledExamples, *, on_exam
     Raises DataError as `evaluate_classifier` does, and ModelError where the server fails.
     """
     scored = _Scored(labelled)
-    first: Answer | None = None
+    first: Scores | None = None
     known: list[bool | None] = []
     for row, answer in map_readable(scored.read(), endpoint.answers):
         if isinstance(answer, InputError):
@@ -112,10 +113,10 @@ def evaluate_endpoint(endpoint: Endpoint, labelled: LabelledExamples, *, on_exam
     )
 
 
-def _vector(answer: Answer, first: Answer, endpoint: Endpoint) -> Probabilities:
+def _vector(answer: Scores, first: Scores, endpoint: Endpoint) -> Probabilities:
     if answer.probabilities.keys() != first.probabilities.keys():
         raise ModelError(
-            f"{endpoint.shown}: expected the classes of the first answer, found others; "
+            f"{endpoint.display_url}: expected the classes of the first answer, found others; "
             "was the model replaced during the evaluation? Re-run the command"
         )
     return np.array([answer.probabilities[label] for label in sorted(first.names)])

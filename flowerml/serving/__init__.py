@@ -1,1 +1,1 @@
-"""A classifier behind an endpoint: the pyfunc, the wire format, a client."""
+"""A served classifier: the MLflow model (`pyfunc`), its wire format (`answer`) and a client (`client`)."""

@@ -1,89 +1,177 @@
-"""What a model said of one input, in the one form in which a classifier here and a served one say it."""
+"""The wire format of a served model: its requests and its answers, written and read here and nowhere else.
+
+A request is MLflow's `dataframe_split` with one column. The reply holds, for each row, an answer
+{"top": [{"label", "name", "probability"}, …], "known": true, "model": {"name", "version"}}, with "explanation" on
+request, or {"error": {"code", "message"}} where the row cannot be read.
+"""
 
 import base64
+import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
-from flowerml.classifier.calibration import parse_known
-from flowerml.classifier.classifier import ClassProbability
-from flowerml.core.errors import ModelError
+from flowerml.classifier.classifier import ClassProbability, Prediction
+from flowerml.core.errors import InputError, ModelError
+from flowerml.tasks.base import Explanation
 
 CERTAINTY = 0.35  # of the way from guessing: in drawn and composed data, answers below it are as often wrong as right
+COMPLETE = 0.999  # the sum of the probabilities of all classes; those of the best few alone stay below
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The best classes, best first; which model said so; and what spoke for `explained` (a label), where it tells.
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """The most probable classes, best first, and whether the model is confident of the first ("known").
 
-    `known`: whether the model itself holds the best for probable enough; None where it is of an earlier version.
+    `known` is None where the model was exported before there was a threshold.
+
+    >>> scores = Scores.from_json({"top": [{"label": "1", "name": "rose", "probability": 0.9}], "known": True})
+    >>> scores.probabilities, scores.names, scores.known
+    ({'1': 0.9}, {'1': 'rose'}, True)
     """
 
     top: tuple[ClassProbability, ...]
-    model: str
-    version: str | None
     known: bool | None = None
-    explained: str | None = None
-    heat_map: bytes | None = None
-    words: tuple[tuple[str, float], ...] | None = None
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """An answer as served models give it; raises ModelError where it is none."""
+        """Return the answer to one row as served models give it; raises ModelError where it is none."""
         try:
-            top = tuple(_candidate(one) for one in value["top"])
-            model, version = value["model"]["name"], value["model"]["version"]
-            explanation = value.get("explanation") or {}
-            words = explanation.get("words")
-            if not top:
-                raise ValueError("no classes")
-            return cls(
-                top=top,
-                model=str(model),
-                version=None if version is None else str(version),
-                known=parse_known(value),
-                explained=str(explanation["label"]) if explanation else None,
-                heat_map=_png(explanation["heat_map"]) if "heat_map" in explanation else None,
-                words=tuple((str(word["text"]), _finite(word["weight"])) for word in words) if words else None,
-            )
+            return cls(**cls._fields(value))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(f"this is not an answer of a flowerml model ({type(error).__name__})") from None
 
+    @classmethod
+    def _fields(cls, value: Any) -> dict[str, Any]:
+        top = tuple(_class_probability(candidate) for candidate in value["top"])
+        if not top:
+            raise ValueError("expected at least one class")
+        return {"top": top, "known": _known(value)}
+
+    @cached_property
+    def probabilities(self) -> dict[str, float]:
+        """The probability of each class, by label."""
+        return {candidate.label: candidate.probability for candidate in self.top}
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """The name of each class, by label."""
+        return {candidate.label: candidate.name for candidate in self.top}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer(Scores):
+    """Scores with the model that gave them and, on request, the evidence for the class `explained_label`."""
+
+    model: str
+    version: str | None
+    explained_label: str | None = None
+    heat_map: bytes | None = None
+    """A PNG."""
+    words: tuple[tuple[str, float], ...] | None = None
+    """The whole text in parts, each with its weight; positive weights speak for the class."""
+
+    @classmethod
+    def _fields(cls, value: Any) -> dict[str, Any]:
+        model, version = value["model"]["name"], value["model"]["version"]
+        explanation = value.get("explanation") or {}
+        words = explanation.get("words")
+        return {
+            **super()._fields(value),
+            "model": str(model),
+            "version": None if version is None else str(version),
+            "explained_label": str(explanation["label"]) if explanation else None,
+            "heat_map": _png(explanation["heat_map"]) if "heat_map" in explanation else None,
+            "words": tuple((str(word["text"]), _finite(word["weight"])) for word in words) if words else None,
+        }
+
     @property
-    def is_whole(self) -> bool:
-        """Whether all classes are in `top`, and not only the best."""
-        return sum(candidate.probability for candidate in self.top) > 0.999
+    def is_complete(self) -> bool:
+        """Return whether `top` holds all classes, and not only the best."""
+        return sum(candidate.probability for candidate in self.top) > COMPLETE
 
     def poles(self) -> tuple[ClassProbability, ClassProbability] | None:
-        """Of a model of two classes both, in the order of their labels (`neg` before `pos`); None for any other."""
-        if len(self.top) != 2 or not self.is_whole:
+        """Return both classes of a model of two, in the order of their labels (`neg` before `pos`); else None."""
+        if len(self.top) != 2 or not self.is_complete:
             return None
         first, second = sorted(self.top, key=lambda candidate: candidate.label)
         return first, second
 
     def is_unsure(self, threshold: float | None) -> bool:
-        """Whether the best class is less probable than `threshold`.
+        """Return whether the best class is less probable than `threshold`; with None, what the model itself says.
 
-        None: whether the model says that it does not know it. Where it says nothing of that: less than 0.35 of the way
-        from an even guess (1 / number of classes) to certainty. How many classes there are is known only where all are
-        in `top`; where more are, an even guess counts as 0.
+        An older model says nothing: it is unsure below 0.35 of the way from an even guess (1 / number of classes) to
+        certainty. Where `top` holds only the best classes their number is not known, and an even guess counts as 0.
         """
         if threshold is None and self.known is not None:
             return not self.known
-        guess = 1 / len(self.top) if self.is_whole and len(self.top) > 1 else 0.0
+        guess = 1 / len(self.top) if self.is_complete and len(self.top) > 1 else 0.0
         return self.top[0].probability < (guess + CERTAINTY * (1 - guess) if threshold is None else threshold)
 
 
-def _candidate(value: Any) -> ClassProbability:
+def request_json(column: str, rows: Sequence[Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body of a request for these rows, each as the task's `to_json` gives it."""
+    frame = {"columns": [column], "data": [[row] for row in rows]}
+    return {"dataframe_split": frame, **({"params": dict(params)} if params else {})}
+
+
+def answer_json(
+    prediction: Prediction, model: Mapping[str, str | None], explanation: Explanation | None = None
+) -> dict[str, Any]:
+    """Return the answer to one row; `model` is {"name", "version"}."""
+    answer = {**prediction.to_json(), "model": model}
+    return answer if explanation is None else {**answer, "explanation": explanation.to_json()}
+
+
+def error_json(error: InputError) -> dict[str, Any]:
+    """Return the answer to a row that cannot be read."""
+    return {"error": {"code": error.code, "message": error.message}}
+
+
+def parse_reply(content: bytes, count: int) -> list[dict[str, Any]]:
+    """Return the answers to `count` rows, each to be read further; raises ModelError where these are none."""
+    try:
+        answers = json.loads(content)["predictions"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        answers = None
+    if (
+        not isinstance(answers, list)
+        or len(answers) != count
+        or not all(isinstance(answer, dict) for answer in answers)
+    ):
+        raise ModelError(f"this is not a reply of a flowerml model to {count} {'row' if count == 1 else 'rows'}")
+    return answers
+
+
+def parse_error(answer: Mapping[str, Any]) -> InputError | None:
+    """Return the error in an answer, None where there is none; raises ModelError for a malformed one."""
+    if (error := answer.get("error")) is None:
+        return None
+    try:
+        return InputError(str(error["code"]), str(error["message"]))
+    except (KeyError, TypeError):
+        raise ModelError("this is not an error of a flowerml model") from None
+
+
+def _class_probability(value: Any) -> ClassProbability:
     probability = _finite(value["probability"])
     if not 0 <= probability <= 1:
-        raise ValueError("not a probability")
+        raise ValueError("expected a probability")
     return ClassProbability(str(value["label"]), str(value["name"]), probability)
+
+
+def _known(answer: Mapping[str, Any]) -> bool | None:
+    known = answer.get("known")
+    if not (known is None or isinstance(known, bool)):
+        raise ValueError(f"expected `known` to be true or false, found {type(known).__name__}")
+    return known
 
 
 def _finite(value: Any) -> float:
     if not math.isfinite(number := float(value)):
-        raise ValueError("not a number")
+        raise ValueError("expected a finite number")
     return number
 
 

@@ -1,8 +1,7 @@
-"""A classifier behind `mlflow models serve`, asked over HTTP in batches."""
+"""A client of a classifier behind `mlflow models serve`, which asks over HTTP in batches."""
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -10,18 +9,18 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from flowerml.classifier.calibration import parse_known
 from flowerml.core.display import one_line
 from flowerml.core.errors import InputError, ModelError, cause_message, root_cause
 from flowerml.core.urls import without_password
+from flowerml.serving.answer import Scores, parse_error, parse_reply, request_json
 from flowerml.tasks.base import Task
 
-ROWS = 512  # in one request
-MAX_BYTES = 64 * 2**20  # of one request; a row alone may have more
+ROWS = 512  # of one request
+MAX_BYTES = 64 * 2**20  # of one request of several rows; a single row may be larger
 CONNECT_SECONDS = 5.0
-SECONDS = 60.0  # until an answer; MLflow's own server gives up then
-SERVERS_OWN = ("out_of_time", "internal_error")  # errors that say nothing of the input
-ALL = 10**6  # a top_k that is above any number of classes, and so means all of them
+SECONDS = 60.0  # until the reply; MLflow's own server gives up then
+SERVER_ERRORS = ("out_of_time", "internal_error")  # codes that say nothing of the input
+ALL_CLASSES = 10**6  # as top_k: above any number of classes
 RETRIES = Retry(
     total=3,
     connect=3,
@@ -34,127 +33,108 @@ RETRIES = Retry(
 )
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The probability of every class, the names of the classes, and whether the best is probable enough.
-
-    `known` is None where the model was exported before there was a threshold.
-    """
-
-    probabilities: dict[str, float]
-    names: dict[str, str]
-    known: bool | None = None
-
-
 class Endpoint:
-    """A served model that was exported here; `task` is what it reads."""
+    """A served model that flowerml exported, and the task whose inputs it takes."""
 
     def __init__(self, url: str, task: Task, *, rows: int = ROWS, seconds: float = SECONDS) -> None:
-        """`url` with or without /invocations. Raises ModelError where it is none."""
-        self.url = _invocations(url)
-        self.shown = without_password(self.url)
+        """Prepare requests of at most `rows` rows to `url`, with or without /invocations; raises ModelError."""
+        self.url = _invocations_url(url)
+        self.display_url = without_password(self.url)
         self.task = task
         self.rows = rows
         self.timeout = (min(CONNECT_SECONDS, seconds), seconds)
-        logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of every retry
+        logging.getLogger("urllib3").setLevel(logging.ERROR)  # it logs every retry
         self._session = requests.Session()
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=RETRIES))
 
-    def answers(self, raws: Iterable[Any]) -> Iterator[Answer | InputError]:
-        """For each raw input, in order, its answer, or what the server says is wrong with it.
+    def answers(self, raws: Iterable[Any]) -> Iterator[Scores | InputError]:
+        """Yield the scores of all classes for each raw input, in order, or the server's error for that input.
 
-        Raises ModelError, one line, where the server is down, slow, or answers as no model of flowerml's does.
+        Raises ModelError, one line, where the server is down, slow, or does not reply as a flowerml model does.
         """
         for rows in _batches((self.task.to_json(raw) for raw in raws), self.rows):
             yield from map(self._answer, self._ask(rows))
 
-    def _ask(self, rows: list[Any]) -> list[Any]:
-        body = {
-            "dataframe_split": {"columns": [self.task.INPUT], "data": [[row] for row in rows]},
-            "params": {"top_k": ALL},
-        }
+    def _ask(self, rows: list[str]) -> list[dict[str, Any]]:
+        body = request_json(self.task.INPUT, rows, {"top_k": ALL_CLASSES})
         try:
             reply = self._session.post(self.url, json=body, timeout=self.timeout)
         except requests.RequestException as error:
-            raise self._unanswered(error, len(rows)) from None
+            raise self._no_reply(error, len(rows)) from None
         if not reply.ok:
-            raise ModelError(f"{self.shown}: answered with {reply.status_code} {reply.reason}{_told(reply)}")
-        return self._predictions(reply, len(rows))
+            raise ModelError(f"{self.display_url}: answered with {reply.status_code} {reply.reason}{_reason(reply)}")
+        try:
+            return parse_reply(reply.content, len(rows))
+        except ModelError:
+            raise self._foreign_reply() from None
 
-    def _unanswered(self, error: BaseException, count: int) -> ModelError:
+    def _no_reply(self, error: BaseException, count: int) -> ModelError:
         if isinstance(root_cause(error), TimeoutError):
             return ModelError(
-                f"{self.shown}: no answer within {self.timeout[1]:g} s to {count} rows; the server is down or busy: "
-                "try fewer rows in a request (--batch-size) or more time (--timeout)"
+                f"{self.display_url}: no answer within {self.timeout[1]:g} s to {count} rows; the server is down or "
+                "busy: try fewer rows in a request (--batch-size) or more time (--timeout)"
             )
-        return ModelError(f"{self.shown}: cannot be asked ({cause_message(error)}); is `mlflow models serve` up?")
+        return ModelError(
+            f"{self.display_url}: cannot be reached ({cause_message(error)}); is `mlflow models serve` running?"
+        )
 
-    def _predictions(self, reply: requests.Response, count: int) -> list[Any]:
+    def _answer(self, answer: dict[str, Any]) -> Scores | InputError:
         try:
-            found = reply.json()["predictions"]
-        except (ValueError, KeyError, TypeError):
-            raise self._strange() from None
-        if not isinstance(found, list) or len(found) != count:
-            raise self._strange()
-        return found
-
-    def _answer(self, one: Any) -> Answer | InputError:
-        try:
-            if "error" in one:
-                if one["error"]["code"] in SERVERS_OWN:
-                    raise ModelError(f"{self.shown}: {one['error']['message']}; try fewer rows in a request")
-                return InputError(str(one["error"]["code"]), str(one["error"]["message"]))
-            top = one["top"]
-            probabilities = {str(each["label"]): float(each["probability"]) for each in top}
-            names = {str(each["label"]): str(each["name"]) for each in top}
-            return Answer(probabilities, names, parse_known(one))
+            error = parse_error(answer)
+            scores = error or Scores.from_json(answer)
         except ModelError:
-            raise
-        except (KeyError, TypeError, ValueError):
-            raise self._strange() from None
+            raise self._foreign_reply() from None
+        if error is not None and error.code in SERVER_ERRORS:
+            raise ModelError(f"{self.display_url}: {error.message}; try fewer rows in a request (--batch-size)")
+        return scores
 
-    def _strange(self) -> ModelError:
-        return ModelError(f"{self.shown}: answered, but not as a model that flowerml exported; what does it serve?")
+    def _foreign_reply(self) -> ModelError:
+        return ModelError(
+            f"{self.display_url}: answered, but not as a model that flowerml exported; check what it serves"
+        )
 
 
 def is_url(model: str) -> bool:
-    """Whether this is the address of a server."""
+    """Return whether this is the address of a server, and not a folder or models:/NAME.
+
+    >>> is_url("http://127.0.0.1:5001"), is_url("models:/flowers/1")
+    (True, False)
+    """
     return model.lower().startswith(("http://", "https://"))
 
 
-def _batches(rows: Iterable[Any], most: int) -> Iterator[list[Any]]:
-    """At most so many rows at once, and no more than MAX_BYTES of several."""
-    batch: list[Any] = []
+def _batches(rows: Iterable[str], limit: int) -> Iterator[list[str]]:
+    """Yield lists of at most `limit` rows, and of at most MAX_BYTES unless a row alone has more."""
+    batch: list[str] = []
     size = 0
     for row in rows:
-        length = len(row)
-        if batch and (len(batch) == most or size + length > MAX_BYTES):
+        if batch and (len(batch) == limit or size + len(row) > MAX_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(row)
-        size += length
+        size += len(row)
     if batch:
         yield batch
 
 
-def _invocations(url: str) -> str:
+def _invocations_url(url: str) -> str:
     try:
         parts = urlsplit(url)
-        usable = bool(parts.hostname) and parts.port != 0
+        is_valid = bool(parts.hostname) and parts.port != 0
     except ValueError:
-        usable = False
-    if not usable:
-        raise ModelError(f"{url!r} is no address of a server; expected one such as http://127.0.0.1:5001")
+        is_valid = False
+    if not is_valid:
+        raise ModelError(f"{url!r} is not the address of a server; expected one such as http://127.0.0.1:5001")
     path = parts.path.rstrip("/").removesuffix("/invocations")
     return urlunsplit((parts.scheme, parts.netloc, f"{path}/invocations", parts.query, ""))
 
 
-def _told(reply: requests.Response) -> str:
-    """What the server says of its error, on one line."""
+def _reason(reply: requests.Response) -> str:
+    """Return the server's explanation of an error, on one line."""
     try:
         message = reply.json()["message"]
     except (ValueError, KeyError, TypeError):
         return "; its log says more"
-    # MLflow begins with all the rows it was sent, and comes to the point at the end.
+    # MLflow quotes all the rows it was sent first, and the reason last.
     return f": {one_line(str(message).rpartition('Error: ')[2], 200)}"

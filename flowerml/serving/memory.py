@@ -1,21 +1,21 @@
-"""What a server does so that one large request does not make it large for good."""
+"""Keeping a server small after a large request."""
 
 import ctypes
 import sys
 from typing import Any
 
 LARGE = 2**20  # bytes
-M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
+M_MMAP_THRESHOLD = -3  # from glibc's malloc.h
 
-# Other C libraries than that of Linux, glibc, have neither function.
+# Neither function exists in C libraries other than glibc. No package wraps them.
 _LIBC: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def give_back_large_blocks() -> None:
-    """Have this process return large blocks to the system as soon as they are free.
+def configure_malloc() -> None:
+    """Make this process return large blocks to the system as soon as they are freed.
 
-    glibc, once it has freed a block of up to 32 MB, keeps such blocks, for each thread its own; the allocator that
-    comes with Arrow, which holds the texts of pandas, keeps even larger ones.
+    glibc raises its own threshold to the largest block freed so far, up to 32 MB, and from then on keeps such blocks,
+    in each thread. Arrow's allocator, which holds the texts of pandas, keeps even larger ones.
     """
     if "pyarrow" in sys.modules:
         import pyarrow
@@ -25,7 +25,7 @@ def give_back_large_blocks() -> None:
         _LIBC.mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
-def give_back_small_blocks() -> None:
-    """Return what is free between blocks in use: where requests came in at once, what they were read in lies mixed."""
+def trim_malloc() -> None:
+    """Return free memory between blocks in use to the system: concurrent requests leave it scattered."""
     if hasattr(_LIBC, "malloc_trim"):
         _LIBC.malloc_trim(0)

@@ -13,81 +13,78 @@ import mlflow
 import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from flowerml.classifier.classifier import TOP_K, Classifier, Prediction
+from flowerml.classifier.classifier import TOP_K, Classifier
 from flowerml.core.errors import InputError
 from flowerml.engine.parallel import map_readable
-from flowerml.serving import memory
-from flowerml.serving import version as identity
+from flowerml.serving.answer import answer_json, error_json
+from flowerml.serving.memory import LARGE, configure_malloc, trim_malloc
+from flowerml.serving.version import registered_version
 
-LIMIT = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"  # seconds; `mlflow models serve` sets it, to 60 where nobody else has
-SHARE = 0.75  # of those seconds; the rest is for reading the request and writing the answer
+TIMEOUT_VARIABLE = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"  # seconds; `mlflow models serve` sets it, to 60 by default
+TIME_SHARE = 0.75  # of those seconds; the rest is for reading the request and writing the reply
 
 _log = logging.getLogger(__name__)
 
 
 class ClassifierModel(PythonModel):
-    """Answers rows of one column with {"top": […], "known": …, "model": …}, or {"error": …} for those it cannot read.
+    """Answers rows of one column, each as `flowerml.serving.answer` says. May be used from many threads at once.
 
-    With the parameter `explain`, each answer has an "explanation". May be used from many threads at once.
+    The parameter `top_k` limits the classes of an answer; with `explain` each answer has an "explanation".
     """
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the classifier among the model's artifacts."""
-        self.classifier = Classifier.load(context.artifacts["classifier"])
-        name = self.classifier.description["trained"]["pipeline"]
-        name, version = identity.registered(Path(context.artifacts["classifier"])) or (name, None)
+        folder = Path(context.artifacts["classifier"])
+        self.classifier = Classifier.load(folder)
+        pipeline = self.classifier.description["trained"]["pipeline"]
+        name, version = registered_version(folder) or (pipeline, None)
         self.model = {"name": name, "version": version}
-        self.served = LIMIT in os.environ
-        self.seconds = SHARE * float(os.environ[LIMIT]) if self.served else math.inf
-        if self.served:
-            memory.give_back_large_blocks()
+        self.is_served = TIMEOUT_VARIABLE in os.environ
+        self.seconds = TIME_SHARE * float(os.environ[TIMEOUT_VARIABLE]) if self.is_served else math.inf
+        if self.is_served:
+            configure_malloc()
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> list[dict[str, Any]]:
-        """One answer for each row. Never raises for an input: MLflow would answer all rows with a stack trace."""
+        """Return one answer for each row. Never raises for an input: MLflow would fail all rows with a stack trace."""
         params = params or {}
         values = model_input[self.classifier.task.INPUT].tolist()
         answers: list[dict[str, Any]] = []
-        until = monotonic() + self.seconds
+        deadline = monotonic() + self.seconds
         try:
             for answer in self._answers(values, params.get("top_k", TOP_K), explain=bool(params.get("explain"))):
                 answers.append(answer)
-                if monotonic() > until:
+                if monotonic() > deadline:
                     break
-            left = InputError("out_of_time", f"only {len(answers):,} of {len(values):,} rows could be answered in time")
-        except InputError as error:  # of the parameters, and so of every row
-            left = error.without_traceback()
-        except Exception:  # a bug, or no memory: the log may know why, the sender of a request must not
+            error = InputError(
+                "out_of_time", f"only {len(answers):,} of {len(values):,} rows could be answered in time"
+            )
+        except InputError as bad_parameter:  # applies to every row
+            error = bad_parameter.without_traceback()
+        except Exception:  # a bug, or out of memory: the reason goes to the log, not to the sender of a request
             _log.exception("a request of %d rows failed", len(values))
-            left = InputError("internal_error", "the server failed; its log says why")
-        if self.served and sum(len(value) for value in values if isinstance(value, str | list)) > memory.LARGE:
-            memory.give_back_small_blocks()
-        return answers + [_error(left)] * (len(values) - len(answers))
+            error = InputError("internal_error", "the server failed; its log says why")
+        if self.is_served and sum(len(value) for value in values if isinstance(value, str | list)) > LARGE:
+            trim_malloc()
+        return answers + [error_json(error)] * (len(values) - len(answers))
 
     def _answers(self, values: list[Any], top_k: Any, *, explain: bool) -> Iterator[dict[str, Any]]:
-        raws = (_decoded(self.classifier, value) for value in values)
+        raws = (_decode(self.classifier, value) for value in values)
         predict = partial(self.classifier.predict_each, top_k=top_k)
-        for raw, found in map_readable(((raw, raw) for raw in raws), predict):
-            if isinstance(found, InputError):
-                yield _error(found)
+        for raw, prediction in map_readable(((raw, raw) for raw in raws), predict):
+            if isinstance(prediction, InputError):
+                yield error_json(prediction)
             else:
-                yield self._answer(found) | (self._explanation(raw, found) if explain else {})
-
-    def _answer(self, prediction: Prediction) -> dict[str, Any]:
-        return {**prediction.to_json(), "model": self.model}
-
-    def _explanation(self, raw: Any, prediction: Prediction) -> dict[str, Any]:
-        return {"explanation": self.classifier.explain(raw, label=prediction.top[0].label).to_json()}
+                label = prediction.top[0].label
+                yield answer_json(
+                    prediction, self.model, self.classifier.explain(raw, label=label) if explain else None
+                )
 
 
-def _error(error: InputError) -> dict[str, Any]:
-    return {"error": {"code": error.code, "message": error.message}}
-
-
-def _decoded(classifier: Classifier, value: Any) -> Any:
+def _decode(classifier: Classifier, value: Any) -> Any:
     try:
-        # In a column with other things, pandas has NaN for null.
+        # In a column of mixed types pandas has NaN for null.
         return classifier.task.from_json(None if isinstance(value, float) and math.isnan(value) else value)
     except InputError as error:
         return error.without_traceback()

@@ -1,18 +1,18 @@
-"""Which registered version a folder of files is: MLflow notes it beside what it loads by a `models:/` address."""
+"""Which registered version a folder is: MLflow writes it beside what it loads from a `models:/` address."""
 
 from pathlib import Path
 
 import yaml
 
-NOTE = "registered_model_meta"
+META_FILE = "registered_model_meta"
 DEPTH = 2  # folders between a classifier and the model that holds it
 
 
-def registered(classifier: Path) -> tuple[str, str] | None:
-    """Name and version of the registered model that a classifier's folder lies in, None where it is in none."""
+def registered_version(classifier: Path) -> tuple[str, str] | None:
+    """Return name and version of the registered model that holds a classifier's folder; None where none does."""
     for folder in classifier.resolve().parents[:DEPTH]:
-        if (folder / NOTE).is_file():
-            noted = yaml.safe_load((folder / NOTE).read_text(encoding="utf-8")) or {}
-            name, version = noted.get("model_name"), noted.get("model_version")
+        if (folder / META_FILE).is_file():
+            meta = yaml.safe_load((folder / META_FILE).read_text(encoding="utf-8")) or {}
+            name, version = meta.get("model_name"), meta.get("model_version")
             return (str(name), str(version)) if name else None
     return None

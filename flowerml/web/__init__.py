@@ -1,4 +1,4 @@
-"""The page in the browser: give it a picture or a text, and see what the models make of it, and why."""
+"""The page in the browser: enter a picture or a text, and see how the models classify it, and why."""
 
 import contextlib
 import importlib.util
@@ -21,19 +21,19 @@ __all__ = ["Page", "launch"]
 
 TOP_K = 5
 TIMEOUT = 20.0
-"""Seconds until a served model must have answered."""
+"""Seconds a served model has to answer."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page that is being served."""
+    """A running page."""
 
     url: str
     blocks: "gr.Blocks"
     files: "tempfile.TemporaryDirectory[str]"
 
     def close(self) -> None:
-        """Stop serving, and remove what was uploaded."""
+        """Stop serving and delete the uploads."""
         self.blocks.close(verbose=False)
         os.environ.pop("GRADIO_TEMP_DIR", None)
         self.files.cleanup()
@@ -52,27 +52,27 @@ def launch(
 ) -> Page:
     """Serve a page that asks saved classifiers (their folders) and served ones (image=URL, text=URL, or a URL alone).
 
-    Below the probability `unsure` it says that the model is not sure; with None where the model itself says that it
-    does not know (see `Answer.is_unsure`). Served models have `timeout` seconds to answer. With `block` it returns when
-    it is stopped (Ctrl-C or SIGTERM). Raises FlowermlError where there is nothing to show, Gradio is missing, or the
-    port is taken, and ModelError for a folder without a classifier and for an address that is none.
+    Below the probability `unsure` the page says "Not sure"; with None the model decides (see `Answer.is_unsure`).
+    Served models have `timeout` seconds to answer. With `block` the call returns on Ctrl-C or SIGTERM. Raises
+    FlowermlError where there is nothing to show, Gradio is missing, or the port is taken, and ModelError for a folder
+    without a classifier and for an invalid address.
     """
     if importlib.util.find_spec("gradio") is None:
-        raise FlowermlError("the page needs Gradio, which is not installed; say: pip install 'flowerml[web]'")
+        raise FlowermlError("the page needs Gradio, which is not installed; run: pip install 'flowerml[web]'")
     host = host.strip("[]")
     _check_free(host, port)
     from flowerml.web import sources
 
-    found = sources.load(models, endpoints, timeout=timeout)
+    loaded = sources.load(models, endpoints, timeout=timeout)
     files = tempfile.TemporaryDirectory(prefix="flowerml-web-")
     uploads = Path(files.name, "uploads")
-    # Gradio reads these when it is imported; and what is in its own folder it deletes after a while.
+    # Gradio reads these when it is imported. It deletes old files in its own folder, hence `uploads`.
     os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1", GRADIO_TEMP_DIR=str(uploads))
     from flowerml.web import server
 
     with contextlib.ExitStack() as failing:
         failing.callback(files.cleanup)
-        blocks = server.serve(found, host=host, port=port, top_k=top_k, unsure=unsure, folder=Path(files.name))
+        blocks = server.serve(loaded, host=host, port=port, top_k=top_k, unsure=unsure, folder=Path(files.name))
         failing.pop_all()
     page = Page(str(blocks.local_url), blocks, files)
     if block:
@@ -83,21 +83,23 @@ def launch(
 
 
 def _check_free(host: str, port: int) -> None:
-    """Raises FlowermlError where the port cannot be had. Gradio would look on 127.0.0.1 only, and wait for seconds."""
+    """Raise FlowermlError where the port is not free. Gradio checks only 127.0.0.1, and waits for seconds."""
     if not 1 <= port <= 65535:
-        raise FlowermlError(f"a port is a number from 1 to 65535, not {port}")
+        raise FlowermlError(f"expected a port from 1 to 65535, found {port}")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as free:
-            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            free.bind(address)
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise FlowermlError(f"no page can be served at {host}, port {port} ({reason}); choose another port") from None
+        raise FlowermlError(
+            f"the page cannot be served at {host}, port {port} ({reason}); choose another address or port"
+        ) from None
 
 
 def _wait() -> None:
-    """Until Ctrl-C, or SIGTERM where that can be caught."""
+    """Wait for Ctrl-C, or for SIGTERM in the main thread, where alone it can be caught."""
     stopped = threading.Event()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: stopped.set())

@@ -1,4 +1,4 @@
-"""What the page's server answers at all, and what a browser may do with it."""
+"""Middleware that closes what the page does not use of Gradio's server, and restricts what a browser may load."""
 
 import json
 import re
@@ -7,13 +7,13 @@ from typing import Any
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LARGEST_QUESTION = 8 * 2**20
-OPEN = re.compile(
+MAX_BODY_BYTES = 8 * 2**20
+ALLOWED_PATHS = re.compile(
     r"/(|config|theme\.css|favicon\.ico|manifest\.json|robots\.txt|(static|assets)/.*"
     r"|gradio_api/(startup-events|info|theme\.css|upload|upload_progress|heartbeat/\w+|reset/?|cancel"
     r"|queue/(join|data|status)|file=(?!\w+:).*))"
 )
-# The browser itself then sends nothing anywhere else. Gradio's scripts are inline, and its templates are compiled.
+# Makes the browser send nothing elsewhere. Gradio's scripts are inline, and it compiles templates at run time.
 HEADERS = {
     "content-security-policy": (
         "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -26,7 +26,10 @@ HEADERS = {
 
 
 class Guard:
-    """Answers 404 for what the page does not use of Gradio's server, such as fetching files from elsewhere."""
+    """ASGI middleware that answers 404 for paths the page does not use, such as those that fetch remote files.
+
+    Gradio has no setting for this: its routes are registered whether they are used or not.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -36,12 +39,12 @@ class Guard:
             await self.app(scope, receive, send)
             return
         refusal: PlainTextResponse | None = None
-        if not OPEN.fullmatch(scope["path"]):
+        if not ALLOWED_PATHS.fullmatch(scope["path"]):
             refusal = PlainTextResponse("not found", 404)
         elif scope["path"] == "/gradio_api/queue/join":
             body = await _body(receive)
             refusal = _refusal(body)
-            receive = _again(body or b"", receive)
+            receive = _replay(body or b"", receive)
         await (refusal or self.app)(scope, receive, _with_headers(send))
 
 
@@ -49,48 +52,48 @@ def _refusal(body: bytes | None) -> PlainTextResponse | None:
     if body is None:
         return PlainTextResponse("too large", 413)
     try:
-        strange = _names_address(json.loads(body))
+        has_url = _has_url(json.loads(body))
     except (ValueError, RecursionError):
         return PlainTextResponse("not JSON", 400)
-    return PlainTextResponse("a file must have been uploaded here", 403) if strange else None
+    return PlainTextResponse("a file must be uploaded, not named by a URL", 403) if has_url else None
 
 
-def _names_address(value: Any) -> bool:
-    """Whether a file is named by an address: Gradio would fetch it, wherever it is."""
+def _has_url(value: Any) -> bool:
+    """Return whether a file is named by a URL: Gradio would fetch it from wherever it is."""
     if isinstance(value, dict):
         path = value.get("path")
-        return (isinstance(path, str) and "://" in path) or any(map(_names_address, value.values()))
-    return isinstance(value, list) and any(map(_names_address, value))
+        return (isinstance(path, str) and "://" in path) or any(map(_has_url, value.values()))
+    return isinstance(value, list) and any(map(_has_url, value))
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """The whole body; None above LARGEST_QUESTION."""
+    """Return the whole body; None above MAX_BODY_BYTES."""
     body, more = b"", True
     while more:
         message = await receive()
         body += message.get("body", b"")
         more = message.get("more_body", False)
-        if len(body) > LARGEST_QUESTION:
+        if len(body) > MAX_BODY_BYTES:
             return None
     return body
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body that was read, and then goes on."""
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that replays the body that was read, then continues with the original."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def first_the_body() -> Message:
+    async def replayed() -> Message:
         return messages.pop() if messages else await receive()
 
-    return first_the_body
+    return replayed
 
 
 def _with_headers(send: Send) -> Send:
-    own = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+    headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
-    async def sent(message: Message) -> None:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", []), *own]}
+            message = {**message, "headers": [*message.get("headers", []), *headers]}
         await send(message)
 
-    return sent
+    return send_with_headers

@@ -1,22 +1,22 @@
-// A picture that is pasted anywhere, or dropped on one that is shown, goes the way of one that is chosen.
+// Hand a picture that is pasted anywhere, or dropped on the one that is shown, to the visible file input.
 (() => {
-  const give = (list) => {
-    const input = [...document.querySelectorAll(".picture input[type=file]")].find((one) => one.closest(".picture").offsetParent);
+  const choose = (list) => {
+    const input = [...document.querySelectorAll(".picture input[type=file]")].find((field) => field.closest(".picture").offsetParent);
     const picture = [...(list || [])].find((file) => file.type.startsWith("image/"));
     if (!input || !picture) return false;
-    const one = new DataTransfer();
-    one.items.add(picture);
-    input.files = one.files;
+    const transfer = new DataTransfer();
+    transfer.items.add(picture);
+    input.files = transfer.files;
     input.dispatchEvent(new Event("change", {bubbles: true}));
     return true;
   };
-  document.addEventListener("paste", (event) => give(event.clipboardData?.files) && event.preventDefault());
-  const shown = (event) => event.target.closest?.(".picture .image-frame");
-  document.addEventListener("dragover", (event) => shown(event) && event.preventDefault());
+  document.addEventListener("paste", (event) => choose(event.clipboardData?.files) && event.preventDefault());
+  const onPicture = (event) => event.target.closest?.(".picture .image-frame");
+  document.addEventListener("dragover", (event) => onPicture(event) && event.preventDefault());
   document.addEventListener("drop", (event) => {
-    if (shown(event) && event.dataTransfer.files.length) {
+    if (onPicture(event) && event.dataTransfer.files.length) {
       event.preventDefault();
-      give(event.dataTransfer.files);
+      choose(event.dataTransfer.files);
     }
   });
 })();

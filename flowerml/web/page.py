@@ -1,4 +1,4 @@
-"""The page itself: for each model an input on the left, and its answer on the right."""
+"""The page itself: for each model an input on the left and its answer on the right."""
 
 import logging
 import time
@@ -17,71 +17,69 @@ from flowerml.web.samples import Sample
 from flowerml.web.sources import Source
 
 HERE = Path(__file__).parent
-LARGEST_PICTURE = 32 * 2**20  # as much as served models read
-AT_ONCE = 4  # answers in the making, for each model; a slow server must not hold up those who ask another
-PICK = """element.addEventListener("click", (event) => {
+MAX_PICTURE_BYTES = 32 * 2**20  # the limit of served models
+MAX_CONCURRENT = 4  # questions to each model, so that a slow server does not hold up questions to another
+CLICK_SAMPLE_JS = """element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-index]");
   if (button) trigger("click", {index: Number(button.dataset.index)});
 });"""
-SHOW = """watch("value", () => {
+SCROLL_TO_ANSWER_JS = """watch("value", () => {
   const card = element.closest(".card");
   if (card.getBoundingClientRect().top > 0.7 * window.innerHeight) card.scrollIntoView({block: "start"});
-});"""  # on a phone the answer is below the samples
-ASK = """() => [...document.querySelectorAll(".ask")].find((button) => button.offsetParent).click()"""
+});"""  # on a phone the answer is below the fold, under the samples
+ASK_JS = """() => [...document.querySelectorAll(".ask")].find((button) => button.offsetParent).click()"""
 HINT = "The answer appears here."
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Asking:
-    """How answers are asked for and judged. `unsure`: see `Answer.is_unsure`."""
+class AnswerView:
+    """Asks a model and shows its answer. `unsure`: see `Answer.is_unsure`."""
 
     top_k: int
     unsure: float | None
 
     def html(self, source: Source, raw: bytes | str) -> Iterator[str]:
-        """The answer as HTML, then the same with what spoke for it; where there is no answer, why."""
+        """Yield the answer as HTML, then the same with its explanation; or the reason why there is no answer."""
         start = time.perf_counter()
         try:
-            found = source.ask(raw, top_k=self.top_k)
+            answer = source.ask(raw, top_k=self.top_k)
             seconds = time.perf_counter() - start
-            shown = partial(render.answer, poles=TASKS[source.kind].POLES, seconds=seconds, unsure=self.unsure)
-            yield shown(found, note="Looking for what spoke for it …")
+            show = partial(render.answer, poles=TASKS[source.kind].POLES, seconds=seconds, unsure=self.unsure)
+            yield show(answer, note="Looking for what spoke for it …")
             try:
-                yield shown(source.ask(raw, top_k=self.top_k, explain=True))
+                yield show(source.ask(raw, top_k=self.top_k, explain=True))
             except FlowermlError as error:
-                yield shown(found, note=f"What spoke for it cannot be told: {error}.")
+                yield show(answer, note=f"There is no explanation: {error}.")
         except FlowermlError as error:
             yield render.problem(str(error))
-        except Exception:  # a bug; the page must not go on showing the answer to something else
+        except Exception:  # a bug; the page must not keep showing the answer to another input
             log.exception("no answer")
-            yield render.problem(
-                "something went wrong inside this page; what it was is in the log where it was started"
-            )
+            yield render.problem("something went wrong in this page; the log where it was started says what")
 
 
-def build(sources: list[Source], asking: Asking, folder: Path) -> gr.Blocks:
-    """The page of these models; `folder` takes what the page needs as files."""
+def build(sources: list[Source], view: AnswerView, folder: Path) -> gr.Blocks:
+    """Return the page of these models; files that it needs are written to `folder`."""
     with gr.Blocks(title="flowerml", analytics_enabled=False, delete_cache=(60, 600)) as page:
         gr.HTML(_header(sources), elem_id="header", apply_default_css=False)
         if len(sources) == 1:
-            _section(sources[0], asking, folder)
+            _section(sources[0], view, folder)
         else:
             with gr.Tabs(elem_id="tasks"):
                 for source, title in zip(sources, titles(sources), strict=True):
                     with gr.Tab(title):
-                        _section(source, asking, folder)
-    page.queue(api_open=False, default_concurrency_limit=AT_ONCE, max_size=64)
+                        _section(source, view, folder)
+    page.queue(api_open=False, default_concurrency_limit=MAX_CONCURRENT, max_size=64)
     return page
 
 
 def titles(sources: list[Source]) -> list[str]:
-    """What each model's tab is called; with the model's name where there are two of a kind."""
-    found = [_title(source) for source in sources]
+    """Return the title of each model's tab; models with one title are told apart by their names."""
+    tabs = [_title(source) for source in sources]
     return [
-        title if found.count(title) == 1 else f"{title}: {source.name}"
-        for title, source in zip(found, sources, strict=True)
+        title if tabs.count(title) == 1 else f"{title}: {source.name}"
+        for title, source in zip(tabs, sources, strict=True)
     ]
 
 
@@ -90,29 +88,27 @@ def _title(source: Source) -> str:
 
 
 def _header(sources: list[Source]) -> str:
-    kinds = dict.fromkeys(_title(source).lower() for source in sources)
-    here = all(source.is_here for source in sources)
-    promise = (
+    inputs = " or a ".join(dict.fromkeys(_title(source).lower() for source in sources))
+    privacy = (
         "What you enter stays on the machine that serves this page."
-        if here
-        else "What you enter goes to the servers this page was started with."
+        if all(source.is_local for source in sources)
+        else "What you enter goes to the servers that this page was started with."
     )
     return (
         "<h1>Ask the model</h1>"
-        f"<p>Give it a {' or a '.join(kinds)}: it answers with what it takes it for, how sure it is, and why. "
-        f"{promise}</p>"
+        f"<p>Give it a {inputs}. It answers with the most probable class, how sure it is, and why. {privacy}</p>"
     )
 
 
-def _section(source: Source, asking: Asking, folder: Path) -> None:
+def _section(source: Source, view: AnswerView, folder: Path) -> None:
     with gr.Row(elem_classes="section"):
         if TASKS[source.kind].FORM == "picture":
-            _picture(source, asking, folder)
+            _picture(source, view, folder)
         else:
-            _text(source, asking)
+            _text(source, view)
 
 
-def _picture(source: Source, asking: Asking, folder: Path) -> None:
+def _picture(source: Source, view: AnswerView, folder: Path) -> None:
     with gr.Column(elem_classes="card", min_width=320):
         picture = gr.Image(
             label="Picture",
@@ -123,31 +119,31 @@ def _picture(source: Source, asking: Asking, folder: Path) -> None:
             sources=["upload", "webcam", "clipboard"],
             placeholder="Drop, paste or choose a picture",
             buttons=[],
-            alt_text="The picture that was asked about",
+            alt_text="The picture the answer is about",
             elem_classes="picture",
         )
-        offered = samples.pictures(TASKS[source.kind].samples(source.classes), folder)
-        row = gr.HTML(samples.as_html(offered, form="picture"), js_on_load=PICK, apply_default_css=False)
+        inputs = samples.pictures(TASKS[source.kind].samples(source.classes), folder)
+        buttons = gr.HTML(samples.as_html(inputs, form="picture"), js_on_load=CLICK_SAMPLE_JS, apply_default_css=False)
     result = _result()
 
     def changed(value: dict[str, Any] | None) -> Iterator[str]:
         if not value or not value.get("path"):
             yield render.waiting(HINT)
         else:
-            yield from asking.html(source, Path(value["path"]).read_bytes())
+            yield from view.html(source, Path(value["path"]).read_bytes())
 
-    # Not preprocessed: Gradio would open the picture, and tell of one it cannot read in words of its own. That the file
-    # is one that was uploaded here is checked before.
+    # preprocess=False: Gradio would open the picture itself, with its own message for an unreadable one. The path is
+    # safe to read, as Gradio checks before that the file was uploaded here.
     picture.change(changed, picture, result, preprocess=False, api_visibility="private", show_progress="minimal")
-    row.click(_picked(offered), None, picture, api_visibility="private", show_progress="hidden")
+    buttons.click(_picked(inputs), None, picture, api_visibility="private", show_progress="hidden")
 
 
-def _text(source: Source, asking: Asking) -> None:
+def _text(source: Source, view: AnswerView) -> None:
     with gr.Column(elem_classes="card", min_width=320):
         text = gr.Textbox(
             label=_title(source),
-            info="Enter asks; Shift and Enter begin a new line.",
-            placeholder="Type or paste it here",
+            info="Press Enter to ask, Shift+Enter for a new line.",
+            placeholder="Type or paste a text here",
             lines=1,
             max_lines=16,
             elem_classes="text",
@@ -155,32 +151,41 @@ def _text(source: Source, asking: Asking) -> None:
         with gr.Row(elem_classes="buttons"):
             ask = gr.Button("Ask", variant="primary", elem_classes="ask")
             clear = gr.Button("Clear", variant="secondary")
-        offered = samples.texts(TASKS[source.kind].samples(source.classes))
-        row = gr.HTML(samples.as_html(offered, form="text"), js_on_load=PICK, apply_default_css=False)
+        inputs = samples.texts(TASKS[source.kind].samples(source.classes))
+        buttons = gr.HTML(samples.as_html(inputs, form="text"), js_on_load=CLICK_SAMPLE_JS, apply_default_css=False)
     result = _result()
 
     def submitted(value: str) -> Iterator[str]:
         if not value.strip():
-            yield render.waiting("There is nothing to judge yet.")
+            yield render.waiting("Enter a text first.")
         else:
-            yield from asking.html(source, value)
+            yield from view.html(source, value)
 
-    # All ways to ask lead through one event, of which one runs at a time: no earlier answer comes after a later one.
-    shown = {"outputs": result, "api_visibility": "private", "show_progress": "minimal", "trigger_mode": "always_last"}
-    asked = gr.on([text.submit, ask.click], submitted, text, **shown)
-    picked = row.click(_picked(offered), None, text, api_visibility="private", show_progress="hidden")
-    picked.then(None, js=ASK)
+    # Every way to ask ends in one event, which runs once at a time, so that no earlier answer follows a later one.
+    asked = gr.on(
+        [text.submit, ask.click],
+        submitted,
+        text,
+        result,
+        api_visibility="private",
+        show_progress="minimal",
+        trigger_mode="always_last",
+    )
+    picked = buttons.click(_picked(inputs), None, text, api_visibility="private", show_progress="hidden")
+    picked.then(None, js=ASK_JS)
     clear.click(None, cancels=asked)
     clear.click(lambda: ("", render.waiting(HINT)), None, [text, result], api_visibility="private")
 
 
 def _result() -> gr.HTML:
     with gr.Column(elem_classes="card", min_width=320):
-        return gr.HTML(render.waiting(HINT), elem_classes="result", js_on_load=SHOW, apply_default_css=False)
+        return gr.HTML(
+            render.waiting(HINT), elem_classes="result", js_on_load=SCROLL_TO_ANSWER_JS, apply_default_css=False
+        )
 
 
-def _picked(offered: list[Sample]) -> Callable[[gr.EventData], str]:
+def _picked(inputs: list[Sample]) -> Callable[[gr.EventData], str]:
     def value(event: gr.EventData) -> str:
-        return offered[int(event.index)].value
+        return inputs[int(event.index)].value
 
     return value

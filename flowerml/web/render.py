@@ -1,4 +1,4 @@
-"""Answers as HTML. Whatever comes from a model or from a person is escaped here, and nowhere else."""
+"""Answers as HTML. All that comes from a model or a person is escaped here, and only here."""
 
 import base64
 from collections.abc import Iterator
@@ -7,49 +7,56 @@ from html import escape
 from flowerml.classifier.classifier import ClassProbability
 from flowerml.serving.answer import Answer
 
-FAINT = 0.08  # of the strongest word; what is weaker is not marked
-SHOWN = 10_000  # characters of a text
+MIN_STRENGTH = 0.08  # relative to the strongest word; weaker words are not marked
+MAX_CHARACTERS = 10_000  # of a text that is shown
 
 
 def waiting(hint: str) -> str:
-    """What stands in the place of an answer before there is any."""
+    """Return what stands in the place of an answer before there is one."""
     return _frame(f'<p class="hint">{escape(hint)}</p>')
 
 
 def problem(message: str) -> str:
-    """Why there is no answer."""
+    """Return the reason why there is no answer."""
     sentence = message[:1].upper() + message[1:] + ("" if message.endswith((".", "!", "?")) else ".")
     return _frame(f'<div class="problem" role="alert"><h3>No answer</h3><p>{escape(sentence)}</p></div>')
 
 
-def answer(found: Answer, *, poles: bool, seconds: float, unsure: float | None, note: str = "") -> str:
-    """The verdict, the best classes, what spoke for it (or a note of it), who said so, and how long it took."""
-    ends = found.poles() if poles else None
+def answer(answer: Answer, *, poles: bool, seconds: float, unsure: float | None, note: str = "") -> str:
+    """Return the verdict, the best classes, the explanation or a note about it, the model's name and the time.
+
+    `poles`: two classes are the ends of one scale; `unsure`: see `Answer.is_unsure`.
+    """
+    ends = answer.poles() if poles else None
     parts = [
-        _verdict(found, sure=not found.is_unsure(unsure)),
-        _scale(*ends) if ends else _bars(found),
-        _heat_map(found),
-        _words(found),
+        _verdict(answer, sure=not answer.is_unsure(unsure)),
+        _scale(*ends) if ends else _bars(answer),
+        _heat_map(answer),
+        _words(answer),
         f'<p class="note">{escape(note)}</p>' if note else "",
-        _signature(found, seconds),
+        _signature(answer, seconds),
     ]
     return _frame("".join(parts))
 
 
 def percent(probability: float) -> str:
-    """One place behind the point; what is neither 0 nor 1 is not shown as such."""
-    shown = f"{100 * probability:.1f}"
-    if shown == "0.0" and probability > 0:
+    """Return a percentage with one decimal; only 0 and 1 themselves are shown as 0 % and 100 %.
+
+    >>> percent(0.1234), percent(0.0002)
+    ('12.3 %', '&lt; 0.1 %')
+    """
+    text = f"{100 * probability:.1f}"
+    if text == "0.0" and probability > 0:
         return "&lt; 0.1 %"
-    return "&gt; 99.9 %" if shown == "100.0" and probability < 1 else f"{shown} %"
+    return "&gt; 99.9 %" if text == "100.0" and probability < 1 else f"{text} %"
 
 
 def _frame(content: str) -> str:
     return f'<div class="answer" role="status" aria-live="polite">{content}</div>'
 
 
-def _verdict(found: Answer, *, sure: bool) -> str:
-    best = found.top[0]
+def _verdict(answer: Answer, *, sure: bool) -> str:
+    best = answer.top[0]
     name, share = escape(best.name), percent(best.probability)
     if sure:
         return f'<h3 class="verdict">{name} <span class="share">{share}</span></h3>'
@@ -58,8 +65,8 @@ def _verdict(found: Answer, *, sure: bool) -> str:
     )
 
 
-def _bars(found: Answer) -> str:
-    return f'<ol class="bars" aria-label="The most probable classes">{"".join(map(_bar, found.top))}</ol>'
+def _bars(answer: Answer) -> str:
+    return f'<ol class="bars" aria-label="The most probable classes">{"".join(map(_bar, answer.top))}</ol>'
 
 
 def _bar(candidate: ClassProbability) -> str:
@@ -71,12 +78,13 @@ def _bar(candidate: ClassProbability) -> str:
 
 
 def _scale(left: ClassProbability, right: ClassProbability) -> str:
-    """Two classes as the ends of one line, with a mark between them."""
-    at = f"{100 * right.probability:.2f}"
+    """Return two classes as the ends of one line, with a mark between them."""
+    position = f"{100 * right.probability:.2f}"
+    name, share = escape(right.name), percent(right.probability)
     return (
-        f'<div class="scale"><div class="line" role="meter" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{at}" '
-        f'aria-label="{escape(right.name)}" aria-valuetext="{escape(right.name)} {percent(right.probability)}">'
-        f'<span class="mark" style="left: {at}%"></span></div>'
+        '<div class="scale"><div class="line" role="meter" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-valuenow="{position}" aria-label="{name}" aria-valuetext="{name} {share}">'
+        f'<span class="mark" style="left: {position}%"></span></div>'
         f'<p class="ends">{_end(left, "left")}{_end(right, "right")}</p></div>'
     )
 
@@ -88,58 +96,60 @@ def _end(pole: ClassProbability, side: str) -> str:
     )
 
 
-def _heat_map(found: Answer) -> str:
-    if not found.heat_map:
+def _heat_map(answer: Answer) -> str:
+    if not answer.heat_map:
         return ""
-    name = escape(_explained(found))
-    source = f"data:image/png;base64,{base64.b64encode(found.heat_map).decode()}"
+    name = escape(_explained_name(answer))
+    source = f"data:image/png;base64,{base64.b64encode(answer.heat_map).decode()}"
     return (
         f'<figure class="heat"><img src="{source}" alt="Heat map: which parts of the picture spoke for {name}">'
         f"<figcaption>What spoke for <b>{name}</b>: the warmer, the more.</figcaption></figure>"
     )
 
 
-def _words(found: Answer) -> str:
-    """The words in their order, each on the colour of the class it speaks for."""
-    if not found.words:
+def _words(answer: Answer) -> str:
+    """Return the words in their order, each marked in the color of the class it speaks for."""
+    if not answer.words:
         return ""
-    most = max(abs(weight) for _, weight in found.words) or 1.0
-    poles = found.poles()
-    turned = poles is not None and found.explained == poles[0].label  # then what speaks for it speaks for the left
-    marked = "".join(_word(text, (-weight if turned else weight) / most) for text, weight in _beginning(found.words))
+    highest = max(abs(weight) for _, weight in answer.words) or 1.0
+    poles = answer.poles()
+    explains_left = poles is not None and answer.explained_label == poles[0].label
+    sign = -1 if explains_left else 1  # positive weights are marked for the right
+    marked = "".join(_word(text, sign * weight / highest) for text, weight in _beginning(answer.words))
     left, right = (escape(pole.name) for pole in poles) if poles else ("", "")
-    name = escape(_explained(found))
+    name = escape(_explained_name(answer))
     legend = (
         f'<span class="right">speaks for {right if poles else name}</span> '
         f'<span class="left">{f"speaks for {left}" if poles else f"speaks against {name}"}</span>'
     )
-    long = sum(len(text) for text, _ in found.words) > SHOWN
-    more = '<p class="hint">The rest of the text is not shown.</p>' if long else ""
-    return f'<div class="words"><p class="legend">{legend}</p><p class="passage">{marked}</p>{more}</div>'
+    is_cut = sum(len(text) for text, _ in answer.words) > MAX_CHARACTERS
+    rest = '<p class="hint">The rest of the text is not shown.</p>' if is_cut else ""
+    return f'<div class="words"><p class="legend">{legend}</p><p class="passage">{marked}</p>{rest}</div>'
 
 
 def _beginning(words: tuple[tuple[str, float], ...]) -> Iterator[tuple[str, float]]:
-    left = SHOWN
+    remaining = MAX_CHARACTERS
     for text, weight in words:
-        yield text[:left], weight
-        left -= len(text)
-        if left <= 0:
+        yield text[:remaining], weight
+        remaining -= len(text)
+        if remaining <= 0:
             return
 
 
 def _word(text: str, weight: float) -> str:
     side, strength = ("right" if weight > 0 else "left"), abs(weight)
-    if strength < FAINT or not text.strip():
+    if strength < MIN_STRENGTH or not text.strip():
         return escape(text)
     return f'<span class="{side}" style="--strength: {strength:.2f}">{escape(text)}</span>'
 
 
-def _explained(found: Answer) -> str:
-    """The name of the class that the explanation is of."""
-    return next((one.name for one in found.top if one.label == found.explained), found.explained or "")
+def _explained_name(answer: Answer) -> str:
+    """Return the name of the class that is explained."""
+    label = answer.explained_label or ""
+    return answer.names.get(label, label)
 
 
-def _signature(found: Answer, seconds: float) -> str:
-    version = f"version {escape(found.version)}" if found.version else "loaded from a folder"
-    took = f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
-    return f'<p class="signature">Answered by {escape(found.model)}, {version}, in {took}</p>'
+def _signature(answer: Answer, seconds: float) -> str:
+    version = f"version {escape(answer.version)}" if answer.version else "loaded from a folder"
+    duration = f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+    return f'<p class="signature">Answered by {escape(answer.model)}, {version}, in {duration}</p>'

@@ -13,14 +13,14 @@ CSS_CLASSES: dict[Form, str] = {"picture": "image", "text": "text"}
 
 @dataclass(frozen=True)
 class Sample:
-    """One input, as the page's input field takes it (the path of a picture, or a text), and its button's HTML."""
+    """An input as the page's input field takes it (the path of a picture, or a text), and the content of its button."""
 
     value: str
-    offer: str
+    html: str
 
 
 def pictures(raws: list[Raw], folder: Path) -> list[Sample]:
-    """Write pictures to the folder. They are not named: what they show is for the model to say."""
+    """Write pictures to the folder and return them. They have numbers and no names: the model is to name them."""
     samples = []
     for number, raw in enumerate(raws, start=1):
         assert isinstance(raw, bytes)
@@ -41,7 +41,7 @@ def as_html(samples: list[Sample], *, form: Form) -> str:
     if not samples:
         return ""
     buttons = "".join(
-        f'<li><button type="button" data-index="{index}">{sample.offer}</button></li>'
+        f'<li><button type="button" data-index="{index}">{sample.html}</button></li>'
         for index, sample in enumerate(samples)
     )
     return f'<p class="hint">Or try one of these:</p><ul class="samples {CSS_CLASSES[form]}">{buttons}</ul>'

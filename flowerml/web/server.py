@@ -1,4 +1,4 @@
-"""Gradio's server, with every way out of this machine, and every door the page does not use, shut."""
+"""Gradio's server with everything off that leaves this machine or that the page does not use."""
 
 import os
 from pathlib import Path
@@ -7,17 +7,17 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from flowerml.web.guard import Guard
-from flowerml.web.page import HERE, LARGEST_PICTURE, Asking, build
+from flowerml.web.page import HERE, MAX_PICTURE_BYTES, AnswerView, build
 from flowerml.web.sources import Source
 
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 MONOSPACE = ("ui-monospace", "Consolas", "monospace")
 
 
-def serve(found: list[Source], *, host: str, port: int, top_k: int, unsure: float | None, folder: Path) -> gr.Blocks:
-    """The page, being served in a thread of its own."""
-    page = build(found, Asking(top_k, unsure), folder)
-    _pass_proxies_by(host)
+def serve(sources: list[Source], *, host: str, port: int, top_k: int, unsure: float | None, folder: Path) -> gr.Blocks:
+    """Return the page of these models, which is served in a thread of its own."""
+    page = build(sources, AnswerView(top_k, unsure), folder)
+    _bypass_proxies(host)
     page.launch(
         server_name=f"[{host}]" if ":" in host else host,
         server_port=port,
@@ -32,7 +32,7 @@ def serve(found: list[Source], *, host: str, port: int, top_k: int, unsure: floa
         mcp_server=False,
         ssr_mode=False,
         pwa=False,
-        max_file_size=LARGEST_PICTURE,
+        max_file_size=MAX_PICTURE_BYTES,
         state_session_capacity=200,
         app_kwargs={"middleware": [Middleware(Guard)]},
         theme=_theme(),
@@ -48,8 +48,8 @@ def _theme() -> gr.themes.Base:
     )
 
 
-def _pass_proxies_by(host: str) -> None:
-    """Gradio asks its own server whether it is up, and would send a proxy to do so."""
+def _bypass_proxies(host: str) -> None:
+    """Exempt this host from proxies: Gradio asks its own server whether it is up, and would use a proxy for it."""
     for name in ("no_proxy", "NO_PROXY"):
-        known = [one for one in os.environ.get(name, "").split(",") if one]
-        os.environ[name] = ",".join(dict.fromkeys([*known, "127.0.0.1", "localhost", host]))
+        hosts = [entry for entry in os.environ.get(name, "").split(",") if entry]
+        os.environ[name] = ",".join(dict.fromkeys([*hosts, "127.0.0.1", "localhost", host]))

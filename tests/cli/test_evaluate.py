@@ -117,8 +117,8 @@ def test_a_model_of_another_kind_is_told_in_a_line(project, endpoint, pictures):
         ([FLOWERS, "data/flowers/archive", "--split", "train"], "no examples of the split train; it has no splits"),
         ([FLOWERS, "nowhere"], "there is nothing"),
         (["nowhere", "data/flowers/archive"], "there is nothing"),
-        (["http://", "data/flowers/archive"], "is no address of a server"),
-        (["http://127.0.0.1:1", "data/flowers/archive"], "cannot be asked (Connection refused)"),
+        (["http://", "data/flowers/archive"], "is not the address of a server"),
+        (["http://127.0.0.1:1", "data/flowers/archive"], "cannot be reached (Connection refused)"),
         (["http://127.0.0.1:1", "nowhere"], "there is nothing"),
     ],
 )

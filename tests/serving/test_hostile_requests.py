@@ -1,4 +1,4 @@
-"""Requests that nobody should send, to real servers: each gets an answer, and the server is as well as before."""
+"""Hostile requests to real servers: each gets an answer, and the server is as well as before."""
 
 import base64
 import io
@@ -27,7 +27,7 @@ def encoded(raw: bytes) -> str:
 
 
 def png(width: int, height: int, data: bytes) -> bytes:
-    """A grey PNG whose header says whatever it is told to."""
+    """Return a gray PNG whose header says `width` and `height`, whatever its data hold."""
     chunks = {b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0), b"IDAT": data, b"IEND": b""}
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
@@ -104,8 +104,8 @@ PARAMETERS = {
 
 
 @pytest.fixture(scope="module")
-def at_ease(flowers_served, reviews_served, flower):
-    """Both servers after work of every kind, and what each holds then."""
+def warmed_up(flowers_served, reviews_served, flower):
+    """Both servers after work of every kind, with the memory of each."""
     review = "A wonderful film. " * 40
     for server, column, good in ((flowers_served, "image", flower), (reviews_served, "text", review)):
         bodies = [rows(column, [good] * 4)] * 16 + [rows(column, [good], explain=True)] * 6
@@ -119,32 +119,32 @@ def rows(column, values, **params):
     return {"dataframe_split": {"columns": [column], "data": [[value] for value in values]}, "params": params}
 
 
-def check_that_nothing_is_told(reply, sent):
-    """No stack trace, no place on the server, and not what was sent."""
+def check_discreet(reply, sent):
+    """Check that a reply has no stack trace, no path of the server, and not what was sent."""
     assert not any(word in reply.text for word in ("Traceback", "site-packages", ".py", "flowerml", "/tmp", "File "))
     assert not (isinstance(sent, str) and len(sent) > 30 and sent[:1000] in reply.text)
     assert len(reply.text) < 2000
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_a_hostile_picture_gets_an_error_in_its_place(flowers_served, at_ease, flower, name):
+def test_hostile_picture_gets_error(flowers_served, warmed_up, flower, name):
     value, code = PICTURES[name]
     reply = flowers_served.ask(rows("image", [value, flower]))
     assert reply.codes == [code, "top"]
-    check_that_nothing_is_told(reply, value)
+    check_discreet(reply, value)
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_a_hostile_text_gets_an_answer(reviews_served, at_ease, name):
+def test_hostile_text_gets_answer(reviews_served, warmed_up, name):
     value, code = TEXTS[name]
     # A null beside it keeps pandas from making the column one of texts, which refuses half characters.
     reply = reviews_served.ask(rows("text", [value, None, 7]))
     assert reply.codes == [code, "not_a_text", "not_a_text"]
-    check_that_nothing_is_told(reply, value)
+    check_discreet(reply, value)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_a_hostile_top_k_gets_an_answer(flowers_served, at_ease, flower, name):
+def test_hostile_top_k_gets_answer(flowers_served, warmed_up, flower, name):
     value, code = PARAMETERS[name]
     reply = flowers_served.ask(rows("image", [flower, "***"], top_k=value))
     assert reply.codes == [code, "not_base64" if code == "top" else code]
@@ -154,32 +154,32 @@ def test_a_hostile_top_k_gets_an_answer(flowers_served, at_ease, flower, name):
         assert "from 1 to 10" in reply.predictions[0]["error"]["message"]
 
 
-def test_a_hostile_input_is_not_explained(flowers_served, reviews_served, at_ease):
+def test_hostile_input_is_not_explained(flowers_served, reviews_served, warmed_up):
     (answer,) = flowers_served.ask(rows("image", ["***"], explain=True)).predictions
     assert set(answer) == {"error"}
     (answer,) = reviews_served.ask(rows("text", ["<a" * 400_000 + " good"], explain=True)).predictions
     assert answer["explanation"]["words"]
 
 
-def test_ten_thousand_rows_are_answered(flowers_served, reviews_served, at_ease):
+def test_ten_thousand_rows(flowers_served, reviews_served, warmed_up):
     count = 10_000
     assert flowers_served.ask(rows("image", ["***"] * count)).codes == ["not_base64"] * count
     assert reviews_served.ask(rows("text", ["A good film."] * count, top_k=1)).codes == ["top"] * count
 
 
-def test_a_list_of_bytes_is_a_picture_under_every_key(flowers_served, at_ease, flower):
+def test_list_of_bytes_is_a_picture(flowers_served, warmed_up, flower):
     numbers = list(base64.b64decode(flower))
     expected = flowers_served.ask(rows("image", [flower])).predictions
     for body in (rows("image", [numbers]), {"inputs": [numbers]}, {"instances": [{"image": numbers}]}):
         assert flowers_served.ask(body).predictions == expected
 
 
-def test_no_rows_get_no_answers(flowers_served, at_ease):
+def test_no_rows_get_no_answers(flowers_served, warmed_up):
     for body in (rows("image", []), {"inputs": []}, {"instances": []}, {"inputs": {"image": []}}):
         assert flowers_served.ask(body).predictions == []
 
 
-# What MLflow answers by itself, before a model is asked: as it is in 3.17, and as the README tells.
+# What MLflow 3.17 answers by itself, before it asks the model, as the README says.
 DEEP = '{"inputs":' + "[" * 100_000 + "]" * 100_000 + "}"
 BY_MLFLOW = {
     "no body": (b"", 400),
@@ -208,25 +208,25 @@ BY_MLFLOW = {
 
 
 @pytest.mark.parametrize("name", BY_MLFLOW)
-def test_mlflow_answers_by_itself(reviews_served, at_ease, name):
+def test_mlflow_answers_by_itself(reviews_served, warmed_up, name):
     body, status = BY_MLFLOW[name]
     assert reviews_served.post(body).status == status
 
 
-def test_mlflow_refuses_other_content_types(reviews_served, at_ease):
+def test_mlflow_refuses_content_types(reviews_served, warmed_up):
     assert reviews_served.post(b"a=b", content_type="application/x-www-form-urlencoded").status == 415
     assert reviews_served.post(b"{}", content_type="application/json; charset=latin-1").status == 415
     assert reviews_served.post(b"{}", content_type=None).status == 500
     assert reviews_served.post(b"", method="GET").status == 405
 
 
-def test_mlflow_takes_nulls_and_numbers_for_texts_under_inputs(reviews_served, at_ease):
+def test_mlflow_makes_texts_of_inputs(reviews_served, warmed_up):
     assert reviews_served.ask({"inputs": [None, 7]}).codes == ["top", "top"]
 
 
-def test_at_the_end_the_servers_are_as_they_were(flowers_served, reviews_served, at_ease, flower):
+def test_servers_end_as_they_began(flowers_served, reviews_served, warmed_up, flower):
     for server, column, good in ((flowers_served, "image", flower), (reviews_served, "text", "A good film.")):
         with ThreadPoolExecutor(8) as pool:
             replies = pool.map(server.ask, repeat(rows(column, [good]), 16))
         assert {reply.text for reply in replies} == {server.ask(rows(column, [good])).text}
-        assert server.memory() < MEMORY_GROWTH * at_ease[server]
+        assert server.memory() < MEMORY_GROWTH * warmed_up[server]

@@ -35,13 +35,13 @@ def expected(reproduced, picture):
     ],
     ids=["dataframe_split", "dataframe_records", "instances", "inputs", "data URI"],
 )
-def test_each_key_gets_the_classifiers_own_answer(flowers_served, flower, expected, wrap):
+def test_picture_under_each_key(flowers_served, flower, expected, wrap):
     (answer,) = flowers_served.ask({**wrap(flower), "params": {"top_k": 3}}).predictions
     assert answer["top"] == expected
     assert answer["model"] == {"name": "flowers", "version": "1"}
 
 
-def test_a_row_that_cannot_be_read_gets_an_error_in_its_place(flowers_served, flower, expected):
+def test_unreadable_picture_gets_error(flowers_served, flower, expected):
     rows = [flower, "***", base64.b64encode(b"text").decode(), flower[: len(flower) // 8 * 4], None, flower]
     reply = flowers_served.ask({"dataframe_split": {"columns": ["image"], "data": [[row] for row in rows]}})
     answers = reply.predictions
@@ -50,7 +50,7 @@ def test_a_row_that_cannot_be_read_gets_an_error_in_its_place(flowers_served, fl
     assert answers[0]["top"][:3] == answers[-1]["top"][:3] == expected
 
 
-def test_a_top_k_below_one_is_answered_with_the_range(flowers_served, flower):
+def test_top_k_below_one_gets_error(flowers_served, flower):
     (answer,) = flowers_served.ask({"inputs": [flower], "params": {"top_k": 0}}).predictions
     assert answer["error"] == {"code": "bad_top_k", "message": "top_k must be a whole number from 1 to 10, not 0"}
 
@@ -65,7 +65,7 @@ def test_a_top_k_below_one_is_answered_with_the_range(flowers_served, flower):
     ],
     ids=["dataframe_split", "dataframe_records", "instances", "inputs"],
 )
-def test_raw_text_is_answered_under_each_key(reviews_served, reproduced, wrap):
+def test_text_under_each_key(reviews_served, reproduced, wrap):
     classifier = Classifier.load(reproduced.folder / "models/reviews/classifier")
     (prediction,) = classifier.predict(["Terrific film!"])
     (answer,) = reviews_served.ask(wrap("Terrific film!")).predictions
@@ -74,7 +74,7 @@ def test_raw_text_is_answered_under_each_key(reviews_served, reproduced, wrap):
     assert answer["model"] == {"name": "reviews", "version": "1"}
 
 
-def test_a_text_that_cannot_be_read_gets_an_error_in_its_place(reviews_served):
+def test_unreadable_text_gets_error(reviews_served):
     rows = [["A film."], [""], [7], [None], [{"a": 1}], ["word " * 300_000]]
     answers = reviews_served.ask({"dataframe_split": {"columns": ["text"], "data": rows}}).predictions
     assert "top" in answers[0]
@@ -82,7 +82,7 @@ def test_a_text_that_cannot_be_read_gets_an_error_in_its_place(reviews_served):
     assert codes == ["empty_text", "not_a_text", "not_a_text", "not_a_text", "text_too_long"]
 
 
-def test_the_exported_folder_loads_alone_and_without_torch(reproduced, flower, expected, tmp_path):
+def test_export_loads_alone_without_torch(reproduced, flower, expected, tmp_path):
     program = """
 import sys, json, mlflow, pandas
 model = mlflow.pyfunc.load_model(sys.argv[1])
@@ -105,19 +105,19 @@ print(json.dumps([answer, flowerml.__file__, sorted(heavy & {"torch", "torchvisi
 
 
 def installed(names: Iterable[str]) -> dict[str, Distribution]:
-    """Packages and all that they need, as they are installed here."""
-    found: dict[str, Distribution] = {}
+    """Return packages with all their dependencies, as they are installed here."""
+    packages: dict[str, Distribution] = {}
     waiting = list(names)
     while waiting:
         name = canonicalize_name(waiting.pop())
-        if name not in found:
-            found[name] = distribution(name)
-            needed = map(Requirement, found[name].requires or [])
-            waiting += [one.name for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
-    return found
+        if name not in packages:
+            packages[name] = distribution(name)
+            needed = map(Requirement, packages[name].requires or [])
+            waiting += [need.name for need in needed if need.marker is None or need.marker.evaluate({"extra": ""})]
+    return packages
 
 
-def test_the_environment_of_the_model_has_no_torch_and_is_below_a_gigabyte(reproduced):
+def test_environment_is_below_a_gigabyte(reproduced):
     requirements = (reproduced.folder / "models/flowers/mlflow/requirements.txt").read_text().split()
     assert all("==" in line for line in requirements)
     names = {line.split("==")[0] for line in requirements}
@@ -127,7 +127,7 @@ def test_the_environment_of_the_model_has_no_torch_and_is_below_a_gigabyte(repro
     assert sum(file.size or 0 for package in packages.values() for file in package.files or []) < 1e9
 
 
-def test_a_picture_is_explained_on_request(flowers_served, reproduced, picture, flower):
+def test_picture_is_explained(flowers_served, reproduced, picture, flower):
     classifier = Classifier.load(reproduced.folder / "models/flowers/classifier")
     (answer,) = flowers_served.ask({"inputs": [flower], "params": {"explain": True}}).predictions
     assert set(answer) == {"top", "known", "model", "explanation"}
@@ -136,7 +136,7 @@ def test_a_picture_is_explained_on_request(flowers_served, reproduced, picture, 
     assert set(answer) == {"top", "known", "model"}
 
 
-def test_a_text_is_explained_on_request(reviews_served, reproduced):
+def test_text_is_explained(reviews_served, reproduced):
     raw = "<i>Great</i> fun,\n and never dull! 👍"
     classifier = Classifier.load(reproduced.folder / "models/reviews/classifier")
     (answer,) = reviews_served.ask({"inputs": [raw], "params": {"explain": True, "top_k": 1}}).predictions
@@ -149,11 +149,11 @@ def test_a_text_is_explained_on_request(reviews_served, reproduced):
 
 @pytest.fixture
 def loaded(reproduced, monkeypatch):
-    """The model as it is while it is served, in this process."""
-    from flowerml.serving.pyfunc import LIMIT, ClassifierModel
+    """Load the model in this process as a server does."""
+    from flowerml.serving.pyfunc import TIMEOUT_VARIABLE, ClassifierModel
 
     def load(*, folder=reproduced.folder / "models/flowers/classifier", seconds: float = 60):
-        monkeypatch.setenv(LIMIT, str(seconds))
+        monkeypatch.setenv(TIMEOUT_VARIABLE, str(seconds))
         model = ClassifierModel()
         model.load_context(SimpleNamespace(artifacts={"classifier": str(folder)}))
         return model
@@ -161,14 +161,14 @@ def loaded(reproduced, monkeypatch):
     return load
 
 
-def test_a_request_that_takes_too_long_is_answered_in_part(loaded, flower):
+def test_slow_request_is_answered_in_part(loaded, flower):
     answers = loaded(seconds=0.0001).predict(None, pd.DataFrame({"image": [flower] * 3}))
     assert "top" in answers[0]
     assert [answer["error"]["code"] for answer in answers[1:]] == ["out_of_time"] * 2
     assert answers[1]["error"]["message"] == "only 1 of 3 rows could be answered in time"
 
 
-def test_a_bug_is_told_to_the_log_and_not_to_the_sender(loaded, reproduced, flower, tmp_path, caplog):
+def test_bug_is_logged_and_not_sent(loaded, reproduced, flower, tmp_path, caplog):
     shutil.copytree(reproduced.folder / "models/flowers/classifier", tmp_path / "broken")
     description = json.loads((tmp_path / "broken/classifier.json").read_text())
     description["encoder"]["transform"]["crop"] = 100  # the graph was traced with another size

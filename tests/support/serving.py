@@ -1,4 +1,4 @@
-"""A real `mlflow models serve`, and what tests ask of it."""
+"""A real `mlflow models serve`, and requests to it."""
 
 import contextlib
 import http.client
@@ -19,20 +19,20 @@ JSON = "application/json"
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back."""
+    """The reply to a request."""
 
     status: int
     text: str
 
     @property
     def predictions(self) -> list[Any]:
-        """One answer for each row."""
+        """Return one answer for each row."""
         assert self.status == 200, self.text[:1000]
         return json.loads(self.text)["predictions"]
 
     @property
     def codes(self) -> list[str]:
-        """The code of each answer's error, "top" for an answer that has none."""
+        """Return the code of each answer's error, "top" for an answer without one."""
         return [answer["error"]["code"] if "error" in answer else "top" for answer in self.predictions]
 
 
@@ -45,11 +45,11 @@ class Served:
 
     @property
     def address(self) -> str:
-        """Where it is asked."""
+        """Return the URL of its predictions."""
         return f"http://127.0.0.1:{self.port}/invocations"
 
     def post(self, body: bytes, *, content_type: str | None = JSON, method: str = "POST") -> Reply:
-        """The reply to a body as it is."""
+        """Return the reply to a body as it is."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with contextlib.closing(connection):
             connection.request(method, "/invocations", body, {"Content-Type": content_type} if content_type else {})
@@ -57,31 +57,34 @@ class Served:
             return Reply(reply.status, reply.read().decode())
 
     def ask(self, body: dict[str, Any]) -> Reply:
-        """The reply to a body of JSON."""
+        """Return the reply to a body of JSON."""
         return self.post(json.dumps(body).encode())
 
     def memory(self) -> float:
-        """What the process that answers holds, in MB."""
+        """Return the resident memory of the process that answers, in MB."""
         return max(map(_resident, _members(self.group)))
 
 
 @contextlib.contextmanager
 def served(model: str, folder: Path, *, tracking_uri: str) -> Iterator[Served]:
-    """Serve a model while the block lasts; `folder` gets the log."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    """Serve a model while the block lasts; the log is written to `folder`."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     programs = Path(sys.executable).parent
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
     command = [programs / "mlflow", "models", "serve", "-m", model, "--env-manager", "local", "--port", str(port)]
     with (folder / "log.txt").open("w+") as log:
         server = subprocess.Popen(
             command,
-            **{"cwd": folder, "env": {**os.environ, "PATH": path, "MLFLOW_TRACKING_URI": tracking_uri}},
-            **{"stdout": log, "stderr": log, "start_new_session": True},
+            cwd=folder,
+            env={**os.environ, "PATH": path, "MLFLOW_TRACKING_URI": tracking_uri},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
         try:
-            _wait_until_it_answers(port, server, log)
+            _wait_until_ready(port, server, log)
             yield Served(port, server.pid)
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -89,7 +92,7 @@ def served(model: str, folder: Path, *, tracking_uri: str) -> Iterator[Served]:
             server.wait(timeout=20)
 
 
-def _wait_until_it_answers(port: int, server: "subprocess.Popen[bytes]", log: Any, seconds: int = 90) -> None:
+def _wait_until_ready(port: int, server: "subprocess.Popen[bytes]", log: Any, seconds: int = 90) -> None:
     for _ in range(seconds * 4):
         with contextlib.suppress(OSError):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
@@ -104,7 +107,7 @@ def _wait_until_it_answers(port: int, server: "subprocess.Popen[bytes]", log: An
 
 
 def _members(group: int) -> list[Path]:
-    """The processes of a group, as Linux shows them."""
+    """Return the processes of a group, as paths under /proc."""
     return [path for path in Path("/proc").glob("[0-9]*") if _group(path) == group]
 
 

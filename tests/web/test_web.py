@@ -1,4 +1,4 @@
-"""The page, as a person meets it: in a real browser."""
+"""The page in a real browser."""
 
 import base64
 import contextlib
@@ -23,11 +23,11 @@ in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-
 OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run")
 HOSTILE = '<img src="x" onerror="alert(1)">${alert(2)}{{alert(3)}}`'
 
-# Tells of every address that the page's own process looks up or connects to, but for those of this machine.
+# Records each address other than this machine's that the process of the page looks up or connects to.
 PROGRAM = """
 import json, sys
 from pathlib import Path
-asked = json.loads(sys.argv[1])
+options = json.loads(sys.argv[1])
 here = ("127.0.0.1", "localhost", "::1", None)
 def watch(event, values):
     host = {"socket.getaddrinfo": lambda: values[0], "socket.connect": lambda: values[1][0]}.get(event, lambda: None)()
@@ -36,31 +36,34 @@ def watch(event, values):
             strayed.write(f"{event} {host}\\n")
 sys.addaudithook(watch)
 from flowerml.web import launch
-launch(**asked)
+launch(**options)
 """
 
 PASTE = """(content) => {
     const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
-    const given = new DataTransfer();
-    given.items.add(new File([bytes], "pasted.jpg", {type: "image/jpeg"}));
-    document.body.dispatchEvent(new ClipboardEvent("paste", {clipboardData: given, bubbles: true}));
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([bytes], "pasted.jpg", {type: "image/jpeg"}));
+    document.body.dispatchEvent(new ClipboardEvent("paste", {clipboardData: transfer, bubbles: true}));
 }"""
 
 
 @contextlib.contextmanager
-def running(folder, **asked):
-    """A page in a process of its own, which writes into `folder`, and leaves no files of its there."""
+def running(folder, **options):
+    """Run a page in a process of its own, which writes to `folder` and deletes its files in the end."""
     (folder / "tmp").mkdir()
     with (folder / "log.txt").open("w+") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, json.dumps({**asked, "port": free_port()})],
-            **{"cwd": folder, "stdout": subprocess.PIPE, "stderr": log, "text": True},
+            [sys.executable, "-c", PROGRAM, json.dumps({**options, "port": free_port()})],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
             env={**os.environ, "TMPDIR": str(folder / "tmp")},
         )
         try:
-            said = process.stdout.readline()
-            assert "the page is at http" in said, (folder / "log.txt").read_text()
-            yield SimpleNamespace(url=said.split()[4], folder=folder)
+            line = process.stdout.readline()
+            assert "the page is at http" in line, (folder / "log.txt").read_text()
+            yield SimpleNamespace(url=line.split()[4], folder=folder)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=20)
@@ -68,9 +71,9 @@ def running(folder, **asked):
 
 
 def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +95,8 @@ def picture(reproduced, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def running_page(flowers, reviews, tmp_path_factory):
-    with running(tmp_path_factory.mktemp("page"), models=[str(flowers), str(reviews)], endpoints=[]) as found:
-        yield found
+    with running(tmp_path_factory.mktemp("page"), models=[str(flowers), str(reviews)], endpoints=[]) as page:
+        yield page
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +111,7 @@ def browser():
 
 @contextlib.contextmanager
 def opened(browser, url, *, width=1280, height=860):
-    """The page in a window of its own; it may ask nobody but its own server, and never say more than it shows."""
+    """Open the page in a new window; it must contact only its own server, and run no foreign script."""
     context = browser.new_context(viewport={"width": width, "height": height})
     page, strayed = context.new_page(), []
     page.on("request", lambda request: strayed.append(request.url) if not request.url.startswith(own(url)) else None)
@@ -127,12 +130,12 @@ def own(url):
 
 @pytest.fixture
 def page(browser, running_page):
-    with opened(browser, running_page.url) as found:
-        yield found
+    with opened(browser, running_page.url) as window:
+        yield window
 
 
 def shown(page):
-    """What the answer in sight says, when it has come."""
+    """Wait for the visible answer and return its text."""
     page.locator(".verdict:visible, .problem:visible").first.wait_for(timeout=20_000)
     return page.locator(".answer:visible").inner_text()
 
@@ -146,7 +149,7 @@ def shown_classes(page):
 
 def expected_classes(folder, raw):
     (prediction,) = Classifier.load(folder).predict([raw])
-    return {one.name: pytest.approx(one.probability, abs=0.0005 + 1e-5) for one in prediction.top}
+    return {best.name: pytest.approx(best.probability, abs=0.0005 + 1e-5) for best in prediction.top}
 
 
 def ask_about(page, text):
@@ -157,7 +160,7 @@ def ask_about(page, text):
 
 
 @in_browser
-def test_an_uploaded_picture_gets_the_classifiers_own_answer(page, flowers, picture):
+def test_upload_gets_own_answer(page, flowers, picture):
     page.set_input_files("input[type=file]", picture)
     assert shown_classes(page) == expected_classes(flowers, picture)
     assert "Answered by flowers" in shown(page)
@@ -165,7 +168,7 @@ def test_an_uploaded_picture_gets_the_classifiers_own_answer(page, flowers, pict
 
 
 @in_browser
-def test_a_picture_is_pasted_over_another(page, flowers, picture):
+def test_pasted_picture_replaces_another(page, flowers, picture):
     page.locator(".samples.image button").first.click()
     page.locator(".heat img").wait_for()
     before = shown(page)
@@ -176,7 +179,7 @@ def test_a_picture_is_pasted_over_another(page, flowers, picture):
 
 @in_browser
 @pytest.mark.parametrize("text", ["A wonderful film. I loved it.", "Boring and dull.\nI hated it."])
-def test_enter_asks_about_a_review_and_a_scale_shows_how_positive_it_is(page, reviews, text):
+def test_enter_asks_and_scale_answers(page, reviews, text):
     ask_about(page, text)
     expected = expected_classes(reviews, text)
     assert shown_classes(page) == expected
@@ -186,7 +189,7 @@ def test_enter_asks_about_a_review_and_a_scale_shows_how_positive_it_is(page, re
 
 
 @in_browser
-def test_samples_of_both_kinds_are_answered_at_a_click(page):
+def test_samples_are_answered_on_click(page):
     page.locator(".samples.image button").nth(1).click()
     assert "Answered by flowers" in shown(page)
     page.get_by_role("tab", name="Review").click()
@@ -197,10 +200,10 @@ def test_samples_of_both_kinds_are_answered_at_a_click(page):
 
 
 @in_browser
-def test_no_earlier_answer_comes_after_a_later_one(page):
+def test_answers_keep_their_order(page):
     ask_about(page, "A film that was long. " * 100)
     page.get_by_role("button", name="Clear").click()
-    page.wait_for_timeout(2000)  # a question within the moment that Gradio takes to cancel would be cancelled too
+    page.wait_for_timeout(2000)  # Gradio takes a moment to cancel, and would cancel a new question in it too
     ask_about(page, "A film that was short. " * 100)
     sample = page.locator(".samples.text button").first
     sample.click()
@@ -209,7 +212,7 @@ def test_no_earlier_answer_comes_after_a_later_one(page):
 
 
 @in_browser
-def test_the_page_works_by_keyboard(page):
+def test_page_works_by_keyboard(page):
     page.get_by_role("tab", name="Review").focus()
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
@@ -220,7 +223,7 @@ def test_the_page_works_by_keyboard(page):
 
 
 @in_browser
-def test_what_is_no_picture_gets_a_sentence_and_no_label(page, picture, tmp_path):
+def test_non_picture_gets_a_reason(page, picture, tmp_path):
     page.set_input_files("input[type=file]", picture)
     shown(page)
     (tmp_path / "notes.jpg").write_text("a text\n" * 100)
@@ -231,13 +234,13 @@ def test_what_is_no_picture_gets_a_sentence_and_no_label(page, picture, tmp_path
 
 
 @in_browser
-def test_an_empty_review_is_not_asked_about(page):
+def test_empty_review_is_not_asked(page):
     ask_about(page, "  ")
-    page.get_by_text("There is nothing to judge yet.").wait_for()
+    page.get_by_text("Enter a text first.").wait_for()
 
 
 @in_browser
-def test_on_a_phone_nothing_is_cut_off_and_the_answer_comes_into_sight(browser, running_page):
+def test_phone_shows_the_whole_answer(browser, running_page):
     with opened(browser, running_page.url, width=390, height=640) as page:
         ask_about(page, "A wonderful film, and a dull one too.")
         shown(page)
@@ -247,14 +250,14 @@ def test_on_a_phone_nothing_is_cut_off_and_the_answer_comes_into_sight(browser, 
 
 @pytest.fixture(scope="module")
 def server():
-    """Holds the server of the page that asks one, until it is closed."""
+    """An exit stack that stops the served model of `asking_page` when it is closed."""
     with contextlib.ExitStack() as stack:
         yield stack
 
 
 @pytest.fixture(scope="module")
 def asking_page(server, reproduced, flowers, tmp_path_factory):
-    """A page of a classifier with names that are HTML, which is never sure, and of a served model; and its address."""
+    """A page of an always unsure classifier whose names are HTML, and of a served model; and that model's address."""
     folder = tmp_path_factory.mktemp("asking")
     shutil.copytree(flowers, folder / "classifier")
     description = json.loads((folder / "classifier/classifier.json").read_text())
@@ -264,12 +267,12 @@ def asking_page(server, reproduced, flowers, tmp_path_factory):
     uri = f"sqlite:///{reproduced.folder}/mlflow.db"
     model = server.enter_context(served("models:/reviews/1", tmp_path_factory.mktemp("serve"), tracking_uri=uri))
     address = f"http://127.0.0.1:{model.port}"
-    with running(folder, models=["classifier"], endpoints=[address], unsure=1.0) as found:
-        yield found, address
+    with running(folder, models=["classifier"], endpoints=[address], unsure=1.0) as page:
+        yield page, address
 
 
 @in_browser
-def test_names_of_classes_are_never_read_as_html(browser, asking_page, picture):
+def test_class_names_are_escaped(browser, asking_page, picture):
     with opened(browser, asking_page[0].url) as page:
         page.set_input_files("input[type=file]", picture)
         assert shown(page).startswith("Not sure")
@@ -279,9 +282,9 @@ def test_names_of_classes_are_never_read_as_html(browser, asking_page, picture):
 
 
 @in_browser
-def test_a_served_model_answers_and_when_it_is_stopped_the_page_says_so(browser, asking_page, server, reviews):
-    asked, address = asking_page
-    with opened(browser, asked.url) as page:
+def test_served_model_answers_then_stops(browser, asking_page, server, reviews):
+    running_page, address = asking_page
+    with opened(browser, running_page.url) as page:
         ask_about(page, HOSTILE)
         assert shown_classes(page) == expected_classes(reviews, HOSTILE)
         assert "Answered by reviews, version 1, in" in shown(page)
@@ -294,7 +297,7 @@ def test_a_served_model_answers_and_when_it_is_stopped_the_page_says_so(browser,
 
 
 @in_browser
-def test_neither_the_page_nor_its_process_asked_anyone_else(page, running_page, picture):
-    page.set_input_files("input[type=file]", picture)  # what the browser asks for is watched in every test
+def test_page_contacts_nobody_else(page, running_page, picture):
+    page.set_input_files("input[type=file]", picture)  # `opened` watches the browser's requests in every test
     shown(page)
     assert not (running_page.folder / "strayed.txt").exists()

@@ -1,4 +1,4 @@
-"""The page's parts that need no browser: what it refuses, whom it asks, and how it judges an answer."""
+"""The parts of the page that need no browser: what it refuses, which models it asks, how it shows an answer."""
 
 import http.client
 import json
@@ -13,18 +13,17 @@ from flowerml import web
 from flowerml.core.errors import FlowermlError, ModelError
 from flowerml.serving.answer import Answer
 from flowerml.web import render
-from flowerml.web.sources import Loaded, Served
+from flowerml.web.sources import LoadedSource, ServedSource
 
 MODEL = {"name": "m", "version": "3"}
 TOP = [{"label": "a", "name": "A", "probability": 0.9}]
-
-
-SHOWING = {"poles": True, "seconds": 0.01, "unsure": None}
+TEXT = {"poles": True, "seconds": 0.01, "unsure": None}
+PICTURE = {"poles": False, "seconds": 0.01, "unsure": None}
 
 
 @pytest.fixture
 def silent():
-    """The port of a server that takes calls and never answers."""
+    """The port of a server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
@@ -35,60 +34,62 @@ def free_port():
 
 
 def answer(*probabilities, **more):
-    top = [{"label": f"c{index}", "name": f"C{index}", "probability": one} for index, one in enumerate(probabilities)]
+    top = [
+        {"label": f"c{index}", "name": f"C{index}", "probability": value} for index, value in enumerate(probabilities)
+    ]
     return Answer.from_json({"top": top, "model": MODEL, **more})
 
 
-def test_a_page_of_nothing_is_refused():
+def test_page_of_nothing_is_refused():
     with pytest.raises(FlowermlError, match="name a classifier's folder, or the address"):
         web.launch(models=[], endpoints=[], port=free_port())
 
 
-def test_a_folder_without_a_classifier_is_refused(tmp_path):
+def test_no_classifier_is_refused(tmp_path):
     with pytest.raises(ModelError, match="not a saved classifier"):
         web.launch(models=[tmp_path], endpoints=[], port=free_port())
 
 
 @pytest.mark.parametrize("address", ["ftp://host", "image=", "http://", "http://host:port", "text=http://:80", "a..b"])
-def test_what_is_no_address_is_refused(address):
-    with pytest.raises(ModelError, match="is no address of a server; expected a URL"):
+def test_bad_address_is_refused(address):
+    with pytest.raises(ModelError, match="is not the address of a server; expected a URL"):
         web.launch(models=[], endpoints=[address], port=free_port())
 
 
-def test_a_port_that_is_taken_is_refused(silent):
-    with pytest.raises(FlowermlError, match=rf"port {silent} \(address already in use\); choose another port"):
+def test_taken_port_is_refused(silent):
+    with pytest.raises(FlowermlError, match=rf"port {silent} \(address already in use\); choose another"):
         web.launch(models=[], endpoints=["text=http://127.0.0.1:1"], port=silent)
 
 
-def test_an_address_that_is_not_of_this_machine_is_refused():
-    with pytest.raises(FlowermlError, match=r"no page can be served at 192\.0\.2\.1, port"):
+def test_foreign_host_is_refused():
+    with pytest.raises(FlowermlError, match=r"cannot be served at 192\.0\.2\.1, port"):
         web.launch(models=[], endpoints=["text=http://127.0.0.1:1"], host="192.0.2.1")
 
 
 @pytest.mark.parametrize("port", [-1, 0, 65536])
-def test_what_is_no_port_is_refused(port):
-    with pytest.raises(FlowermlError, match="a port is a number from 1 to 65535"):
+def test_bad_port_is_refused(port):
+    with pytest.raises(FlowermlError, match="expected a port from 1 to 65535"):
         web.launch(models=[], endpoints=["text=http://127.0.0.1:1"], port=port)
 
 
-def test_an_address_alone_whose_server_is_down_cannot_tell_its_kind(silent):
+def test_bare_address_needs_a_server(silent):
     with pytest.raises(ModelError, match=r"did not answer within 0\.2 s"):
-        Served(f"http://127.0.0.1:{silent}", timeout=0.2)
+        ServedSource(f"http://127.0.0.1:{silent}", timeout=0.2)
 
 
-def test_a_server_that_is_slow_is_given_up_in_words():
+def test_slow_server_is_given_up():
     with socket.create_server(("127.0.0.1", 0)) as server:
-        served = Served(f"text=http://name:secret@127.0.0.1:{server.getsockname()[1]}/invocations", timeout=0.2)
+        served = ServedSource(f"text=http://name:secret@127.0.0.1:{server.getsockname()[1]}/invocations", timeout=0.2)
         with pytest.raises(ModelError, match=r"at http://127.0.0.1:\d+ did not answer within 0.2 s; it may be busy"):
             served.ask("A film.", top_k=2)
 
 
-def test_a_classifier_from_the_registry_tells_its_version(reproduced, tmp_path):
+def test_registered_model_has_version(reproduced, tmp_path):
     reviews = reproduced.folder / "models/reviews/classifier"
     folder = shutil.copytree(reviews, tmp_path / "artifacts/classifier")
-    assert Loaded(folder).version is None
+    assert LoadedSource(folder).version is None
     (tmp_path / "registered_model_meta").write_text("model_name: opinions\nmodel_version: '7'\n")
-    answer = Loaded(folder).ask("A film.", top_k=1)
+    answer = LoadedSource(folder).ask("A film.", top_k=1)
     assert (answer.model, answer.version) == ("opinions", "7")
 
 
@@ -107,13 +108,13 @@ def test_a_classifier_from_the_registry_tells_its_version(reproduced, tmp_path):
         ["top"],
     ],
 )
-def test_what_is_no_answer_is_not_shown_as_one(value):
+def test_malformed_answer_is_refused(value):
     with pytest.raises(ModelError, match="not an answer of a flowerml model"):
         Answer.from_json(value)
 
 
-def test_an_answer_without_an_explanation_is_shown_without():
-    html = render.answer(answer(0.9, 0.05), poles=False, seconds=0.01, unsure=None)
+def test_explanation_is_optional():
+    html = render.answer(answer(0.9, 0.05), **PICTURE)
     assert "C0" in html
     assert "version 3" in html
     assert "<figure" not in html
@@ -123,29 +124,29 @@ def test_an_answer_without_an_explanation_is_shown_without():
     ("probabilities", "unsure"),
     [((0.67, 0.33), True), ((0.68, 0.32), False), ((0.34, 0.1, 0.1, 0.1, 0.1), True), ((0.36, 0.1, 0.1), False)],
 )
-def test_not_sure_ends_on_the_way_from_guessing_to_certainty(probabilities, unsure):
+def test_unsure_depends_on_class_count(probabilities, unsure):
     assert answer(*probabilities).is_unsure(None) is unsure
 
 
-def test_the_threshold_of_not_sure_is_an_option():
+def test_unsure_threshold_is_an_option():
     assert answer(0.9, 0.1).is_unsure(0.95)
     assert not answer(0.51, 0.49).is_unsure(0.5)
 
 
-def test_a_model_that_knows_whether_it_is_sure_is_believed_unless_a_threshold_is_given():
+def test_known_decides_without_threshold():
     assert answer(0.99, known=False).is_unsure(None)
     assert not answer(0.2, known=True).is_unsure(None)
     assert answer(0.2, known=True).is_unsure(0.5)
     assert not answer(0.99, known=False).is_unsure(0.5)
 
 
-def test_what_is_not_known_is_shown_as_a_guess():
-    html = render.answer(answer(0.9, 0.05, known=False), poles=False, seconds=0.01, unsure=None)
+def test_unknown_is_shown_as_a_guess():
+    html = render.answer(answer(0.9, 0.05, known=False), **PICTURE)
     assert "Not sure" in html and "The best guess is <b>C0</b>, with 90.0 %." in html
-    assert "Not sure" not in render.answer(answer(0.3, known=True), poles=False, seconds=0.01, unsure=None)
+    assert "Not sure" not in render.answer(answer(0.3, known=True), **PICTURE)
 
 
-def test_words_stand_on_the_colour_of_the_class_they_speak_for():
+def test_words_have_colors_of_classes():
     words = [{"text": "good", "weight": 2.0}, {"text": "dull", "weight": -1.0}, {"text": "film", "weight": 0.0}]
     for_right = answer(0.2, 0.8, explanation={"label": "c1", "words": words})
     for_left = answer(0.8, 0.2, explanation={"label": "c0", "words": words})
@@ -153,19 +154,19 @@ def test_words_stand_on_the_colour_of_the_class_they_speak_for():
     assert sides(for_left) == {"good": "left", "dull": "right"}
 
 
-def sides(found):
-    html = render.answer(found, **SHOWING)
+def sides(answer):
+    html = render.answer(answer, **TEXT)
     return {text: side for side, text in re.findall(r'<span class="(\w+)" style="--strength[^>]*>(\w+)<', html)}
 
 
-def test_of_a_very_long_text_the_beginning_is_shown():
+def test_long_text_is_cut():
     words = [{"text": "good", "weight": 1.0}, {"text": " film" * 100_000, "weight": 0.0}]
-    html = render.answer(answer(0.2, 0.8, explanation={"label": "c1", "words": words}), **SHOWING)
+    html = render.answer(answer(0.2, 0.8, explanation={"label": "c1", "words": words}), **TEXT)
     assert len(html) < 15_000
     assert "The rest of the text is not shown." in html
 
 
-def test_a_share_is_never_rounded_to_nothing_or_all():
+def test_percent_is_never_rounded_to_0_or_100():
     assert [render.percent(share) for share in (0, 0.0002, 0.1234, 0.9999, 1)] == [
         "0.0 %",
         "&lt; 0.1 %",
@@ -176,29 +177,29 @@ def test_a_share_is_never_rounded_to_nothing_or_all():
 
 
 @pytest.mark.parametrize("theme", [":root {", ":root.dark, .dark {"])
-def test_all_colours_of_text_stand_out_from_what_is_behind_them(theme):
+def test_text_colors_have_contrast(theme):
     style = (Path(web.__file__).parent / "page.css").read_text()
-    colours = dict(re.findall(r"--([\w-]+): (#\w{6})", style.split(theme, 1)[1].split("}", 1)[0]))
+    colors = dict(re.findall(r"--([\w-]+): (#\w{6})", style.split(theme, 1)[1].split("}", 1)[0]))
     pairs = [(text, ground) for text in ("ink", "soft", "left", "right") for ground in ("card", "ground")]
     for text, ground in [*pairs, ("on-accent", "right"), ("ink", "problem")]:
-        assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
+        assert contrast(colors[text], colors[ground]) >= 4.5, (text, ground)
 
 
-def contrast(one, other):
-    """The ratio of the Web Content Accessibility Guidelines, 2.1."""
-    brighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+def contrast(text, ground):
+    """Return the contrast ratio of the Web Content Accessibility Guidelines 2.1."""
+    brighter, darker = sorted((luminance(text), luminance(ground)), reverse=True)
     return (brighter + 0.05) / (darker + 0.05)
 
 
-def luminance(colour):
-    channels = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
-    linear = [one / 12.92 if one <= 0.03928 else ((one + 0.055) / 1.055) ** 2.4 for one in channels]
+def luminance(color):
+    channels = [int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    linear = [value / 12.92 if value <= 0.03928 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 @pytest.fixture(scope="module")
 def port():
-    """That of a page whose model is not there: what is asked of its server never gets so far."""
+    """The port of a page whose model is not there: requests to the page never get that far."""
     number = free_port()
     page = web.launch(models=[], endpoints=["image=http://127.0.0.1:1"], port=number, block=False)
     yield number
@@ -215,26 +216,26 @@ def status(port, method, path, body=None):
     "path",
     ["file=http://example.com/a.jpg", "proxy=http://example.com", "runs", "openapi.json", "vibe-code", "run/predict"],
 )
-def test_what_the_page_does_not_use_of_its_server_is_shut(port, path):
+def test_unused_paths_are_closed(port, path):
     assert status(port, "GET", f"/gradio_api/{path}") == 404
     assert status(port, "GET", "/monitoring/summary") == 404
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", str(Path(__file__)), "../../etc/passwd"])
-def test_no_file_of_the_machine_is_handed_out(port, path):
+def test_local_files_are_not_served(port, path):
     assert status(port, "GET", f"/gradio_api/file={path}") == 403
 
 
-def test_no_file_is_fetched_from_elsewhere(port):
+def test_remote_files_are_not_fetched(port):
     given = {"path": "http://example.com/a.jpg", "meta": {"_type": "gradio.FileData"}}
     assert status(port, "POST", "/gradio_api/queue/join", {"data": [given], "fn_index": 0, "session_hash": "s"}) == 403
 
 
-def test_a_question_of_many_megabytes_is_refused(port):
+def test_large_body_is_refused(port):
     assert status(port, "POST", "/gradio_api/queue/join", {"data": ["a" * 9_000_000]}) == 413
 
 
-def test_the_browser_is_told_to_ask_nobody_else(port):
+def test_content_security_policy(port):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     connection.request("GET", "/")
     policy = connection.getresponse().headers["Content-Security-Policy"]
