@@ -71,9 +71,9 @@ def test_links_in_a_folder(pack):
     folder = pack(FILES, "folder")
     (folder / "rose" / "4.jpg").symlink_to(folder / "lily" / "1.jpg")
     (folder / "rose" / "5.jpg").symlink_to(folder / "nowhere.jpg")
-    found = {member.name: member for member in members(folder)}
-    assert found["rose/4.jpg"].read() == b"one"
-    assert found["rose/5.jpg"].problem == "a broken link, or deleted meanwhile (No such file or directory)"
+    by_name = {member.name: member for member in members(folder)}
+    assert by_name["rose/4.jpg"].read() == b"one"
+    assert by_name["rose/5.jpg"].problem == "a broken link, or deleted meanwhile (No such file or directory)"
 
 
 def test_linked_class_folder_is_flagged(pack, tmp_path):

@@ -10,7 +10,7 @@ from flowerml.core import files
 from flowerml.core.errors import DownloadError
 from flowerml.data.download import is_url, local_path
 from tests.support.downloading import CONTENT, NAME, PAGE, SHA256, begin, fetch, fetched, refused
-from tests.support.file_server import LAST_MODIFIED, Answer, serving
+from tests.support.file_server import LAST_MODIFIED, Response, serving
 
 
 @pytest.fixture
@@ -92,10 +92,10 @@ def test_file_and_its_info(target):
 
 
 @pytest.mark.parametrize(
-    "answer", [Answer(chunked=True), Answer(headers={"Content-Encoding": "x-gzip"}), Answer(tags=False)]
+    "response", [Response(chunked=True), Response(headers={"Content-Encoding": "x-gzip"}), Response(tags=False)]
 )
-def test_bytes_are_stored_undecoded(target, answer):
-    assert fetched(target, answer, content=b"\x1f\x8b" + CONTENT) == [None]
+def test_bytes_are_stored_undecoded(target, response):
+    assert fetched(target, response, content=b"\x1f\x8b" + CONTENT) == [None]
 
 
 @pytest.mark.parametrize("content", [b"", b"1"])
@@ -113,7 +113,10 @@ def test_served_folder(tmp_path, target):
 
 def test_redirects_are_followed(target):
     with serving({NAME: CONTENT}) as server:
-        server.answers |= {"1": [Answer(302, {"Location": "/2"})], "2": [Answer(307, {"Location": server.url(NAME)})]}
+        server.responses |= {
+            "1": [Response(302, {"Location": "/2"})],
+            "2": [Response(307, {"Location": server.url(NAME)})],
+        }
         fetch(server.url("1"), target)
     assert target.read_bytes() == CONTENT
 
@@ -137,7 +140,7 @@ def test_progress_of_a_resumed_download(target, capsys):
     with serving({NAME: CONTENT}) as server:
         begin(server, target, cut=200_000)
         capsys.readouterr()
-        server.answers[NAME] = [Answer(pace=0.05, piece=5_000)]
+        server.responses[NAME] = [Response(pace=0.05, piece=5_000)]
         fetch(server.url(NAME), target)
     error = capsys.readouterr().err
     assert re.search(rf"{NAME}: .* 2[0-4]\dk/256k .*B/s", error) and not re.search(r" 1?\d?\dk/256k", error)
@@ -151,14 +154,14 @@ def test_import_is_light():
 
 @pytest.mark.parametrize("type_", ["text/html; charset=utf-8", "application/octet-stream", None])
 def test_html_page_is_refused(target, type_):
-    message, requests = refused(target, Answer(body=PAGE, headers={"Content-Type": type_}))
+    message, requests = refused(target, Response(body=PAGE, headers={"Content-Type": type_}))
     assert "a web page came in place of the file: “Sign in · Lab”" in message and requests == 1
 
 
 def test_html_page_keeps_the_part(target):
     with serving({NAME: CONTENT}) as server:
         begin(server, target)
-        server.answers[NAME] = [Answer(body=PAGE, ranges=False), Answer()]
+        server.responses[NAME] = [Response(body=PAGE, ranges=False), Response()]
         with pytest.raises(DownloadError, match="web page"):
             fetch(server.url(NAME), target)
         fetch(server.url(NAME), target)
@@ -166,7 +169,7 @@ def test_html_page_keeps_the_part(target):
 
 
 def test_expected_html_page(tmp_path):
-    with serving({"a.html": PAGE}, {"a.html": [Answer(headers={"Content-Type": "text/html"})]}) as server:
+    with serving({"a.html": PAGE}, {"a.html": [Response(headers={"Content-Type": "text/html"})]}) as server:
         fetch(server.url("a.html"), tmp_path / "a.html")
     assert (tmp_path / "a.html").read_bytes() == PAGE
 

@@ -14,10 +14,10 @@ def target(tmp_path) -> Path:
 
 
 class Bucket(fsspec.AbstractFileSystem):
-    """A bucket of one file, which remembers what it was asked as the real ones do.
+    """A bucket of one file that caches its listing, as the real ones do.
 
-    Its next reader breaks after as many bytes as `breaks` says; the file changes into the next of `contents` as soon
-    as one has begun to read.
+    The next reader fails after as many bytes as `breaks` says. The file changes to the next of `contents` when a reader
+    is opened.
     """
 
     protocol = "bucket"
@@ -59,7 +59,7 @@ class Reader(io.BytesIO):
 
 @pytest.fixture
 def bucket() -> type[Bucket]:
-    """A bucket of its own for each test."""
+    """Register a new bucket for each test."""
     own = type("Own", (Bucket,), {"contents": [CONTENT], "breaks": [], "starts": []})
     fsspec.register_implementation("bucket", own, clobber=True)
     return own

@@ -7,7 +7,7 @@ import pytest
 
 from flowerml.core.errors import DownloadError
 from tests.support.downloading import CONTENT, NAME, PAGE, SHA256, fetch, fetched, refused
-from tests.support.file_server import LAST_MODIFIED, Answer, serving
+from tests.support.file_server import LAST_MODIFIED, Response, serving
 
 
 @pytest.fixture
@@ -17,16 +17,16 @@ def target(tmp_path) -> Path:
 
 @pytest.mark.parametrize("checksum", [SHA256, SHA256[:15].upper(), f"md5:{hashlib.md5(CONTENT).hexdigest()}"])
 def test_checksum_after_resuming(target, checksum):
-    assert fetched(target, Answer(cut=100_000), Answer(), checksum=checksum) == [None, 100_000]
+    assert fetched(target, Response(cut=100_000), Response(), checksum=checksum) == [None, 100_000]
 
 
 def test_corrupt_file_is_downloaded_again(target, capsys):
-    assert fetched(target, Answer(corrupt=True), Answer(), checksum=SHA256) == [None, None]
+    assert fetched(target, Response(corrupt=True), Response(), checksum=SHA256) == [None, None]
     assert "downloading it again from the beginning" in capsys.readouterr().err
 
 
 def test_corrupt_twice_is_refused(target):
-    message, requests = refused(target, Answer(corrupt=True), checksum=SHA256[:15])
+    message, requests = refused(target, Response(corrupt=True), checksum=SHA256[:15])
     assert f"expected {SHA256[:15]}, found " in message and requests == 2
     assert [path.name for path in target.parent.iterdir()] == [f"{NAME}.lock"]
 
@@ -57,7 +57,7 @@ def test_manual_copy_is_verified(target):
 @pytest.mark.parametrize("headers", [{}, {"ETag": None}, {"ETag": 'W/"1"'}])
 @pytest.mark.parametrize("chunked", [False, True])
 def test_unchanged_file_is_kept(target, headers, chunked):
-    with serving({NAME: CONTENT}, {NAME: [Answer(headers=headers, chunked=chunked)]}) as server:
+    with serving({NAME: CONTENT}, {NAME: [Response(headers=headers, chunked=chunked)]}) as server:
         fetch(server.url(NAME), target)
         before = target.stat().st_ino
         fetch(server.url(NAME), target)
@@ -67,7 +67,7 @@ def test_unchanged_file_is_kept(target, headers, chunked):
 
 
 def test_unchanged_without_tags(target):
-    with serving({NAME: CONTENT}, {NAME: [Answer(tags=False)]}) as server:
+    with serving({NAME: CONTENT}, {NAME: [Response(tags=False)]}) as server:
         fetch(server.url(NAME), target)
         before = target.stat().st_ino
         fetch(server.url(NAME), target)
@@ -87,23 +87,23 @@ def test_failed_update_keeps_the_file(target):
     with serving({NAME: CONTENT}) as server:
         fetch(server.url(NAME), target)
         server.files[NAME] = b"new"
-        server.answers[NAME] = [Answer(), Answer(cut=1)]
+        server.responses[NAME] = [Response(), Response(cut=1)]
         with pytest.raises(DownloadError):
             fetch(server.url(NAME), target)
     assert target.read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
-        Answer(500),
-        Answer(404),
-        Answer(body=PAGE, headers={"Content-Type": "text/html"}),
-        Answer(chunked=True, tags=False),
+        Response(500),
+        Response(404),
+        Response(body=PAGE, headers={"Content-Type": "text/html"}),
+        Response(chunked=True, tags=False),
     ],
 )
-def test_file_is_kept_when_unclear(target, answer, capsys):
-    with serving({NAME: CONTENT}, {NAME: [Answer(tags=False), answer]}) as server:
+def test_file_is_kept_when_unclear(target, response, capsys):
+    with serving({NAME: CONTENT}, {NAME: [Response(tags=False), response]}) as server:
         fetch(server.url(NAME), target)
         fetch(server.url(NAME), target)
     assert target.read_bytes() == CONTENT
@@ -128,17 +128,17 @@ def test_replaced_download_is_used(target):
 
 
 def test_tags_belong_to_their_server(target):
-    with serving({NAME: CONTENT}) as one, serving({NAME: CONTENT}) as other:
-        fetch(one.url(NAME), target)
-        fetch(other.url(NAME), target)
-        other.files[NAME] = b"new"
-        fetch(other.url(NAME), target)
+    with serving({NAME: CONTENT}) as server, serving({NAME: CONTENT}) as mirror:
+        fetch(server.url(NAME), target)
+        fetch(mirror.url(NAME), target)
+        mirror.files[NAME] = b"new"
+        fetch(mirror.url(NAME), target)
     assert target.read_bytes() == b"new"
-    assert "If-Modified-Since" not in other.requests[0].headers
+    assert "If-Modified-Since" not in mirror.requests[0].headers
 
 
 def test_concurrent_downloads_are_locked(target, capsys):
-    with serving({NAME: CONTENT}, {NAME: [Answer(pace=0.02, piece=20_000)]}) as server:
+    with serving({NAME: CONTENT}, {NAME: [Response(pace=0.02, piece=20_000)]}) as server:
         threads = [threading.Thread(target=fetch, args=(server.url(NAME), target)) for _ in range(2)]
         for thread in threads:
             thread.start()
@@ -149,7 +149,7 @@ def test_concurrent_downloads_are_locked(target, capsys):
 
 
 def test_file_larger_than_the_disk(target):
-    message, _ = refused(target, Answer(lie=10**16))
+    message, _ = refused(target, Response(lie=10**16))
     assert f"{target.parent}: 10000000.00 GB more are needed, and " in message
 
 

@@ -56,7 +56,7 @@ def test_splits_are_read_in_order(table):
     assert list(written.of("train")) == [PICTURES[0], PICTURES[2]]
     assert list(written.of("train", "test")) == PICTURES
     assert list(written.of("valid")) == []
-    keys = [Key(one.id, one.split, one.label, one.digest) for one in PICTURES]
+    keys = [Key(example.id, example.split, example.label, example.digest) for example in PICTURES]
     assert list(written.keys("test", "train")) == keys
     assert written.count("test", "train") == 3
 
@@ -129,10 +129,10 @@ def test_encodings_of_views_round_trip(tmp_path):
     values = [rng.standard_normal((1 + number % 4, 5), dtype=np.float32) for number in range(len(KEYS))]
     rows = zip(KEYS, ({"features": value} for value in values), strict=True)
     encodings.write(tmp_path / "a.arrow", rows, columns={"features": pa.list_(pa.list_(pa.float32(), 5))})
-    found = Encoded.read(tmp_path / "a.arrow").table
-    assert found.column("id").to_pylist() == [key.id for key in KEYS]
-    for one, value in zip(found.column("features"), values, strict=True):
-        np.testing.assert_array_equal(np.array(one.as_py(), np.float32), value)
+    encoded = Encoded.read(tmp_path / "a.arrow").table
+    assert encoded.column("id").to_pylist() == [key.id for key in KEYS]
+    for stored, value in zip(encoded.column("features"), values, strict=True):
+        np.testing.assert_array_equal(np.array(stored.as_py(), np.float32), value)
 
 
 def test_ragged_encodings_round_trip(tmp_path):
@@ -140,18 +140,18 @@ def test_ragged_encodings_round_trip(tmp_path):
     columns = {"stems": pa.list_(pa.int32()), "words": pa.list_(pa.int32())}
     rows = zip(KEYS, ({"stems": value, "words": value + 1} for value in values), strict=True)
     encodings.write(tmp_path / "a.arrow", rows, columns=columns)
-    found = Encoded.read(tmp_path / "a.arrow")
-    assert found.of("valid", "stems").to_pylist() == [value.tolist() for value in values[::3]]
-    assert found.of("valid", "words").to_pylist() == [(value + 1).tolist() for value in values[::3]]
+    encoded = Encoded.read(tmp_path / "a.arrow")
+    assert encoded.of("valid", "stems").to_pylist() == [value.tolist() for value in values[::3]]
+    assert encoded.of("valid", "words").to_pylist() == [(value + 1).tolist() for value in values[::3]]
 
 
 def test_classes_are_sorted_as_text(tmp_path):
     labels = [("10", "train"), ("9", "train"), ("9", "valid"), ("10", "valid"), ("8", "valid")]
     rows = [(Key(f"{i}", split, label, ""), {"ids": np.zeros(1, np.int32)}) for i, (label, split) in enumerate(labels)]
     encodings.write(tmp_path / "a.arrow", rows[:4], columns={"ids": pa.list_(pa.int32())})
-    found = Encoded.read(tmp_path / "a.arrow")
-    assert found.classes == ("10", "9")
-    assert found.targets("valid", found.classes).tolist() == [1, 0]
+    encoded = Encoded.read(tmp_path / "a.arrow")
+    assert encoded.classes == ("10", "9")
+    assert encoded.targets("valid", encoded.classes).tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("before", ["nothing", "file", "folder"])

@@ -44,7 +44,7 @@ def reads(tmp_path):
         command = [sys.executable, "-c", READ, str(path), json.dumps(limits)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=20)
         assert done.stderr == ""
-        assert [one.name for one in tmp_path.iterdir()] == ["source"]
+        assert [path.name for path in tmp_path.iterdir()] == ["source"]
         return done.stdout.splitlines()
 
     return run
@@ -93,7 +93,7 @@ def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes
     return file.getvalue()
 
 
-TABLED = b"PK\x01\x02"
+RECORD = b"PK\x01\x02"
 
 
 @pytest.mark.parametrize("packed", [bytes, gzip.compress])
@@ -182,36 +182,36 @@ def test_sparse_members_are_flagged(reads):
 
 def test_overlapping_zip_is_refused(reads):
     bomb = zipped({"1.jpg": bytes(1000), "2.jpg": bytes(1000)})
-    second = bomb.rindex(TABLED)
-    same = bomb[:second] + patched(bomb[second:], (TABLED, 42, "<L", 0))
-    around = patched(bomb, (TABLED, 20, "<L", second - 60))
+    second = bomb.rindex(RECORD)
+    same = bomb[:second] + patched(bomb[second:], (RECORD, 42, "<L", 0))
+    around = patched(bomb, (RECORD, 20, "<L", second - 60))
     assert "(its entries overlap)" in reads(same)[0]
     assert "(its entries overlap)" in reads(around)[0]
 
 
 def test_zip_bomb_is_refused_unread(reads):
-    bomb = patched(zipped({"1.jpg": b"one", "2.jpg": b"two"}), (TABLED, 24, "<L", 2**31))
+    bomb = patched(zipped({"1.jpg": b"one", "2.jpg": b"two"}), (RECORD, 24, "<L", 2**31))
     assert "which only a decompression bomb does" in reads(bomb)[0]
 
 
 @pytest.mark.parametrize("declared", [0, 10, 2000, 50 * MEBIBYTE])
 def test_false_size_in_a_zip(reads, declared):
     real = bytes(1000) if declared > 1000 else bytes(100 * MEBIBYTE)
-    lie = patched(zipped({"1.jpg": real}), (TABLED, 24, "<L", declared))
+    lie = patched(zipped({"1.jpg": real}), (RECORD, 24, "<L", declared))
     (line,) = reads(lie)
     assert "damaged or cut short" in line
 
 
 def test_false_size_with_its_checksum(reads):
     lie = zipped({"1.jpg": bytes(100 * MEBIBYTE)})
-    lie = patched(lie, (TABLED, 24, "<L", 10), (TABLED, 16, "<L", zlib.crc32(bytes(10))))
+    lie = patched(lie, (RECORD, 24, "<L", 10), (RECORD, 16, "<L", zlib.crc32(bytes(10))))
     assert reads(lie) == ["1.jpg 10"]
 
 
 def test_huge_zip_directory_is_refused(reads):
     entry = zipped({"1.jpg": b""})
-    table, end = entry[entry.index(TABLED) : -22], entry[-22:]
-    many = entry[: entry.index(TABLED)] + table * 600_000  # 29 MiB, and 300 as objects
+    table, end = entry[entry.index(RECORD) : -22], entry[-22:]
+    many = entry[: entry.index(RECORD)] + table * 600_000  # 29 MiB, and 300 as objects
     end = patched(end, (b"PK\x05\x06", 12, "<L", len(table) * 600_000))
     assert "holds more than 500,000 files and folders" in reads(many + end, members=500_000)[0]
     assert "holds more than 10 files and folders" in reads(many + end, members=10)[0]

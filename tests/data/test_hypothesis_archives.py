@@ -1,4 +1,4 @@
-"""Whatever bytes an archive is made of: it is read, or refused in a sentence, soon and without leaving anything."""
+"""Any bytes as an archive: they are read or refused in one line, soon, and without leftovers."""
 
 import bz2
 import gzip
@@ -56,7 +56,7 @@ def zipped(files: list[tuple[str, bytes]], method: int) -> bytes:
 
 
 def signed(content: bytes) -> bytes:
-    """A tar whose blocks all have the checksum that headers have: so headers that lie are believed."""
+    """Return a tar whose blocks all have valid header checksums, so that false headers are believed."""
     blocks = [bytearray(content[start : start + BLOCK]) for start in range(0, len(content), BLOCK)]
     for block in blocks:
         if len(block) == BLOCK and any(block):
@@ -65,7 +65,7 @@ def signed(content: bytes) -> bytes:
 
 
 def check(folder: Path, content: bytes) -> None:
-    """Reads the source through both doors; only a DataError of one line may come out, and nothing may be left."""
+    """Read the source in both ways: only a DataError of one line may be raised, and nothing may be left."""
     source = folder / "source"
     source.write_bytes(content)
     for read in (_members, _files):
@@ -76,7 +76,7 @@ def check(folder: Path, content: bytes) -> None:
                 assert "\n" not in str(error) and str(error).isprintable()
             else:
                 assert taken <= LIMITS.unpacked_bytes
-    assert [one.name for one in folder.iterdir()] == ["source"]
+    assert [path.name for path in folder.iterdir()] == ["source"]
 
 
 def _members(source: Path) -> int:
@@ -86,10 +86,10 @@ def _members(source: Path) -> int:
 def _files(source: Path) -> int:
     listing = list_files(source, suffixes={".jpg"}, limits=LIMITS)
     wanted = {row.id for row in listing.rows}
-    found = list(read_files(source, wanted=wanted, limits=LIMITS))
-    assert {name for name, _ in found} == wanted
+    files = list(read_files(source, wanted=wanted, limits=LIMITS))
+    assert {name for name, _ in files} == wanted
     assert all(".." not in name.split("/") and not name.startswith("/") for name in wanted)
-    return sum(len(content) for _, content in found)
+    return sum(len(content) for _, content in files)
 
 
 @few

@@ -76,7 +76,7 @@ def test_hidden_examples_give_a_warning(listed):
 def test_skipped_files_have_a_reason(listed):
     listing = listed("train/rose/1.jpg", "train/rose/a.txt", "README", "extra/rose/1.jpg", "train/1.jpg")
     assert listing.rows == [Row("train/rose/1.jpg", "rose", "train")]
-    assert {one["id"]: one["reason"] for one in listing.skipped} == {
+    assert {file["id"]: file["reason"] for file in listing.skipped} == {
         "train/rose/a.txt": ".txt: not one of .jpg",
         "README": "no suffix: not one of .jpg",
         "extra/rose/1.jpg": "beside train, but 'extra' is not one of "
@@ -88,7 +88,7 @@ def test_skipped_files_have_a_reason(listed):
 def test_path_traversal_is_reported(listed):
     listing = listed("rose/1.jpg", "rose/../../2.jpg", "/etc/3.jpg")
     assert listing.rows == [Row("rose/1.jpg", "rose")]
-    assert [one["id"] for one in listing.skipped] == ["rose/../../2.jpg", "/etc/3.jpg"]
+    assert [file["id"] for file in listing.skipped] == ["rose/../../2.jpg", "/etc/3.jpg"]
 
 
 def test_duplicate_name_is_reported(listed):
@@ -108,8 +108,8 @@ def test_source_without_examples(listed, names):
 
 def test_long_names_of_splits(pack):
     names = ("training/rose/1.jpg", "testing/rose/2.jpg", "dev/tulip/3.jpg", "training/tulip/4.jpg")
-    found = list_files(pack(dict.fromkeys(names, b"")), suffixes={".jpg"}).rows
-    assert [(row.split, row.label) for row in found] == [
+    rows = list_files(pack(dict.fromkeys(names, b"")), suffixes={".jpg"}).rows
+    assert [(row.split, row.label) for row in rows] == [
         ("train", "rose"),
         ("test", "rose"),
         ("valid", "tulip"),
@@ -121,9 +121,9 @@ def test_name_that_is_not_utf8(tmp_path):
     with tarfile.open(tmp_path / "old.tar", "w", encoding="latin-1", format=tarfile.GNU_FORMAT) as archive:
         for name in ("caf\xe9/1.jpg", "rose/1.jpg"):
             archive.addfile(tarfile.TarInfo(name))
-    found = list_files(tmp_path / "old.tar", suffixes={".jpg"})
-    assert [row.label for row in found.rows] == ["rose"]
-    assert [one["reason"] for one in found.skipped] == ["its name is not UTF-8"]
+    listing = list_files(tmp_path / "old.tar", suffixes={".jpg"})
+    assert [row.label for row in listing.rows] == ["rose"]
+    assert [file["reason"] for file in listing.skipped] == ["its name is not UTF-8"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -132,7 +132,7 @@ def test_inner_archive_is_not_opened(listed, pack, kind):
     listing = list_files(pack({"rose/1.jpg": b"", "rose/2.tar": inner, "3.tar.gz": b""}, kind), suffixes={".jpg"})
     where = "folder" if kind == "folder" else "archive"
     assert [row.id for row in listing.rows] == ["rose/1.jpg"]
-    assert {one["reason"] for one in listing.skipped} == {f"an archive inside the {where} is not opened: unpack it"}
+    assert {file["reason"] for file in listing.skipped} == {f"an archive inside the {where} is not opened: unpack it"}
 
 
 @pytest.mark.parametrize(
@@ -189,14 +189,14 @@ def test_unlabelled_files_in_any_folder(pack):
     source = pack(dict.fromkeys(("jpg/1.jpg", "jpg/more/2.jpg", "readme.txt"), b""))
     listing = list_files(source, suffixes={".jpg"}, labelled=False)
     assert listing.rows == [Row("jpg/1.jpg", ""), Row("jpg/more/2.jpg", "")]
-    assert [one["id"] for one in listing.skipped] == ["readme.txt"]
+    assert [file["id"] for file in listing.skipped] == ["readme.txt"]
 
 
 def test_unlabelled_files_keep_splits(pack):
     split = list_files(pack(dict.fromkeys(("a/train/1.jpg", "a/val/2.jpg"), b"")), suffixes={".jpg"}, labelled=False)
-    other = list_files(pack(dict.fromkeys(("a/train/1.jpg", "a/boat/2.jpg"), b"")), suffixes={".jpg"}, labelled=False)
+    unsplit = list_files(pack(dict.fromkeys(("a/train/1.jpg", "a/boat/2.jpg"), b"")), suffixes={".jpg"}, labelled=False)
     assert [row.split for row in split.rows] == ["train", "valid"]
-    assert [row.split for row in other.rows] == [None, None]
+    assert [row.split for row in unsplit.rows] == [None, None]
 
 
 def test_limits_of_listing_and_reading(pack):

@@ -76,10 +76,10 @@ def test_one_class_is_refused():
         deal(rows(rose=20), valid=0.2, test=0.2, seed=0)
 
 
-@pytest.mark.parametrize(("size", "found"), [(1, "1 example;"), (2, "2 examples;")])
-def test_too_small_class_is_refused(size, found):
+@pytest.mark.parametrize(("size", "count"), [(1, "1 example;"), (2, "2 examples;")])
+def test_too_small_class_is_refused(size, count):
     with pytest.raises(
-        DataError, match=f"class 'lily' has {found} at least 3 are needed to deal train, valid and test"
+        DataError, match=f"class 'lily' has {count} at least 3 are needed to deal train, valid and test"
     ):
         deal(rows(lily=size, rose=20), valid=0.2, test=0.2, seed=0)
 

@@ -18,29 +18,31 @@ def table(tmp_path):
 
 
 def listed(*ids: str) -> Listing:
-    return Listing([Row(one, one.split("/")[0]) for one in ids])
+    return Listing([Row(id, id.split("/")[0]) for id in ids])
 
 
 def test_splits_and_groups(table):
-    told = table("file,split,group", "rose/1.jpg,train,ann", "rose/2.jpg,val,").apply(
+    result = table("file,split,group", "rose/1.jpg,train,ann", "rose/2.jpg,val,").apply(
         listed("rose/1.jpg", "rose/2.jpg")
     )
-    assert told.rows == [Row("rose/1.jpg", "rose", "train", "ann"), Row("rose/2.jpg", "rose", "valid", None)]
+    assert result.rows == [Row("rose/1.jpg", "rose", "train", "ann"), Row("rose/2.jpg", "rose", "valid", None)]
 
 
 def test_labels_replace_folders(table):
-    told = table("file,label", "1.jpg,rose", "2.jpg,tulip").apply(listed("jpg/1.jpg", "jpg/2.jpg"))
-    assert [row.label for row in told.rows] == ["rose", "tulip"]
+    result = table("file,label", "1.jpg,rose", "2.jpg,tulip").apply(listed("jpg/1.jpg", "jpg/2.jpg"))
+    assert [row.label for row in result.rows] == ["rose", "tulip"]
 
 
 def test_file_by_the_end_of_its_path(table):
-    told = table("file,split", "1.jpg,test", "b/2.jpg,train").apply(listed("top/a/1.jpg", "top/b/2.jpg", "top/a/2.jpg"))
-    assert [(row.id, row.split) for row in told.rows] == [("top/a/1.jpg", "test"), ("top/b/2.jpg", "train")]
+    result = table("file,split", "1.jpg,test", "b/2.jpg,train").apply(
+        listed("top/a/1.jpg", "top/b/2.jpg", "top/a/2.jpg")
+    )
+    assert [(row.id, row.split) for row in result.rows] == [("top/a/1.jpg", "test"), ("top/b/2.jpg", "train")]
 
 
 def test_whole_path_wins(table):
-    told = table("file,split", "a/1.jpg,test").apply(listed("x/a/1.jpg", "a/1.jpg"))
-    assert [row.id for row in told.rows] == ["a/1.jpg"]
+    result = table("file,split", "a/1.jpg,test").apply(listed("x/a/1.jpg", "a/1.jpg"))
+    assert [row.id for row in result.rows] == ["a/1.jpg"]
 
 
 def test_ambiguous_name_is_refused(table):
@@ -49,13 +51,13 @@ def test_ambiguous_name_is_refused(table):
 
 
 def test_unlisted_rows_are_skipped(table):
-    told = table("file,split", "a/1.jpg,test").apply(listed("a/1.jpg", "a/2.jpg"))
-    assert told.skipped == [{"id": "a/2.jpg", "reason": "not in the table splits.csv"}]
+    result = table("file,split", "a/1.jpg,test").apply(listed("a/1.jpg", "a/2.jpg"))
+    assert result.skipped == [{"id": "a/2.jpg", "reason": "not in the table splits.csv"}]
 
 
 def test_missing_files_give_a_warning(table):
-    told = table("file,split", "a/1.jpg,test", "a/7.jpg,test", "a/8.jpg,test").apply(listed("a/1.jpg"))
-    assert told.warnings == ["2 of the 3 files in splits.csv are not in the source, such as a/7.jpg"]
+    result = table("file,split", "a/1.jpg,test", "a/7.jpg,test", "a/8.jpg,test").apply(listed("a/1.jpg"))
+    assert result.warnings == ["2 of the 3 files in splits.csv are not in the source, such as a/7.jpg"]
 
 
 def test_table_of_other_files_is_refused(table):
@@ -66,9 +68,9 @@ def test_table_of_other_files_is_refused(table):
 
 
 def test_empty_label_and_empty_split(table):
-    told = table("file,label,split", "1.jpg,,train", "2.jpg,rose,").apply(listed("a/1.jpg", "a/2.jpg"))
-    assert told.rows == [Row("a/2.jpg", "rose", None)]
-    assert told.skipped == [{"id": "a/1.jpg", "reason": "no label in the table"}]
+    result = table("file,label,split", "1.jpg,,train", "2.jpg,rose,").apply(listed("a/1.jpg", "a/2.jpg"))
+    assert result.rows == [Row("a/2.jpg", "rose", None)]
+    assert result.skipped == [{"id": "a/1.jpg", "reason": "no label in the table"}]
 
 
 @pytest.mark.parametrize(
@@ -105,5 +107,5 @@ def test_binary_table_is_refused(tmp_path):
 
 
 def test_decomposed_name_is_matched(table):
-    told = table("file,label", "caf\u00e9.jpg,th\u00e9").apply(listed("a/cafe\u0301.jpg"))
-    assert [(row.id, row.label) for row in told.rows] == [("a/cafe\u0301.jpg", "th\u00e9")]
+    result = table("file,label", "caf\u00e9.jpg,th\u00e9").apply(listed("a/cafe\u0301.jpg"))
+    assert [(row.id, row.label) for row in result.rows] == [("a/cafe\u0301.jpg", "th\u00e9")]

@@ -139,7 +139,7 @@ class HttpFile:
         except (OSError, urllib3_errors.HTTPError, ValueError) as error:
             # OSError is the base class of requests' errors, and of a missing certificate file. requests does not
             # translate every ValueError of a redirect to an invalid URL.
-            raise PermanentError(f"not a usable address or answer: {_cause(error)}") from error
+            raise PermanentError(f"not a usable address or response: {_cause(error)}") from error
 
 
 def _is_rest_of(response: requests.Response, known: RemoteInfo, start: int) -> bool:

@@ -15,7 +15,7 @@ from torchvision import models
 
 from flowerml.core.errors import DownloadError, ModelError
 from flowerml.tasks.image.encoder.backbone import build
-from tests.support.file_server import Answer, serving
+from tests.support.file_server import Response, serving
 from tests.support.state_dicts import TIMM, has_weights, torch_bytes, whole_network
 
 HUB_FILE = "/timm/test_resnet.r160_in1k/resolve/main/model.safetensors"
@@ -60,7 +60,7 @@ def test_torchvision_weights_are_cached(publish):
 
 @pytest.mark.parametrize(
     ("answer", "reason"),
-    [(Answer(404), "404"), (Answer(corrupt=True), "expected sha256:"), (Answer(cut=1000), "it was cut")],
+    [(Response(404), "404"), (Response(corrupt=True), "expected sha256:"), (Response(cut=1000), "it was cut")],
     ids=["missing", "damaged", "cut"],
 )
 def test_a_failed_download_names_the_target(publish, answer, reason):
