@@ -51,7 +51,7 @@ def main(
     with ExitStack() as block:
         scratch = _new(keep) if keep else Path(block.enter_context(tempfile.TemporaryDirectory(prefix="flowerml-")))
         copy = reproduce.clean_copy(recorded, Path.cwd(), scratch)
-        reproduce.run(recorded, copy, scratch, told=lambda stage: output.say(f"running {stage} …"))
+        reproduce.run(recorded, copy, scratch, on_stage=lambda stage: output.say(f"running {stage} …"))
         found = reproduce.compare(recorded, copy)
     if keep:
         output.say(f"kept in {copy}")
@@ -68,5 +68,5 @@ def _new(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
-        raise FlowermlError(f"{folder}: exists already; --keep takes a folder that is to be made") from None
+        raise FlowermlError(f"{folder}: already exists; --keep needs a new folder") from None
     return folder.resolve()

@@ -26,4 +26,4 @@ def main(
     from flowerml.registry import promotion
 
     origin, target, alias = promotion.rollback(name, alias=alias, why=why)
-    print(f"{name}@{alias} is version {target} again, and was {origin}")
+    print(f"{name}@{alias} is version {target} again, was version {origin}")

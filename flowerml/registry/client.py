@@ -1,9 +1,9 @@
-"""What the MLflow registry holds: versions of models, and the files behind an address (models:/flowers@champion)."""
+"""Reading the MLflow registry: the versions of models, and the files behind an address (models:/flowers@champion)."""
 
 import logging
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +25,9 @@ SQLITE = "sqlite:///"
 
 @dataclass(frozen=True)
 class Version:
-    """A registered version; None stands for what a version that was registered by hand does not tell.
+    """A registered version, in the keys of `flowerml models --json`; `created` is in seconds since 1970.
 
-    `created` is in seconds since 1970.
+    A field is None where the version lacks its tag, as versions registered by hand do.
     """
 
     name: str
@@ -41,13 +41,13 @@ class Version:
 
 
 def is_address(model: str) -> bool:
-    """Whether this is an address of MLflow's, and not a path."""
+    """Return whether this is an MLflow address such as models:/flowers/3, not a path."""
     return ADDRESS.match(model) is not None
 
 
 @contextmanager
 def download_model(address: str) -> Iterator[Path]:
-    """The folder of files behind an address; a copy of remote ones is removed after the block. Raises ModelError."""
+    """Yield the folder of files behind an address; a download is removed after the block. Raises ModelError."""
     with tempfile.TemporaryDirectory(prefix="flowerml-") as scratch:
         with mlflow_errors(f"{address}: "), _temporary_files_in(scratch):
             from mlflow.artifacts import download_artifacts
@@ -57,9 +57,9 @@ def download_model(address: str) -> Iterator[Path]:
 
 
 def versions(name: str | None = None) -> list[Version]:
-    """All registered versions, or those of one model, by name and newest first.
+    """Return all registered versions, or those of one model, sorted by name, newest first.
 
-    Raises ModelError where no model has this name, and where there is no registry, or none that answers.
+    Raises ModelError for an unknown name, and where the registry is missing or not responding.
     """
     with mlflow_errors():
         from mlflow import MlflowClient
@@ -67,15 +67,18 @@ def versions(name: str | None = None) -> list[Version]:
         client = MlflowClient()
         models = {model.name: model for model in _pages(client.search_registered_models)}
         if name is not None and name not in models:
-            raise ModelError(f"no registered model {name!r}; there are {', '.join(sorted(models)) or 'none yet'}")
-        found = all_versions(client, name)
-    found.sort(key=lambda one: (one.name, -int(one.version)))
-    return [_version(one, models[one.name]) for one in found]
+            raise ModelError(f"no registered model {name!r}; known are {', '.join(sorted(models)) or 'none yet'}")
+        registered = all_versions(client, name)
+    registered.sort(key=lambda version: (version.name, -int(version.version)))
+    return [_version(version, models[version.name]) for version in registered]
 
 
 @contextmanager
 def mlflow_errors(subject: str = "") -> Iterator[None]:
-    """MLflow's errors as a ModelError of one line; one, too, where MLflow would make an empty database."""
+    """Turn MLflow's errors into a ModelError of one line that starts with `subject`.
+
+    A missing SQLite file raises one too: MLflow would create an empty database in the folder the command runs in.
+    """
     connection.configure()
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -84,7 +87,7 @@ def mlflow_errors(subject: str = "") -> Iterator[None]:
     store = mlflow.get_registry_uri()
     if store.startswith(SQLITE) and not Path(store.removeprefix(SQLITE)).exists():
         raise ModelError(
-            f"{subject}no MLflow registry at {store} (seen from {Path.cwd()}): run this in the project's folder, or "
+            f"{subject}no MLflow registry at {store} (seen from {Path.cwd()}); run this in the project's folder, or "
             "set MLFLOW_TRACKING_URI"
         )
     try:
@@ -93,12 +96,16 @@ def mlflow_errors(subject: str = "") -> Iterator[None]:
         if isinstance(error, ModelError):
             raise
         reason = one_line(error, 300) or type(error).__name__
-        raise ModelError(f"{subject}{reason} (in the registry at {without_password(store)})") from error
+        raise ModelError(f"{subject}{reason} (registry: {without_password(store)})") from error
 
 
 @contextmanager
 def _temporary_files_in(folder: str) -> Iterator[None]:
-    """MLflow leaves its downloads among the temporary files; local files it takes where they are."""
+    """Have temporary files made in `folder`.
+
+    download_artifacts never removes what it downloads. Given a `dst_path` it would copy local files too, which it
+    otherwise returns where they are.
+    """
     before, tempfile.tempdir = tempfile.tempdir, folder
     try:
         yield
@@ -107,12 +114,12 @@ def _temporary_files_in(folder: str) -> Iterator[None]:
 
 
 def all_versions(client: "MlflowClient", name: str | None) -> "list[ModelVersion]":
-    """All versions as MLflow has them, or those of one model."""
-    return [one for one in _pages(client.search_model_versions) if name in (None, one.name)]
+    """Return MLflow's records of all versions, or of one model's."""
+    return [version for version in _pages(client.search_model_versions) if name in (None, version.name)]
 
 
-def _pages(search: Any) -> Iterator[Any]:
-    """All that a search of MLflow's finds."""
+def _pages(search: Callable[..., Any]) -> Iterator[Any]:
+    """Yield the results of all pages of one of MLflow's searches."""
     token = None
     while True:
         page = search(page_token=token)
@@ -122,15 +129,16 @@ def _pages(search: Any) -> Iterator[Any]:
             return
 
 
-def _version(found: "ModelVersion", model: "RegisteredModel") -> Version:
-    accuracy = found.tags.get("accuracy")
+def _version(record: "ModelVersion", model: "RegisteredModel") -> Version:
+    number = int(record.version)
+    accuracy = record.tags.get("accuracy")
     return Version(
-        name=found.name,
-        version=int(found.version),
-        aliases=tuple(sorted(alias for alias, version in model.aliases.items() if int(version) == int(found.version))),
+        name=record.name,
+        version=number,
+        aliases=tuple(sorted(alias for alias, version in model.aliases.items() if int(version) == number)),
         accuracy=float(accuracy) if accuracy else None,
-        data_digest=found.tags.get("data_digest"),
-        verdict=found.tags.get("verdict"),
-        reason=found.tags.get("reason"),
-        created=found.creation_timestamp / 1000,
+        data_digest=record.tags.get("data_digest"),
+        verdict=record.tags.get("verdict"),
+        reason=record.tags.get("reason"),
+        created=record.creation_timestamp / 1000,
     )

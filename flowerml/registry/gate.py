@@ -1,9 +1,10 @@
-"""Whether a new version may take the champion's place."""
+"""The gate: rules that decide whether a new version takes the alias from the champion."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flowerml.core.display import truncate
 from flowerml.evaluation.intervals import paired_difference
 
 if TYPE_CHECKING:
@@ -12,17 +13,17 @@ if TYPE_CHECKING:
     from flowerml.config.params import Gate
 
 RESAMPLES, SEED = 10_000, 0
-CHANCE = 0.05  # of taking noise for a collapse, in one comparison of all classes
-LONGEST_LABEL = 60  # characters of a class that are told
-MANY = 3  # collapsed classes that are told of
+FALSE_ALARM = 0.05  # probability of mistaking noise for a collapse, over all classes of one comparison
+MAX_LABEL = 60  # characters of a class in a message
+SHOWN_CLASSES = 3  # collapsed classes named in a message
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """What the gate compares of a version; None is what is not known of it.
+    """What the gate compares of a version; None stands for what is unknown.
 
-    `test_digest` says on which test set `accuracy` and `ece` were measured. `answers` are to its examples: a table
-    with the columns id, actual and predicted. `size` is that of the saved classifier, in bytes.
+    `accuracy` and `ece` were measured on the test set with the digest `test_digest`. `answers` are the predictions on
+    it: a table with the columns id, actual and predicted. `size` is that of the saved classifier, in bytes.
     """
 
     version: str
@@ -36,18 +37,18 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule of the gate: whether it was held to (None: it could not be judged), by which number, and in words."""
+    """The outcome of one rule: whether it passed (None: not judged), the number, its limit, and a message."""
 
     name: str
     passed: bool | None
     value: float | None
     limit: float | None
-    told: str
+    message: str
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether the alias moves, why in a line, and each rule."""
+    """Whether the alias moves, the reason in one line, and the outcome of each rule."""
 
     promoted: bool
     reason: str
@@ -63,86 +64,101 @@ class Collapse:
     before: float
     after: float
 
+    @property
+    def drop(self) -> float:
+        """Return by how much recall has fallen."""
+        return self.before - self.after
+
     def __str__(self) -> str:
-        label = repr(self.label)[:LONGEST_LABEL]
+        label = truncate(repr(self.label), MAX_LABEL)
         return f"class {label} (recall {self.after:.2f}, was {self.before:.2f}, {self.support} examples)"
 
 
 def evaluate_gate(new: Candidate, champion: Candidate | None, limits: "Gate") -> Decision:
-    """The new version takes the alias if it holds to every rule.
+    """Return whether the new version passes every rule.
 
-    Each version: its calibration error and its size are within the limits. Against the champion, where both were
-    measured on the same test set with the same classes: its accuracy is not lower; nor is it at worst (the lower end
-    of the 95 % interval of the paired difference) lower by more than the margin; and no class collapses. The last two
-    ask for the champion's answers; where they are not to be had, accuracy alone decides.
+    By itself: its calibration error and size are within the limits. Against the champion, where both were measured on
+    the same test set with the same classes: its accuracy is not lower; the lower end of the 95 % interval of the paired
+    difference is not below -margin; and no class collapses. The last two need the predictions of both on the same
+    examples; where these are missing, accuracy alone decides.
+
+    >>> from flowerml.config.params import Gate
+    >>> limits = Gate(margin=0.02, max_recall_drop=0.2, max_ece=0.04, max_bytes=None)
+    >>> new = Candidate("1", accuracy=0.9, test_digest="a", classes=("x", "y"), answers=None, ece=0.05, size=1000)
+    >>> evaluate_gate(new, None, limits).reason
+    'there was no champion to compare with; but calibration error 0.0500 (limit 0.0400)'
     """
     rules = list(_own_rules(new, limits))
-    other = _not_comparable(new, champion)
-    if champion is not None and other is None:
-        rules = [*_rules_of_two(new, champion, limits), *rules]
+    obstacle = _why_not_comparable(new, champion)
+    if champion is not None and obstacle is None:
+        rules = [*_comparison_rules(new, champion, limits), *rules]
     failed = [rule for rule in rules if rule.passed is False]
-    return Decision(not failed, _reason(new, champion, other, rules), tuple(rules))
+    return Decision(not failed, _reason(new, champion, obstacle, rules), tuple(rules))
 
 
 def collapsed(new: "pd.DataFrame", old: "pd.DataFrame", *, max_drop: float) -> "list[Collapse]":
-    """The classes whose recall has fallen by more than `max_drop`, and by more than chance; the worst first.
+    """Return the classes whose recall has fallen by more than `max_drop` and by more than chance, worst first.
 
-    new, old: the answers of two classifiers to the same examples, with the columns actual and predicted. By chance a
-    classifier that is as good at a class as the other one would have so few right answers less often than CHANCE in
-    one comparison of all classes (Bonferroni). What "as good" is, is only known from as many examples as the class
-    has: the right answers follow a beta-binomial distribution, from a uniform prior. So of 102 classes with 8 examples
-    each, one that falls from 8 right answers to 1 has collapsed; with 20 examples, one from 20 to 11.
+    new, old: predictions of two classifiers on the same examples, with the columns actual and predicted.
+
+    A drop is beyond chance where a classifier that is equally good at the class would have so few correct answers with
+    a probability below FALSE_ALARM / classes (Bonferroni). How good the old one is at a class is only known from the
+    examples of that class, so its correct answers follow a beta-binomial distribution, from a uniform prior. Of 102
+    classes with 8 examples each, one that falls from 8 correct answers to 1 has collapsed; with 20 examples, one from
+    20 to 11.
     """
     from scipy.stats import betabinom  # type: ignore[import-untyped]
 
-    found = []
-    before, after = _right(old), _right(new)
+    collapses = []
+    correct_before, correct_after = _correct_per_class(old), _correct_per_class(new)
     for label, support in old["actual"].value_counts().sort_index().items():
-        was, now = int(before.get(label, 0)), int(after.get(label, 0))
-        chance = betabinom.cdf(now, support, was + 1, support - was + 1)
-        if (was - now) / support > max_drop and chance < CHANCE / old["actual"].nunique():
-            found.append(Collapse(str(label), int(support), was / support, now / support))
-    return sorted(found, key=lambda one: one.after - one.before)
+        before, after = int(correct_before.get(label, 0)), int(correct_after.get(label, 0))
+        probability = betabinom.cdf(after, support, before + 1, support - before + 1)
+        if (before - after) / support > max_drop and probability < FALSE_ALARM / old["actual"].nunique():
+            collapses.append(Collapse(str(label), int(support), before / support, after / support))
+    return sorted(collapses, key=lambda collapse: -collapse.drop)
 
 
-def _right(answers: "pd.DataFrame") -> "pd.Series[int]":
-    """How many right answers each class got; a class without any is not there."""
+def _correct_per_class(answers: "pd.DataFrame") -> "pd.Series[int]":
+    """Return the number of correct answers per class, without classes that have none."""
     return answers.loc[answers["actual"] == answers["predicted"], "actual"].value_counts()
 
 
-def _not_comparable(new: Candidate, champion: Candidate | None) -> str | None:
+def _why_not_comparable(new: Candidate, champion: Candidate | None) -> str | None:
     if champion is None:
         return "there was no champion to compare with"
     if champion.accuracy is None or champion.test_digest is None:
-        return f"version {champion.version} does not tell how good it is, and on what: not comparable"
+        return f"accuracy and test set of version {champion.version} are not recorded: not comparable"
     if new.classes != champion.classes:
-        return f"other classes than version {champion.version}: not comparable"
+        return f"different classes from version {champion.version}: not comparable"
     if new.test_digest != champion.test_digest:
-        return f"another test set than version {champion.version}: not comparable"
+        return f"different test set from version {champion.version}: not comparable"
     return None
 
 
 def _own_rules(new: Candidate, limits: "Gate") -> Iterator[Rule]:
-    """What a version must hold to by itself; nothing, where there is no limit."""
+    """Yield the rules that need no champion; none where there is no limit."""
     if limits.max_ece is not None:
-        told = "calibration error not known" if new.ece is None else f"calibration error {new.ece:.4f}"
+        ece = "unknown" if new.ece is None else f"{new.ece:.4f}"
         passed = new.ece is not None and new.ece <= limits.max_ece
-        yield Rule("calibration", passed, new.ece, limits.max_ece, f"{told}, {limits.max_ece:.4f} is allowed")
+        message = f"calibration error {ece} (limit {limits.max_ece:.4f})"
+        yield Rule("calibration", passed, new.ece, limits.max_ece, message)
     if limits.max_bytes is not None:
-        told = "size not known" if new.size is None else f"{new.size:,} bytes"
+        size = "unknown" if new.size is None else f"{new.size:,} bytes"
         passed = new.size is not None and new.size <= limits.max_bytes
-        yield Rule("size", passed, new.size, limits.max_bytes, f"{told}, {limits.max_bytes:,} are allowed")
+        yield Rule("size", passed, new.size, limits.max_bytes, f"size {size} (limit {limits.max_bytes:,})")
 
 
-def _rules_of_two(new: Candidate, champion: Candidate, limits: "Gate") -> Iterator[Rule]:
-    mine, other = _accuracies(new, champion)
-    told = f"test accuracy {mine:.4f}, version {champion.version} has {other:.4f}"
-    yield Rule("accuracy", mine >= other, mine, other, told)
+def _comparison_rules(new: Candidate, champion: Candidate, limits: "Gate") -> Iterator[Rule]:
+    """Yield the rules that compare the new version with the champion."""
+    accuracy, champion_accuracy = _accuracies(new, champion)
+    message = f"test accuracy {accuracy:.4f}, version {champion.version} has {champion_accuracy:.4f}"
+    yield Rule("accuracy", accuracy >= champion_accuracy, accuracy, champion_accuracy, message)
     pair = _aligned(new, champion)
     if pair is None:
-        told = f"not judged: the single answers of version {champion.version} are not to be had"
-        yield Rule("margin", None, None, -limits.margin, told)
-        yield Rule("recall", None, None, limits.max_recall_drop, told)
+        message = f"not judged: no predictions of version {champion.version} on the same examples are available"
+        yield Rule("margin", None, None, -limits.margin, message)
+        yield Rule("recall", None, None, limits.max_recall_drop, message)
         return
     yield _margin_rule(*pair, limits)
     if limits.max_recall_drop is not None:
@@ -155,39 +171,41 @@ def _accuracies(new: Candidate, champion: Candidate) -> tuple[float, float]:
 
 
 def _aligned(new: Candidate, champion: Candidate) -> "tuple[pd.DataFrame, pd.DataFrame] | None":
-    """The answers of both to the same examples in the same order; None where there are none, or to other examples."""
+    """Return the answers of both in the same order; None where they are missing or to different examples."""
     if new.answers is None or champion.answers is None:
         return None
-    mine, other = (table.astype(str).sort_values("id", ignore_index=True) for table in (new.answers, champion.answers))
-    same = len(mine) > 0 and mine[["id", "actual"]].equals(other[["id", "actual"]])
-    return (mine, other) if same else None
+    ours, theirs = (table.astype(str).sort_values("id", ignore_index=True) for table in (new.answers, champion.answers))
+    same = len(ours) > 0 and ours[["id", "actual"]].equals(theirs[["id", "actual"]])
+    return (ours, theirs) if same else None
 
 
 def _margin_rule(new: "pd.DataFrame", old: "pd.DataFrame", limits: "Gate") -> Rule:
     hits = (table["actual"] == table["predicted"] for table in (new, old))
     difference = paired_difference(*hits, resamples=RESAMPLES, seed=SEED)
-    told = f"difference {difference.estimate:+.4f} (95 %: {difference.low:+.4f} to {difference.high:+.4f})"
+    message = f"difference {difference.estimate:+.4f} (95 %: {difference.low:+.4f} to {difference.high:+.4f})"
     passed = difference.low >= -limits.margin
     if not passed:
-        told += f", at worst {-limits.margin:+.4f} is allowed"
-    return Rule("margin", passed, difference.low, -limits.margin, told)
+        message += f", lower end must be at least {-limits.margin:+.4f}"
+    return Rule("margin", passed, difference.low, -limits.margin, message)
 
 
 def _recall_rule(new: "pd.DataFrame", old: "pd.DataFrame", max_drop: float) -> Rule:
-    found = collapsed(new, old, max_drop=max_drop)
-    if not found:
-        return Rule("recall", True, None, max_drop, "no class collapses")
-    more = f", and {len(found) - MANY} more" if len(found) > MANY else ""
-    told = f"{', '.join(map(str, found[:MANY]))}{more}: collapsed"
-    return Rule("recall", False, found[0].before - found[0].after, max_drop, told)
+    collapses = collapsed(new, old, max_drop=max_drop)
+    if not collapses:
+        return Rule("recall", True, None, max_drop, "no class has collapsed")
+    more = f", and {len(collapses) - SHOWN_CLASSES} more" if len(collapses) > SHOWN_CLASSES else ""
+    message = f"{', '.join(map(str, collapses[:SHOWN_CLASSES]))}{more}: collapsed"
+    return Rule("recall", False, collapses[0].drop, max_drop, message)
 
 
-def _reason(new: Candidate, champion: Candidate | None, other: str | None, rules: list[Rule]) -> str:
-    """The verdict in one line."""
-    failed = [rule.told for rule in rules if rule.passed is False and rule.name != "accuracy"]
-    if champion is None or other is not None:
-        return f"{other}; but {'; '.join(failed)}" if failed else str(other)
-    scores = "; ".join(rule.told for rule in rules if rule.name in ("accuracy", "margin") and rule.told not in failed)
-    mine, theirs = _accuracies(new, champion)
-    word = "worse" if mine < theirs else "better" if mine > theirs else "as good"
+def _reason(new: Candidate, champion: Candidate | None, obstacle: str | None, rules: list[Rule]) -> str:
+    """Return the decision in one line."""
+    failed = [rule.message for rule in rules if rule.passed is False and rule.name != "accuracy"]
+    if champion is None or obstacle is not None:
+        return f"{obstacle}; but {'; '.join(failed)}" if failed else str(obstacle)
+    scores = "; ".join(
+        rule.message for rule in rules if rule.name in ("accuracy", "margin") and rule.message not in failed
+    )
+    accuracy, champion_accuracy = _accuracies(new, champion)
+    word = "worse" if accuracy < champion_accuracy else "better" if accuracy > champion_accuracy else "as good"
     return ("; " if word == "worse" else "; but ").join([f"{word}: {scores}", *failed])

@@ -1,11 +1,11 @@
-"""From a saved classifier to a version in the MLflow model registry."""
+"""Registering a saved classifier as a version in the MLflow model registry."""
 
 import json
 import logging
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -17,15 +17,15 @@ from flowerml.registry import card
 from flowerml.registry.gate import Candidate, Decision, Rule
 from flowerml.tracking import runs
 
-# The rooms that a served model needs; the rest of the package is not shipped with it.
+# The subpackages that a served model imports; it ships with these only.
 SERVED_ROOMS = ("core", "data", "engine", "config", "tasks", "classifier", "serving")
-# What the served model imports; the rest of the pipeline, torch above all, stays behind.
+# What these import; torch alone would add 5.5 GB.
 REQUIREMENTS = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow")
 
 
 @dataclass(frozen=True)
 class Registration:
-    """A new version of a registered model, whether the alias was given to it, and why."""
+    """A new version of a registered model, whether it got the alias, and why."""
 
     name: str
     version: str
@@ -35,14 +35,22 @@ class Registration:
     rules: tuple[Rule, ...]
 
     @classmethod
-    def of(cls, logged: "Logged", alias: str, verdict: Decision) -> Self:
-        """What the verdict made of a version."""
-        return cls(logged.name, logged.version, alias, verdict.promoted, verdict.reason, verdict.rules)
+    def of(cls, logged: "Logged", alias: str, decision: Decision) -> Self:
+        """Return the registration of a version that the gate has judged."""
+        return cls(logged.name, logged.version, alias, decision.promoted, decision.reason, decision.rules)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the contents of registration.json, where a rule's message has the key `told`."""
+        fields = asdict(self)
+        fields["rules"] = [
+            {"told" if key == "message" else key: value for key, value in rule.items()} for rule in fields["rules"]
+        ]
+        return fields
 
 
 @dataclass(frozen=True)
 class Logged:
-    """A model that was logged and registered as a version; `id` is MLflow's own name for it."""
+    """A model that was logged and registered as a version; `id` is MLflow's id of the logged model."""
 
     name: str
     version: str
@@ -50,10 +58,10 @@ class Logged:
 
 
 def log_model(run: runs.Run, classifier: Classifier, *, example: Any, name: str) -> Logged:
-    """Log a classifier as an MLflow model, and register it.
+    """Log a classifier as an MLflow model, and register it; `example` is a raw input.
 
-    The model is logged as code with flowerml beside it, so that it loads without this project, and with the
-    requirements of predicting only. `example` is a raw input.
+    The model is logged as code ("models from code") with flowerml beside it, so it loads without this project and
+    without a pickle. Its requirements are those of predicting only.
     """
     import mlflow
     import pandas as pd
@@ -84,7 +92,7 @@ def log_model(run: runs.Run, classifier: Classifier, *, example: Any, name: str)
 
 
 def _copy_served_rooms(folder: Path) -> Path:
-    """Copy what a served model imports of this package into `folder`, as a package of the same name; return it."""
+    """Copy what a served model imports of flowerml into `folder`, as a package of the same name; return its path."""
     target = folder / PACKAGE.name
     target.mkdir()
     shutil.copy(PACKAGE / "__init__.py", target)
@@ -93,38 +101,38 @@ def _copy_served_rooms(folder: Path) -> Path:
     return target
 
 
-def describe(logged: Logged, new: Candidate, tags: Mapping[str, Any]) -> None:
-    """Tag a version with what the gate will compare of it, and with where it comes from."""
+def describe(logged: Logged, candidate: Candidate, tags: Mapping[str, Any]) -> None:
+    """Tag a version with its lineage and with what the gate will compare of it."""
     from mlflow import MlflowClient
 
     client = MlflowClient()
-    known = {
-        "accuracy": new.accuracy,
-        "test_digest": new.test_digest,
-        "classes": json.dumps(new.classes),
-        "ece": new.ece,
-        "classifier_bytes": new.size,
+    values = {
+        "accuracy": candidate.accuracy,
+        "test_digest": candidate.test_digest,
+        "classes": json.dumps(candidate.classes),
+        "ece": candidate.ece,
+        "classifier_bytes": candidate.size,
         **tags,
     }
-    for key, value in known.items():
+    for key, value in values.items():
         if value is not None:
             client.set_model_version_tag(logged.name, logged.version, key, str(value))
 
 
 def add_card(logged: Logged, facts: card.Facts) -> None:
-    """Put the model card among the model's files, and a short one into the version's description."""
+    """Add the model card to the model's files, and a short one to the version's description."""
     from mlflow import MlflowClient
 
     client = MlflowClient()
     with tempfile.TemporaryDirectory(prefix="flowerml-") as scratch:
         path = Path(scratch, card.FILE)
-        path.write_text(card.whole(facts), encoding="utf-8")
+        path.write_text(card.full(facts), encoding="utf-8")
         client.log_model_artifact(logged.id, str(path))
     client.update_model_version(logged.name, logged.version, description=card.short(facts))
 
 
 def copy(logged: Logged, folder: Path) -> None:
-    """Leave a copy of the registered model in a folder, atomically."""
+    """Copy the registered model to a folder, atomically."""
     from mlflow.artifacts import download_artifacts
 
     with files.replacing(folder) as temporary:
@@ -132,13 +140,13 @@ def copy(logged: Logged, folder: Path) -> None:
 
 
 def size(folder: Path) -> int:
-    """The bytes of a saved classifier."""
+    """Return the size of a saved classifier in bytes."""
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
 def summary(result: Registration) -> str:
-    """What became of the new version, in one line, and how to serve it."""
+    """Return what became of the new version, in one line, and how to serve it."""
     if not result.promoted:
-        return f"registered {result.name} version {result.version}; {result.alias} stays where it was ({result.reason})"
+        return f"registered {result.name} version {result.version}; {result.alias} did not move ({result.reason})"
     serve = f"mlflow models serve -m models:/{result.name}@{result.alias} --env-manager local"
     return f"registered {result.name} version {result.version} as {result.alias} ({result.reason})\nserve it: {serve}"

@@ -19,9 +19,11 @@ from typer.testing import CliRunner
 from flowerml import Classifier
 from flowerml.cli.app import app
 from flowerml.config import params
+from flowerml.config.defaults import SHIPPED_PARAMS, defaults
+from flowerml.config.dotted import flatten, set_by_dotted_name
 from flowerml.core.errors import ParamsError
-from flowerml.pipeline import adhoc
-from flowerml.tasks.registry import TASKS, checked
+from flowerml.tasks.pipelines import checked_pipeline
+from flowerml.tasks.registry import TASKS
 from tests.support.project import REPOSITORY
 
 COLOURS = {"blue": (30, 60, 200), "red": (200, 40, 30)}
@@ -134,8 +136,8 @@ def test_pictures_are_trained_further_on_the_backbone_that_was_saved(pictures):
     train(pictures, "--epochs", 2, "--save-dir", "first", "--backbone", "squeezenet1_1", "--set", "encode.weights=none")
     result = train(pictures, "--from", "first", "--save-dir", "second", "--epochs", 2)
     first, second = (Classifier.load(one) for one in ("first", "second"))
-    assert second.encoder == first.encoder
-    assert "what is not said is as in first" in result.stderr
+    assert second.preprocessing == first.preprocessing
+    assert "parameters not given are those of first" in result.stderr
 
 
 def test_what_cannot_be_trained_further_is_told(reviews, first):
@@ -214,23 +216,23 @@ def test_ctrl_c_ends_it_with_130_and_leaves_nothing_half_written(reviews, folder
 
 def test_the_defaults_are_those_of_the_params_of_this_project():
     for kind in TASKS:
-        found = adhoc.defaults(kind).sections
+        found = defaults(kind).sections
         name = next(name for name, its in params.read(REPOSITORY / "params.yaml")["pipelines"].items() if its == kind)
         assert found == params.read(REPOSITORY / "params.yaml")[name]
-        checked(name, kind, found, path=adhoc.DEFAULTS)
+        checked_pipeline(name, kind, found, path=SHIPPED_PARAMS)
 
 
 def test_in_a_project_the_winner_of_the_last_search_is_the_default(reproduced, monkeypatch):
     monkeypatch.chdir(reproduced.folder)
     winner = Classifier.load("models/flowers/classifier").description["parameters"]
-    found = params.dotted(adhoc.defaults("image").sections)
+    found = flatten(defaults("image").sections)
     assert all(found[name] == value for name, value in winner.items() if name.startswith(("encode.", "train.")))
     assert found["data.sample_per_class"] == 14
 
 
 def test_a_name_that_is_none_is_refused():
     sections = {"train": {"epochs": 3}}
-    with pytest.raises(ParamsError, match=r"train\.epoch: no parameter .* there are epochs"):
-        adhoc.put(sections, {"train.epoch": 4})
-    adhoc.put(sections, {"train.epochs": 5, "encode.views": 2}, known_only=True)
+    with pytest.raises(ParamsError, match=r"train\.epoch: no parameter .* known are epochs"):
+        set_by_dotted_name(sections, {"train.epoch": 4})
+    set_by_dotted_name(sections, {"train.epochs": 5, "encode.views": 2}, known_only=True)
     assert sections == {"train": {"epochs": 5}}

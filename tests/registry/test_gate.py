@@ -1,4 +1,4 @@
-"""The gate: what a version must hold to, in itself and against the champion of a real registry."""
+"""The gate: its rules, and a real registry whose alias it moves."""
 
 import json
 from dataclasses import replace
@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from flowerml.cli.app import app
 from flowerml.config.params import Gate
 from flowerml.registry import promotion
-from flowerml.registry.gate import Contender, collapsed, judge
+from flowerml.registry.gate import Candidate, collapsed, evaluate_gate
 
 LIMITS = Gate(margin=0.02, max_recall_drop=0.2, max_ece=None, max_bytes=None)
 CLASSES = ("daisy", "rose", "tulip")
@@ -20,109 +20,112 @@ EACH = 40  # test examples of a class
 
 
 def answers(*wrong, each=EACH, classes=CLASSES, test=""):
-    """Answers to `each` examples of every class; `wrong` are the numbers of those that are answered wrongly."""
+    """Return answers to `each` examples of every class; `wrong` are the positions of the mistakes."""
     actual = [label for label in classes for _ in range(each)]
     ids = [f"{test}{number}" for number in range(len(actual))]
     table = pd.DataFrame({"id": ids, "actual": actual, "predicted": actual})
-    others = dict(zip(classes, classes[1:] + classes[:1], strict=True))
-    table.loc[list(wrong), "predicted"] = table.loc[list(wrong), "actual"].map(others)
+    next_class = dict(zip(classes, classes[1:] + classes[:1], strict=True))
+    table.loc[list(wrong), "predicted"] = table.loc[list(wrong), "actual"].map(next_class)
     return table
 
 
-def contender(version, table, *, test="", **known):
+def candidate(version, table, *, test="", **fields):
     accuracy = float((table["actual"] == table["predicted"]).mean())
-    return Contender(version, accuracy, f"test {test}", CLASSES, table, **{"ece": 0.05, "size": 1000, **known})
+    return Candidate(version, accuracy, f"test {test}", CLASSES, table, **{"ece": 0.05, "size": 1000, **fields})
 
 
-CHAMPION = contender("1", answers(0, 40, 80, 81))
+CHAMPION = candidate("1", answers(0, 40, 80, 81))
 
 
-def verdict(table, limits=LIMITS, **known):
-    return judge(contender("2", table, **known), CHAMPION, limits)
+def decide(table, limits=LIMITS, **fields):
+    return evaluate_gate(candidate("2", table, **fields), CHAMPION, limits)
 
 
-def rule(found, name):
-    return next(one for one in found.rules if one.name == name)
+def rule(decision, name):
+    return next(rule for rule in decision.rules if rule.name == name)
 
 
-def test_a_better_version_is_let_through():
-    found = verdict(answers(0))
-    assert found.promoted and found.reason.startswith("better: test accuracy 0.9917, version 1 has 0.9667; difference")
-    assert rule(found, "margin").value >= 0
+def test_better_version_passes():
+    decision = decide(answers(0))
+    assert decision.promoted and decision.reason.startswith("better: ")
+    assert rule(decision, "margin").value >= 0
 
 
-def test_an_equal_version_is_let_through():
-    found = verdict(answers(0, 40, 80, 81))
-    assert found.promoted and found.reason.startswith("as good: ")
-    assert rule(found, "margin").value == 0
+def test_equal_version_passes():
+    decision = decide(answers(0, 40, 80, 81))
+    assert decision.promoted and decision.reason.startswith("as good: ")
+    assert rule(decision, "margin").value == 0
 
 
-def test_a_worse_version_is_not_let_through():
-    found = verdict(answers(0, 1, 40, 80, 81))
-    assert not found.promoted and found.reason.startswith("worse: test accuracy 0.9583, version 1 has 0.9667; ")
+def test_worse_version_fails():
+    decision = decide(answers(0, 1, 40, 80, 81))
+    assert not decision.promoted and not rule(decision, "accuracy").passed
+    assert decision.reason.startswith("worse: test accuracy 0.9583, version 1 has 0.9667; difference -0.0083 (95 %: ")
 
 
-def test_an_equally_accurate_one_with_other_mistakes_has_to_show_that_it_is_not_worse():
-    other = answers(5, 45, 85, 86)
-    found = verdict(other)
-    assert not found.promoted and rule(found, "accuracy").passed
-    assert rule(found, "margin").value < -0.02 and "at worst -0.0200 is allowed" in found.reason
-    assert verdict(other, LIMITS.model_copy(update={"margin": 0.1})).promoted
+def test_uncertain_difference_fails():
+    different_mistakes = answers(5, 45, 85, 86)
+    decision = decide(different_mistakes)
+    assert not decision.promoted and rule(decision, "accuracy").passed
+    assert rule(decision, "margin").value < -0.02
+    assert decision.reason.endswith(", lower end must be at least -0.0200")
+    assert decide(different_mistakes, LIMITS.model_copy(update={"margin": 0.1})).promoted
 
 
-def test_a_better_version_of_which_a_class_collapses_is_not_let_through():
-    champion = contender("1", answers(*range(40, 80)))  # no rose is told
-    found = judge(contender("2", answers(*range(20, 40))), champion, LIMITS)  # half of the daisies are not
-    assert not found.promoted and found.reason.startswith("better: ")
-    assert found.reason.endswith("but class 'daisy' (recall 0.50, was 1.00, 40 examples): collapsed")
-    unlimited = LIMITS.model_copy(update={"max_recall_drop": None})
-    assert judge(contender("2", answers(*range(20, 40))), champion, unlimited).promoted
+def test_collapsed_class_fails():
+    champion = candidate("1", answers(*range(40, 80)))  # every rose is a mistake
+    new = candidate("2", answers(*range(20, 40)))  # half of the daisies are
+    decision = evaluate_gate(new, champion, LIMITS)
+    assert not decision.promoted and decision.reason.startswith("better: ")
+    assert rule(decision, "recall").value == 0.5
+    assert decision.reason.endswith("; but class 'daisy' (recall 0.50, was 1.00, 40 examples): collapsed")
+    assert evaluate_gate(new, champion, LIMITS.model_copy(update={"max_recall_drop": None})).promoted
 
 
-def test_another_test_set_or_other_classes_cannot_be_compared():
-    found = verdict(answers(*range(60), test="other "), test="other")
-    assert found.promoted and found.reason == "another test set than version 1: not comparable"
+def test_other_test_set_or_classes():
+    decision = decide(answers(*range(60), test="other "), test="other")
+    assert decision.promoted and decision.reason == "different test set from version 1: not comparable"
     new = replace(CHAMPION, version="2", classes=("daisy", "rose"))
-    assert judge(new, CHAMPION, LIMITS).reason == "other classes than version 1: not comparable"
+    assert evaluate_gate(new, CHAMPION, LIMITS).reason == "different classes from version 1: not comparable"
 
 
-def test_calibration_and_size_are_limits_for_the_first_version_too():
+def test_limits_hold_without_a_champion():
     limits = LIMITS.model_copy(update={"max_ece": 0.04, "max_bytes": 900})
-    found = judge(CHAMPION, None, limits)
-    assert not found.promoted
-    assert found.reason == (
-        "there was no champion to compare with; but calibration error 0.0500, 0.0400 is allowed; "
-        "1,000 bytes, 900 are allowed"
+    decision = evaluate_gate(CHAMPION, None, limits)
+    assert not decision.promoted
+    assert decision.reason == (
+        "there was no champion to compare with; but calibration error 0.0500 (limit 0.0400); "
+        "size 1,000 bytes (limit 900)"
     )
-    assert not judge(replace(CHAMPION, ece=None), None, limits.model_copy(update={"max_bytes": None})).promoted
+    assert not evaluate_gate(replace(CHAMPION, ece=None), None, limits.model_copy(update={"max_bytes": None})).promoted
 
 
-@pytest.mark.parametrize("known", [None, answers(0, test="other "), answers(0, each=39)])
-def test_without_the_champions_answers_to_the_same_examples_accuracy_alone_decides(known):
-    champion = replace(CHAMPION, answers=known)
-    found = judge(contender("2", answers(5, 45, 85, 86)), champion, LIMITS)
-    assert found.promoted and "not judged: the single answers of version 1 are not to be had" in found.reason
-    assert rule(found, "margin").passed is None and rule(found, "recall").passed is None
+@pytest.mark.parametrize("champion_answers", [None, answers(0, test="other "), answers(0, each=39)])
+def test_without_paired_answers(champion_answers):
+    champion = replace(CHAMPION, answers=champion_answers)
+    decision = evaluate_gate(candidate("2", answers(5, 45, 85, 86)), champion, LIMITS)
+    assert decision.promoted and "not judged: no predictions of version 1 on the same examples" in decision.reason
+    assert rule(decision, "margin").passed is None and rule(decision, "recall").passed is None
 
 
 def draws(recalls, each, generator):
-    """The answers of two classifiers that are equally good, and err independently of each other."""
+    """Return the answers of two equally good classifiers with independent mistakes."""
     classes = tuple(f"class {number:03}" for number in range(len(recalls)))
     hits = [generator.random((len(recalls), each)) < recalls[:, None] for _ in range(2)]
     return [answers(*np.flatnonzero(~hit.ravel()), each=each, classes=classes) for hit in hits]
 
 
-def test_of_102_classes_with_8_examples_each_none_collapses_by_chance():
+def test_no_collapse_by_chance():
     generator = np.random.default_rng(0)
     alarms = sum(bool(collapsed(*draws(generator.uniform(0.6, 1, 102), 8, generator), max_drop=0.2)) for _ in range(40))
     assert alarms <= 2
 
 
-def test_a_class_of_8_examples_that_is_lost_is_found_among_102():
+def test_lost_class_is_found():
     classes = tuple(f"class {number:03}" for number in range(102))
     old, new = answers(each=8, classes=classes), answers(*range(80, 88), each=8, classes=classes)
-    (found,) = collapsed(new, old, max_drop=0.2)
-    assert str(found) == "class 'class 010' (recall 0.00, was 1.00, 8 examples)"
+    (collapse,) = collapsed(new, old, max_drop=0.2)
+    assert str(collapse) == "class 'class 010' (recall 0.00, was 1.00, 8 examples)"
 
 
 @pytest.fixture(scope="module")
@@ -135,19 +138,19 @@ def client(tmp_path_factory):
 
 @pytest.fixture
 def register(client, tmp_path, request):
-    """Registers a version with its answers, as `export` does, and gives what the gate is asked with."""
+    """Register versions with their answers, as `export` does; each call returns what the gate is given."""
     name = request.node.name[:60]
     client.create_registered_model(name)
 
-    def with_answers(table, *, logged=True, **known):
+    def with_answers(table, *, logged=True, **fields):
         run = client.create_run(client.get_experiment_by_name("gate").experiment_id)
         if logged:
             table.to_csv(tmp_path / "predictions.csv", index=False)
             client.log_artifact(run.info.run_id, str(tmp_path / "predictions.csv"), "reports")
-        found = client.create_model_version(name, run.info.artifact_uri, run.info.run_id)
-        new = contender(str(found.version), table, **known)
-        told = {"accuracy": new.accuracy, "test_digest": new.test_digest, "classes": json.dumps(CLASSES)}
-        for key, value in told.items():
+        version = client.create_model_version(name, run.info.artifact_uri, run.info.run_id)
+        new = candidate(str(version.version), table, **fields)
+        tags = {"accuracy": new.accuracy, "test_digest": new.test_digest, "classes": json.dumps(CLASSES)}
+        for key, value in tags.items():
             client.set_model_version_tag(name, new.version, key, str(value))
         return new
 
@@ -159,82 +162,83 @@ def champion(client, name):
     return str(client.get_model_version_by_alias(name, "champion").version)
 
 
-def admit(client, register, table, **known):
-    return promotion.admit(client, register.name, "champion", register(table, **known), LIMITS)
+def submit(client, register, table, **fields):
+    return promotion.submit(client, register.name, "champion", register(table, **fields), LIMITS)
 
 
-def test_the_five_verdicts_of_a_registry(client, register):
+def test_decisions_of_a_registry(client, register):
     base = answers(*range(40, 60), 0)
-    stories = {
-        "there was no champion": (base, {}, "1"),
-        "worse: ": (answers(*range(40, 60), 0, 1), {}, "1"),
-        "as good: ": (base, {}, "3"),
-        "better: test accuracy 0.9000": (answers(*range(0, 12)), {}, "3"),
-        "better: test accuracy 0.8833": (answers(*range(40, 54)), {}, "5"),
-        "another test set": (answers(*range(100), test="new "), {"test": "new"}, "6"),
-    }
-    for number, (reason, (table, known, holder)) in enumerate(stories.items(), 1):
-        found = admit(client, register, table, **known)
-        assert found.reason.startswith(reason)
+    submissions = [
+        ("there was no champion", base, {}, "1"),
+        ("worse: ", answers(*range(40, 60), 0, 1), {}, "1"),
+        ("as good: ", base, {}, "3"),
+        ("better: test accuracy 0.9000", answers(*range(0, 12)), {}, "3"),
+        ("better: test accuracy 0.8833", answers(*range(40, 54)), {}, "5"),
+        ("different test set", answers(*range(100), test="new "), {"test": "new"}, "6"),
+    ]
+    for number, (reason, table, fields, holder) in enumerate(submissions, 1):
+        decision = submit(client, register, table, **fields)
+        assert decision.reason.startswith(reason)
         assert champion(client, register.name) == holder
         tags = client.get_model_version(register.name, str(number)).tags
-        assert tags["reason"] == found.reason
+        assert tags["reason"] == decision.reason
         assert tags["verdict"] == ("promoted" if holder == str(number) else "not promoted")
     assert client.get_model_version(register.name, "4").tags["gate.recall"] == "failed"
 
 
-def test_answers_that_were_not_logged_leave_accuracy_alone(client, register):
-    admit(client, register, answers(0, 40), logged=False)
-    found = admit(client, register, answers(5, 45))
-    assert found.promoted and "are not to be had" in found.reason
+def test_answers_not_logged(client, register):
+    submit(client, register, answers(0, 40), logged=False)
+    decision = submit(client, register, answers(5, 45))
+    assert decision.promoted and rule(decision, "margin").passed is None
 
 
-def test_a_champion_registered_by_hand_is_replaced_and_the_reason_says_why(client, register):
+def test_champion_registered_by_hand(client, register):
     client.create_model_version(register.name, "elsewhere")
     client.set_registered_model_alias(register.name, "champion", "1")
-    assert admit(client, register, answers(0)).reason.startswith("version 1 does not tell how good it is")
+    decision = submit(client, register, answers(0))
+    assert decision.reason == "accuracy and test set of version 1 are not recorded: not comparable"
     assert champion(client, register.name) == "2"
 
 
-def test_a_version_whose_export_was_killed_is_told_of_at_the_next(client, register):
-    admit(client, register, answers(0))
+def test_killed_export_is_marked(client, register):
+    submit(client, register, answers(0))
     killed = client.get_model_version(register.name, register(answers(1)).version)
-    assert promotion.tell_of_interrupted(client, register.name) == []  # its run is not known to have ended
+    assert promotion.mark_interrupted(client, register.name) == []  # its run may still be going on
     client.set_terminated(killed.run_id, "KILLED")
-    assert promotion.tell_of_interrupted(client, register.name) == ["2"]
+    assert promotion.mark_interrupted(client, register.name) == ["2"]
     assert client.get_model_version(register.name, "2").tags["verdict"] == "not judged"
 
 
 @pytest.fixture
 def run(client, monkeypatch, tmp_path):
-    """A command in a folder without params.yaml, on the registry of these tests."""
+    """Run commands in a folder without params.yaml, on the registry of these tests."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
     return lambda *arguments: CliRunner().invoke(app, list(map(str, arguments)))
 
 
-def test_a_worse_version_is_promoted_by_force_alone_and_its_tag_tells_who_and_why(client, register, run):
-    admit(client, register, answers(0))
-    admit(client, register, answers(0, 1))
+def test_worse_version_needs_force(client, register, run):
+    submit(client, register, answers(0))
+    submit(client, register, answers(0, 1))
     refused = run("promote", register.name, 2)
     assert refused.exit_code == 1 and refused.stderr.count("\n") == 1
-    assert "is not let through: worse: " in refused.stderr and champion(client, register.name) == "1"
+    assert "did not pass the gate: worse: " in refused.stderr and champion(client, register.name) == "1"
     forced = run("promote", register.name, 2, "--force", "--why", "it is faster")
-    assert forced.stdout == f"{register.name}@champion is version 2 now, by force, and was 1\n"
+    assert forced.stdout == f"{register.name}@champion is now version 2, by force, was version 1\n"
     assert champion(client, register.name) == "2"
     assert client.get_model_version(register.name, "2").tags["forced"].endswith(": it is faster")
     listed = run("models", register.name).stdout
     assert " forced " in listed and "version 2: worse: test accuracy 0.9833, version 1 has 0.9917" in listed
 
 
-def test_a_rollback_gives_the_alias_back_step_by_step_and_writes_it_down(client, register, run):
-    for wrong in ((0, 1, 2), (0, 1), (0,)):
-        admit(client, register, answers(*wrong))
-    assert run("rollback", register.name).stdout == f"{register.name}@champion is version 2 again, and was 3\n"
+def test_rollback_step_by_step(client, register, run):
+    for mistakes in ((0, 1, 2), (0, 1), (0,)):
+        submit(client, register, answers(*mistakes))
+    assert run("rollback", register.name).stdout == f"{register.name}@champion is version 2 again, was version 3\n"
     client.delete_model_version(register.name, "3")
     assert run("rollback", register.name).exit_code == 0 and champion(client, register.name) == "1"
     nothing_before = run("rollback", register.name)
-    assert nothing_before.exit_code == 1 and "knows of no version before 1" in nothing_before.stderr
+    assert nothing_before.exit_code == 1 and "has no version before 1" in nothing_before.stderr
     moves = promotion.history(client, register.name)
     assert [(move["how"], move["from"], move["version"]) for move in moves] == [
         ("gate", None, "1"),
@@ -243,28 +247,28 @@ def test_a_rollback_gives_the_alias_back_step_by_step_and_writes_it_down(client,
         ("rolled back", "3", "2"),
         ("rolled back", "2", "1"),
     ]
-    assert run("promote", register.name, 2).exit_code == 0  # the gate is asked again
+    assert run("promote", register.name, 2).exit_code == 0  # through the gate once more
 
 
-def test_a_move_by_hand_can_be_rolled_back_too(client, register, run):
-    admit(client, register, answers(0))
-    admit(client, register, answers(0, 1))
+def test_rollback_after_a_move_by_hand(client, register, run):
+    submit(client, register, answers(0))
+    submit(client, register, answers(0, 1))
     client.set_registered_model_alias(register.name, "champion", "2")
     run("promote", register.name, 1, "--force")
     assert run("rollback", register.name).stdout.startswith(f"{register.name}@champion is version 2 again")
 
 
-def test_the_trace_does_not_outgrow_its_tag(client, register):
+def test_history_fits_its_tag(client, register):
     register(answers(0))
     register(answers(0))
     for number in range(14):
-        promotion.force(client, register.name, "champion", str(1 + number % 2), why="again and again " * 30)
+        promotion.force_promote(client, register.name, "champion", str(1 + number % 2), why="again and again " * 30)
     tag = client.get_registered_model(register.name).tags[promotion.HISTORY]
-    assert 1000 < len(tag) <= promotion.LONGEST_TAG
+    assert 1000 < len(tag) <= promotion.MAX_TAG
     assert promotion.history(client, register.name)[-1]["version"] == "2"
 
 
 @pytest.mark.parametrize("arguments", [("promote", "nothing", 1), ("rollback", "nothing")])
-def test_what_is_not_registered_is_told_in_a_line(run, arguments):
+def test_unregistered_model_is_one_line(run, arguments):
     result = run(*arguments)
     assert result.exit_code == 1 and "not found" in result.stderr and result.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""`flowerml reproduce`: a version made once more, and what is said of it."""
+"""`flowerml reproduce`: a version run again in a clean copy, and compared."""
 
 import json
 import os
@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 from flowerml.cli.app import app
 from flowerml.config.paths import Paths
 from flowerml.core.errors import FlowermlError
-from flowerml.registry import client as registered
 from flowerml.registry import reproduce
 from flowerml.tracking import lineage
 from tests.support.project import set_params
@@ -22,7 +21,7 @@ from tests.support.project import set_params
 
 @pytest.fixture
 def project(reproduced, monkeypatch):
-    """The reproduced project as the folder that commands run in."""
+    """Return the folder of the reproduced project, which commands run in."""
     monkeypatch.chdir(reproduced.folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{reproduced.folder}/mlflow.db")
     return reproduced.folder
@@ -30,13 +29,13 @@ def project(reproduced, monkeypatch):
 
 @pytest.fixture
 def recorded(project):
-    """What was recorded of the first version of the flowers."""
+    """Return what was recorded of the first version of the flowers."""
     return reproduce.load_recorded("flowers", "1")
 
 
 @pytest.fixture
-def made(project, tmp_path):
-    """What was made for that version, in a folder that tests may change."""
+def results(project, tmp_path):
+    """Return a folder with the results of that version, which tests may change."""
     for name in ("data/flowers/examples.parquet", "reports/flowers/metrics.json", "dvc.lock"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes((project / name).read_bytes())
@@ -53,35 +52,36 @@ def change_metrics(folder, **values):
 
 def change_lock(folder, stage, out):
     lock = yaml.safe_load((folder / "dvc.lock").read_text())
-    next(one for one in lock["stages"][f"{stage}@flowers"]["outs"] if one["path"] == out)["md5"] = "another"
+    entry = next(entry for entry in lock["stages"][f"{stage}@flowers"]["outs"] if entry["path"] == out)
+    entry["md5"] = "another"
     (folder / "dvc.lock").write_text(yaml.safe_dump(lock))
 
 
-def test_what_is_the_same_is_identical(recorded, made):
-    assert str(reproduce.compare(recorded, made)).startswith("identical: ")
+def test_same_results_are_identical(recorded, results):
+    assert str(reproduce.compare(recorded, results)).startswith("identical: ")
 
 
-def test_other_metrics_are_within_the_stored_intervals_or_not(recorded, made):
+def test_other_metrics_within_intervals(recorded, results):
     limits = recorded.facts["intervals"]["accuracy"]
-    change_metrics(made, accuracy=limits["low"])
-    found = reproduce.compare(recorded, made)
-    assert (found.outcome, found.stage, found.reproduced) == ("within", "evaluate", True)
-    change_metrics(made, accuracy=limits["low"] - 0.001)
-    found = reproduce.compare(recorded, made)
-    assert str(found) == "different, first at stage evaluate" and not found.reproduced
-    assert found.details[0].startswith("accuracy 0.")
+    change_metrics(results, accuracy=limits["low"])
+    comparison = reproduce.compare(recorded, results)
+    assert (comparison.outcome, comparison.stage, comparison.reproduced) == ("within", "evaluate", True)
+    change_metrics(results, accuracy=limits["low"] - 0.001)
+    comparison = reproduce.compare(recorded, results)
+    assert str(comparison) == "different, first at stage evaluate" and not comparison.reproduced
+    assert comparison.details[0].startswith("accuracy 0.")
 
 
-def test_the_first_stage_that_differs_is_named(recorded, made):
-    (Paths("flowers", made).classifier / "weights.safetensors").write_bytes(b"other")
-    change_metrics(made, accuracy=0.0)
-    assert reproduce.compare(recorded, made).stage == "train"
-    change_lock(made, "encode", "data/flowers/encoded.arrow")
-    found = reproduce.compare(recorded, made)
-    assert (found.stage, found.details[0]) == ("encode", "encode: data/flowers/encoded.arrow")
+def test_first_different_stage_is_named(recorded, results):
+    (Paths("flowers", results).classifier / "weights.safetensors").write_bytes(b"other")
+    change_metrics(results, accuracy=0.0)
+    assert reproduce.compare(recorded, results).stage == "train"
+    change_lock(results, "encode", "data/flowers/encoded.arrow")
+    comparison = reproduce.compare(recorded, results)
+    assert (comparison.stage, comparison.details[0]) == ("encode", "encode: data/flowers/encoded.arrow")
 
 
-def test_a_copy_has_the_versions_code_and_parameters_and_no_results(project, recorded, tmp_path):
+def test_copy_has_code_without_results(project, recorded, tmp_path):
     before = (project / "MLproject").read_text()
     (project / "MLproject").write_text(before.replace("name: flowerml", "name: changed"))
     patch = lineage.uncommitted_changes().patch
@@ -93,7 +93,7 @@ def test_a_copy_has_the_versions_code_and_parameters_and_no_results(project, rec
     assert set(written) == {"pipelines", "flowers"} and written["flowers"]["train"]["epochs"] == 4
 
 
-def test_a_copy_has_the_search_space_in_its_order_as_the_draws_depend_on_it(project, recorded, tmp_path):
+def test_copy_keeps_the_search_order(project, recorded, tmp_path):
     search = recorded.params["flowers"]["train"]["search"]
     search["space"] = dict(sorted(search["space"].items(), reverse=True))
     copy = reproduce.clean_copy(recorded, project, tmp_path)
@@ -101,7 +101,7 @@ def test_a_copy_has_the_search_space_in_its_order_as_the_draws_depend_on_it(proj
     assert list(written) == list(search["space"]) != sorted(written)
 
 
-def test_a_copy_finds_the_data_where_they_are_and_with_the_password_that_the_project_has(project, recorded, tmp_path):
+def test_copy_finds_data_and_password(project, recorded, tmp_path):
     data = recorded.params["flowers"]["data"]
     (project / "pictures").mkdir(exist_ok=True)
     data["source"] = "pictures"
@@ -115,30 +115,30 @@ def test_a_copy_finds_the_data_where_they_are_and_with_the_password_that_the_pro
     copy = reproduce.clean_copy(recorded, project, tmp_path / "url")
     assert "https://me:secret@host/data.zip?key=1" in (copy / "params.yaml").read_text()
     (project / "params.yaml").write_text(before)
-    with pytest.raises(FlowermlError, match="the query was not recorded"):
+    with pytest.raises(FlowermlError, match="was not recorded; put the full URL"):
         reproduce.clean_copy(recorded, project, tmp_path / "forgotten")
 
 
 @pytest.mark.parametrize(
-    ("commit", "said"), [("0" * 40, "commit 000000000000, which made flowers version 1"), (None, "outside a git")]
+    ("commit", "message"), [("0" * 40, "commit 000000000000 of flowers version 1"), (None, "outside a git")]
 )
-def test_a_commit_that_is_not_there_is_told_in_a_line(project, recorded, tmp_path, commit, said):
+def test_missing_commit_is_one_line(project, recorded, tmp_path, commit, message):
     lost = replace(recorded, facts={**recorded.facts, "git_commit": commit})
-    with pytest.raises(FlowermlError, match=said) as found:
+    with pytest.raises(FlowermlError, match=message) as raised:
         reproduce.clean_copy(lost, project, tmp_path)
-    assert "\n" not in str(found.value)
+    assert "\n" not in str(raised.value)
 
 
-def test_what_is_strange_of_a_version_is_remarked_upon(recorded):
+def test_remarks(recorded):
     assert reproduce.lost_changes(recorded) is None and list(reproduce.remarks(recorded)) == []
     facts = {**recorded.facts, "untracked": ["mine.py"], "environment": {"version.torch": "1.0"}}
-    strange, torch = reproduce.remarks(replace(recorded, facts=facts))
-    assert "mine.py" in strange and torch.startswith("made with torch 1.0, here is ")
+    untracked, torch = reproduce.remarks(replace(recorded, facts=facts))
+    assert "mine.py" in untracked and torch.startswith("made with torch 1.0, found ")
 
 
 @pytest.fixture
 def register(project, tmp_path):
-    """Registers a version of another model, with what was recorded of the first one of the flowers, changed."""
+    """Register versions of another model, with changed lineage of the first version of the flowers."""
     client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
     client.create_registered_model("lost")
     origin = client.get_model_version("flowers", "1").run_id
@@ -160,36 +160,36 @@ def run(*arguments):
     return CliRunner().invoke(app, ["reproduce", *map(str, arguments)])
 
 
-def test_a_version_whose_changes_were_not_kept_is_only_made_by_force(register):
+def test_lost_changes_need_force(register):
     version = register(not_kept="they are too large", git_commit="0" * 40)
     refused = run(version, "--name", "lost")
-    assert refused.exit_code == 1 and "not committed, and they are too large; --force leaves them out" in refused.stderr
+    assert refused.exit_code == 1 and "not kept: they are too large; --force leaves them out" in refused.stderr
     forced = run(version, "--name", "lost", "--force")
-    assert forced.exit_code == 1 and "error: commit 000000000000, which made lost version 1" in forced.stderr
+    assert forced.exit_code == 1 and "error: commit 000000000000 of lost version 1" in forced.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("99",), "flowers version 99: "),
         (("nobody",), "alias nobody not found"),
         (("1", "--name", "nothing"), "not found"),
-        (("1", "--keep", "flowerml"), "flowerml: exists already"),
+        (("1", "--keep", "flowerml"), "flowerml: already exists"),
     ],
 )
-def test_what_cannot_be_reproduced_is_told_in_a_line(project, arguments, said):
+def test_unknown_version_is_one_line(project, arguments, message):
     result = run(*arguments)
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert result.exit_code == 1 and len(errors) == 1 and said in errors[0]
+    assert result.exit_code == 1 and len(errors) == 1 and message in errors[0]
 
 
-def test_a_version_registered_by_hand_says_that_nothing_is_known_of_it(register):
+def test_version_without_lineage(register):
     client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
     version = client.create_model_version("lost", "elsewhere").version
-    assert "nothing was recorded of how it was made" in run(version, "--name", "lost").stderr
+    assert "has no recorded lineage" in run(version, "--name", "lost").stderr
 
 
-def test_a_version_is_reproduced_bit_for_bit_and_nothing_is_left_or_registered(reproduced, tmp_path):
+def test_reproduced_bit_for_bit(reproduced, tmp_path):
     environment = {**reproduced.environment(), "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-m", "flowerml", "reproduce", "1", "--name", "reviews"]
     done = subprocess.run(command, cwd=reproduced.folder, env=environment, capture_output=True, text=True, timeout=300)

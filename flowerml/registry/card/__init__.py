@@ -1,11 +1,11 @@
-"""The model card: what a classifier is, how good, for what, and how to use it, told from what is known of it.
+"""The model card: what a classifier is, what it was trained on, how good it is, and how to use it.
 
 After Mitchell et al. (2019), "Model Cards for Model Reporting".
 """
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -19,23 +19,25 @@ from flowerml.registry.card.markdown import escaped, fenced
 from flowerml.tasks.registry import TASKS
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from flowerml.classifier.classifier import Classifier
     from flowerml.data.examples import Examples
 
 FILE = "model_card.md"
 TEMPLATE = Path(__file__).with_name("model_card.md.j2")
-LONGEST_DESCRIPTION = 5000  # characters: what MLflow's tables keep of a version's description
-SHORTENED = f"\n\nThe whole card is `{FILE}` among the model's files.\n"
-FEW = 12  # classes that are named
+MAX_DESCRIPTION = 5000  # characters: the size of a version's description in MLflow's tables
+SHORTENED = f"\n\nThe full card is `{FILE}` among the model's files.\n"
+NAMED_CLASSES = 12
 WEAKEST = 5
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a registered version.
+    """What the card says of a registered version.
 
-    `saved` is what the classifier tells of itself; metrics, intervals ({name: {"low", "high"}}), `weakest` and
-    `slices` are from its evaluation, and empty where that did not tell them; `tags` are those of its lineage.
+    `saved` is the description in the classifier's folder. `metrics`, `intervals` ({name: {"low", "high"}}), `weakest`
+    and `slices` come from its evaluation, and are empty where its report lacks them. `tags` are its lineage.
     """
 
     name: str
@@ -63,10 +65,10 @@ def facts(
     version: str,
     tags: Mapping[str, str],
 ) -> Facts:
-    """What is known of a pipeline's classifier, from its files and its reports."""
-    limits = files.read_json(reports / "intervals.json") if (reports / "intervals.json").is_file() else {}
-    labels = Counter(key.label for key in examples.keys("train"))
-    worse = _rows(reports / "slices.csv", lambda table: table[table["worse"]])
+    """Return the facts of a pipeline's classifier, from its files and its reports."""
+    bootstrap = files.read_json(reports / "intervals.json") if (reports / "intervals.json").is_file() else {}
+    class_counts = Counter(key.label for key in examples.keys("train"))
+    slices = _rows(reports / "slices.csv", lambda table: table[table["worse"]])
     weakest = _rows(reports / "per_class.csv", lambda table: table[table["support"] > 0].sort_values("recall"))
     return Facts(
         name=name,
@@ -74,33 +76,33 @@ def facts(
         saved=classifier.description,
         source=source,
         counts={split: examples.count(split) for split in ("train", "valid", "test")},
-        smallest=min(labels.values(), default=None),
+        smallest=min(class_counts.values(), default=None),
         digest=tags["data_digest"],
         metrics=files.read_json(reports / "metrics.json"),
-        confidence=limits.get("confidence"),
-        intervals=limits.get("intervals", {}),
+        confidence=bootstrap.get("confidence"),
+        intervals=bootstrap.get("intervals", {}),
         weakest=weakest[:WEAKEST] if len(classifier.classes) > 2 else (),
-        slices=worse[:WEAKEST],
+        slices=slices[:WEAKEST],
         tags=tags,
     )
 
 
-def whole(known: Facts) -> str:
-    """The card in Markdown. Names of classes, which may come from anywhere, are shown as they are, never as markup."""
+def full(facts: Facts) -> str:
+    """Return the card in Markdown. Class names, which may come from anywhere, are escaped: never markup."""
     parameters = {
         name: value
-        for name, value in known.saved["parameters"].items()
+        for name, value in facts.saved["parameters"].items()
         if name.startswith(("encode.", "train.")) and value is not None
     }
-    return _rendered(known, parameters)
+    return _rendered(facts, parameters)
 
 
-def short(known: Facts) -> str:
-    """The same without the parameters, cut to what a description may hold."""
-    text = _rendered(known, {})
-    if len(text) <= LONGEST_DESCRIPTION:
+def short(facts: Facts) -> str:
+    """Return the card without the parameters, cut to the size of a description."""
+    text = _rendered(facts, {})
+    if len(text) <= MAX_DESCRIPTION:
         return text
-    kept = text[: LONGEST_DESCRIPTION - len(SHORTENED)].rpartition("\n## ")[0]
+    kept = text[: MAX_DESCRIPTION - len(SHORTENED)].rpartition("\n## ")[0]
     return kept.rstrip() + SHORTENED
 
 
@@ -109,93 +111,94 @@ def describe_network(saved: Mapping[str, Any]) -> str:
     return TASKS[saved["task"]].describe_network(saved["encoder"], saved["parameters"])
 
 
-def _rendered(known: Facts, parameters: Mapping[str, Any]) -> str:
+def _rendered(facts: Facts, parameters: Mapping[str, Any]) -> str:
     from jinja2 import Environment, StrictUndefined
 
+    # Markdown, so Jinja's escaping, which is HTML's, is off; the filter `md` escapes every value from outside.
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
     environment.filters |= {"md": escaped, "fenced": fenced, "number": lambda count: f"{count:,}"}
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    saved, kind = known.saved, known.saved["task"]
-    task = TASKS[kind]
+    task = TASKS[facts.saved["task"]]
     text = template.render(
-        **{name: getattr(known, name) for name in Facts.__dataclass_fields__ if name != "source"},
-        source=_source(known.source),
-        classes=[saved["names"].get(label, label) for label in saved["classes"]],
-        things=f"{task.NOUN}s",
-        few=_few,
-        made_of=f"It is made of: {escaped(describe_network(saved))}.",
-        limit=lambda measure, end: _limit(known, measure, end),
-        calibration=_calibration(known),
-        limits=task.limitations(saved["parameters"]),
-        licences=_licences(known),
-        origin=_origin(known.tags),
+        facts=facts,
+        source=_public_source(facts.source),
+        classes=[facts.saved["names"].get(label, label) for label in facts.saved["classes"]],
+        inputs=f"{task.NOUN}s",
+        preview=_preview,
+        network=escaped(describe_network(facts.saved)),
+        bound=lambda metric, end: _bound(facts, metric, end),
+        calibration=_calibration(facts),
+        limits=task.limitations(facts.saved["parameters"]),
+        licences=_licences(facts),
+        origin=_origin(facts.tags),
         parameters=parameters,
-        use=examples(task, known.name, known.version),
+        use=examples(task, facts.name, facts.version),
     )
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def _calibration(known: Facts) -> str:
-    found = known.saved.get("calibration")
-    if not found:
-        return "They were not calibrated, so a probability of 0.9 need not be right nine times of ten."
-    temperature, above, acceptance = (found[name] for name in ("temperature", "known_above", "acceptance"))
-    told = f"They were calibrated on the validation examples (temperature {temperature:.4g})"
-    if {"ece", "ece_uncalibrated"} <= set(known.metrics):
-        before, after = known.metrics["ece_uncalibrated"], known.metrics["ece"]
-        told += f"; the expected calibration error on test is {after:.4f}, and was {before:.4f} before"
-    if above <= 0:
-        return f"{told}. Every answer counts as known."
+def _calibration(facts: Facts) -> str:
+    calibration = facts.saved.get("calibration")
+    if not calibration:
+        return "They were not calibrated: of answers with a probability of 0.9, more or fewer than 90 % may be correct."
+    temperature, threshold, acceptance = (calibration[key] for key in ("temperature", "known_above", "acceptance"))
+    text = f"They were calibrated on the validation examples (temperature {temperature:.4g})"
+    if {"ece", "ece_uncalibrated"} <= set(facts.metrics):
+        before, after = facts.metrics["ece_uncalibrated"], facts.metrics["ece"]
+        text += f"; the expected calibration error on test is {after:.4f}, and was {before:.4f} before"
+    if threshold <= 0:
+        return f"{text}. The classifier never abstains: every answer says `known: true`."
     return (
-        f"{told}. An answer whose best probability is below {above:.4f} says `known: false`: of the validation "
-        f"examples {100 * acceptance:.0f} % are above it. That does not find everything that belongs to no class."
+        f"{text}. Where the highest probability is below {threshold:.4f}, the classifier abstains (`known: false`); "
+        f"{100 * acceptance:.0f} % of the validation examples reach this threshold. It does not detect every input "
+        "that belongs to no class."
     )
 
 
-def _licences(known: Facts) -> list[str]:
-    backbone = known.saved["encoder"].get("backbone")
-    weights = known.saved["parameters"].get("encode.weights")
+def _licences(facts: Facts) -> list[str]:
+    backbone = facts.saved["encoder"].get("backbone")
+    weights = facts.saved["parameters"].get("encode.weights")
     return [
-        f"Data: {licences.of_data(known.source, known.saved['task'])}.",
+        f"Data: {licences.of_data(facts.source, facts.saved['task'])}.",
         f"Weights: {licences.of_weights(backbone, weights, shown=escaped(backbone))}.",
     ]
 
 
 def _origin(tags: Mapping[str, str]) -> str:
     commit = tags.get("git_commit")
-    changed = " with changes that were not committed" if tags.get("git_dirty") == "true" else ""
-    made = f"Commit `{commit}`{changed}" if commit else "No git repository"
+    changed = " with uncommitted changes" if tags.get("git_dirty") == "true" else ""
+    code = f"Commit `{commit}`{changed}" if commit else "No git repository"
     versions = [
         f"{name.removeprefix('version.')} {value}" for name, value in tags.items() if name.startswith("version.")
     ]
-    return f"{made}; threads: {tags.get('threads', 'unknown')}; {escaped(', '.join(versions))}."
+    return f"{code}; threads: {tags.get('threads', 'unknown')}; {escaped(', '.join(versions))}."
 
 
-def _source(source: str) -> str:
-    """A source as a card may show it: of a path only its last part, which says nothing of whose it is."""
+def _public_source(source: str) -> str:
+    """Return a source as a card may show it: an address without secrets, of a path only the last part."""
     if source in licences.PUBLISHED or source == "sample" or download.is_url(source):
         return without_secrets(source)
     return PurePath(source).name or source
 
 
-def _limit(known: Facts, measure: str, end: str) -> str:
-    found = known.intervals.get(measure, {}).get(end)
-    return "" if found is None else f"{found:.4f}"
+def _bound(facts: Facts, metric: str, end: str) -> str:
+    bound = facts.intervals.get(metric, {}).get(end)
+    return "" if bound is None else f"{bound:.4f}"
 
 
-def _few(names: list[str]) -> str:
-    more = f" and {len(names) - FEW:,} more" if len(names) > FEW else ""
-    return ", ".join(escaped(name) for name in names[:FEW]) + more
+def _preview(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED_CLASSES:,} more" if len(names) > NAMED_CLASSES else ""
+    return ", ".join(escaped(name) for name in names[:NAMED_CLASSES]) + more
 
 
-def _rows(path: Path, chosen: Any) -> tuple[dict[str, Any], ...]:
-    """The rows of a report's table that `chosen` keeps; none where there is no such report."""
+def _rows(path: Path, select: "Callable[[pd.DataFrame], pd.DataFrame]") -> tuple[dict[str, Any], ...]:
+    """Return the rows of a report's table that `select` keeps; none where the report lacks the table."""
     if not path.is_file():
         return ()
     import pandas as pd
 
     texts = {"label": str, "name": str, "property": str, "slice": str}
-    # A class may be called NA, or nan: only in these columns is nothing a number.
+    # A class may be called NA or nan, so only an empty cell of these columns is a missing number.
     numbers = {name: [""] for name in ("accuracy", "low", "high", "rest", "p")}
-    table = chosen(pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=numbers))
+    table = select(pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=numbers))
     return tuple({str(name): value for name, value in row.items()} for row in table.to_dict("records"))

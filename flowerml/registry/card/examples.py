@@ -1,4 +1,4 @@
-"""Programs and commands that ask a registered version, ready to be run."""
+"""Programs and commands that query a registered version, ready to run."""
 
 import shlex
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ CALL = f"curl -s http://127.0.0.1:{PORT}/invocations -H 'Content-Type: applicati
 
 @dataclass(frozen=True)
 class Examples:
-    """One example for each entrance; `curl` asks what `serve` has started."""
+    """One example for each way to ask for predictions; `curl` queries the server that `serve` starts."""
 
     python: str
     shell: str
@@ -20,7 +20,7 @@ class Examples:
 
 
 def examples(task: Task, name: str, version: str) -> Examples:
-    """Return how to ask a version of a registered model of this task."""
+    """Return the examples for a version of a registered model of this task."""
     address = f"models:/{name}/{version}"
     quoted = shlex.quote(address)
     snippets = task.snippets(address)
