@@ -48,7 +48,7 @@ def main() -> None:
         for seed in range(arguments.seeds):
             encoded, rare = thin_out(whole, arguments.ratio, seed)
             data = task.training_data(encoded, whole.classes, encoder)
-            section = pipeline.train.replaced({"class_weights": weights}).model_copy(update={"seed": seed})
+            section = pipeline.train.with_values({"class_weights": weights}).model_copy(update={"seed": seed})
             scores.append(_scores(task, data, section, whole.classes, rare))
         columns = [f"{mean(values):.4f} ± {stdev(values):.4f}" for values in zip(*scores, strict=True)]
         print(f"{weights!s:<14}" + "".join(f"{column:>17}" for column in columns))

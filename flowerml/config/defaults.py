@@ -16,22 +16,24 @@ SHIPPED_PARAMS = Path(__file__).with_name("defaults.yaml")  # params.yaml itself
 
 @dataclass(frozen=True)
 class Defaults:
-    """The sections to start from, and where they are from in words."""
+    """The sections to start from, and a description of their origin."""
 
     sections: dict[str, Any]
     origin: str
 
 
 def defaults(kind: str) -> Defaults:
-    """Return the sections of the pipeline of this kind in params.yaml, here or as it was shipped; raises ParamsError.
+    """Return the sections of a pipeline of this kind, from params.yaml here or as shipped; raises ParamsError.
 
-    Where its last search has left a classifier, `encode` and `train` have the winner's values. Of several pipelines
-    the one trained last counts, or else the first.
+    If several pipelines are of this kind, use the one trained last, or the first if none is trained. `encode` and
+    `train` then hold the values of the winner of its last search.
     """
     path, values = read_params()
-    names = [name for name, its_kind in values["pipelines"].items() if its_kind == kind]
+    names = [name for name, named_kind in values["pipelines"].items() if named_kind == kind]
     if not names:
-        raise ParamsError(f"{path}: no pipeline of kind {kind} under pipelines: to take defaults from; add one")
+        raise ParamsError(
+            f"{path}: expected a pipeline of kind {kind} under `pipelines:` as the source of defaults; add one"
+        )
     trained = [name for name in names if _description(name).is_file()]
     if path == SHIPPED_PARAMS:
         return Defaults(values[names[0]], f"the defaults of {names[0]}")
@@ -44,7 +46,7 @@ def defaults(kind: str) -> Defaults:
 
 
 def read_params() -> tuple[Path, dict[str, Any]]:
-    """Return (path, contents) of params.yaml here, or else as it was shipped; raises ParamsError."""
+    """Return (path, contents) of params.yaml here, or as shipped if there is none; raises ParamsError."""
     path = params.PARAMS_FILE if params.PARAMS_FILE.exists() else SHIPPED_PARAMS
     return path, params.read(path)
 

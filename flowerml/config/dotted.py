@@ -1,4 +1,4 @@
-"""Parameters by their dotted names: the same word in YAML, in `dvc exp run -S`, in the search space and in MLflow."""
+"""Parameters by their dotted names: the same in YAML, in `dvc exp run -S`, in the search space and in MLflow."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,9 +22,9 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def set_by_dotted_name(sections: dict[str, Any], values: Mapping[str, Any], *, known_only: bool = False) -> None:
-    """Set values by their dotted names, in place. Raises ParamsError for a name that is not there already.
+    """Set values by their dotted names, in place. Raises ParamsError for an unknown name.
 
-    With `known_only` such a name is skipped.
+    With `known_only` unknown names are skipped.
 
     >>> sections = {"train": {"epochs": 3}}
     >>> set_by_dotted_name(sections, {"train.epochs": 5})
@@ -32,12 +32,12 @@ def set_by_dotted_name(sections: dict[str, Any], values: Mapping[str, Any], *, k
     {'train': {'epochs': 5}}
     """
     for name, value in values.items():
-        *above, last = name.split(".")
+        *parents, last = name.split(".")
         section: Any = sections
-        for part in above:
+        for part in parents:
             section = section.get(part) if isinstance(section, dict) else None
         if isinstance(section, dict) and last in section:
             section[last] = value
         elif not known_only:
             known = f"; known are {', '.join(section)}" if isinstance(section, dict) else ""
-            raise ParamsError(f"{name}: no parameter for this kind of data{known}")
+            raise ParamsError(f"{name}: unknown parameter for this kind of data{known}")

@@ -1,26 +1,26 @@
-"""Errors of pydantic as lines about params.yaml: where, what was expected, what was found, and what may be meant.
+"""pydantic's errors as lines about params.yaml: the parameter, what was expected, what was found, and a suggestion.
 
-pydantic's own messages name neither the file nor the parameter by its dotted name, and suggest no spelling.
+pydantic's own messages name neither the file nor the dotted name, and suggest no spelling.
 """
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import ErrorDetails
 
 from flowerml.core.display import closest, did_you_mean
 
 
-def explain(kind: type[BaseModel], problems: list[Any], name: str) -> Iterator[str]:
-    """Yield one line for each problem; a name that is missing because it is misspelt is reported once."""
-    meant = {(*p["loc"][:-1], _close(p["loc"][-1], _siblings(kind, p))) for p in problems if _unknown(p)}
+def explain(kind: type[BaseModel], problems: list[ErrorDetails], name: str) -> Iterator[str]:
+    """Yield one line for each problem. A misspelt name is reported once, not also as missing."""
+    intended = {(*p["loc"][:-1], _close(p["loc"][-1], _siblings(kind, p))) for p in problems if _unknown(p)}
     for problem in problems:
-        if not (problem["type"] == "missing" and problem["loc"] in meant):
+        if not (problem["type"] == "missing" and problem["loc"] in intended):
             yield _line(kind, problem, name)
 
 
-def _line(kind: type[BaseModel], problem: Any, name: str) -> str:
+def _line(kind: type[BaseModel], problem: ErrorDetails, name: str) -> str:
     where = ".".join([name, *(str(part) for part in problem["loc"] if part not in ("range", "choices"))])
     if _unknown(problem):
         return f"{where}: unknown name{suggest(problem['loc'][-1], _siblings(kind, problem))}"
@@ -32,12 +32,12 @@ def _line(kind: type[BaseModel], problem: Any, name: str) -> str:
     return f"{where}: {message}, found {json.dumps(problem['input'], default=str)}"
 
 
-def _unknown(problem: Any) -> bool:
-    return bool(problem["type"] == "extra_forbidden")
+def _unknown(problem: ErrorDetails) -> bool:
+    return problem["type"] == "extra_forbidden"
 
 
-def _siblings(kind: type[BaseModel], problem: Any) -> list[str]:
-    """Return the names that are known beside the one a problem is about."""
+def _siblings(kind: type[BaseModel], problem: ErrorDetails) -> list[str]:
+    """Return the known names of the section that a problem is in."""
     if "range" in problem["loc"]:
         return ["low", "high", "log"]
     return _fields(kind, [str(part) for part in problem["loc"][:-1]])
@@ -53,6 +53,7 @@ def _fields(kind: type[BaseModel], location: list[str]) -> list[str]:
 
 
 def suggest(name: object, known: Iterable[object]) -> str:
+    """Return the end of a message about an unknown name: the closest known name, or else all of them."""
     expected = f"known are {', '.join(map(str, known))}"
     return f"; {did_you_mean(name, known) or expected}"
 
@@ -62,4 +63,5 @@ def _close(name: object, known: Iterable[object]) -> str | None:
 
 
 def lower_first(message: str) -> str:
+    """Return the message with its first letter in lower case, to follow a colon."""
     return message[:1].lower() + message[1:]

@@ -1,4 +1,4 @@
-"""params.yaml: read, checked against typed sections, and spoken of by dotted names."""
+"""params.yaml: its schema as typed sections, and its reading."""
 
 import json
 import re
@@ -32,17 +32,17 @@ NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
-NOT_SEARCHED = ("search", "seed", "threads", "acceptance")  # of `train`: these change no network, or not for the better
+NOT_SEARCHED = ("search", "seed", "threads", "acceptance")  # of `train`: tuning these makes no network better
 
 
 class Section(BaseModel):
-    """A part of params.yaml: every name known, every value of its type, and neither changes afterwards."""
+    """An immutable part of params.yaml: unknown names and values of the wrong type are errors."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Split(Section):
-    """How examples are dealt into train, valid and test, or where it is written how they are."""
+    """The shares of examples in valid and test, or the table that assigns examples to splits."""
 
     valid: Fraction
     test: Fraction
@@ -56,19 +56,19 @@ class Split(Section):
 
 
 class Limits(Section):
-    """What a source may hold at most: a bomb, or a mistake, ends in a sentence and not in a full memory."""
+    """Upper limits on a source, so that an archive bomb or a mistake is an error and does not exhaust the memory."""
 
     members: Count
     member_bytes: Count
     unpacked_bytes: Count
 
     def of_archives(self) -> archives.ArchiveLimits:
-        """Those that hold for every kind of data."""
+        """Return the limits on archives, which are the same for every kind of data."""
         return archives.ArchiveLimits(self.members, self.member_bytes, self.unpacked_bytes)
 
 
 class Checks(Section):
-    """From where on something about the data is told, and what stops `extract` and `encode`."""
+    """The thresholds of the data checks, and the findings that stop `extract` and `encode`."""
 
     fail_on: list[str]
     tiny_class: Count
@@ -82,7 +82,7 @@ class Checks(Section):
 
 
 class Data(Section):
-    """What `download` and `extract` read; each task has checks and limits of its own besides these."""
+    """The parameters of `download` and `extract`; each task adds checks and limits of its own."""
 
     source: Annotated[str, Field(min_length=1)]
     sample_per_class: Count
@@ -95,8 +95,9 @@ class Data(Section):
 
 
 class Range(Section):
-    """A range of a search space, both ends included; `log` draws evenly over orders of magnitude."""
+    """A range of a search space, both ends included; `log` samples it on a logarithmic scale."""
 
+    # Any and a validator: for a union pydantic would report an error for each of its members.
     low: Any
     high: Any
     log: bool = False
@@ -113,7 +114,7 @@ class Range(Section):
         if self.low >= self.high:
             raise ValueError(f"low ({self.low}) must be below high ({self.high})")
         if self.log and self.low <= 0:
-            raise ValueError(f"a log range starts above 0, not at {self.low}")
+            raise ValueError(f"a log range must start above 0, found {self.low}")
         return self
 
 
@@ -127,7 +128,7 @@ Candidates = Annotated[
 
 
 class Search(Section):
-    """How the search space is searched."""
+    """The hyperparameter search: number of trials, pruning, and the space."""
 
     trials: Count
     prune: bool
@@ -143,7 +144,7 @@ class Search(Section):
 
 
 class Train(Section):
-    """What every network that learns by gradient is trained with."""
+    """The training parameters that all networks share."""
 
     seed: int
     threads: Count | None
@@ -159,12 +160,12 @@ class Train(Section):
     acceptance: Share
     search: Search
 
-    def gradient(self) -> dict[str, Any]:
-        """The arguments of `flowerml.engine.fit.Trainer`."""
+    def trainer_arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of `flowerml.engine.fit.Trainer`."""
         return {name: getattr(self, name) for name in Train.model_fields if name not in NOT_SEARCHED}
 
-    def replaced(self, point: Mapping[str, Any]) -> Self:
-        """This section with the values of a point of the search space in their places."""
+    def with_values(self, point: Mapping[str, Any]) -> Self:
+        """Return a copy of this section with the values of a point of the search space."""
         return type(self).model_validate({**self.model_dump(), **point})
 
     @model_validator(mode="after")
@@ -178,10 +179,10 @@ class Train(Section):
 
     def _check_candidates(self, name: str, candidates: Range | list[Any]) -> None:
         values = [candidates.low, candidates.high] if isinstance(candidates, Range) else candidates
-        alone = {**self.model_dump(), "search": {"trials": 1, "prune": False, "space": {}}}
+        without_space = {**self.model_dump(), "search": {"trials": 1, "prune": False, "space": {}}}
         for value in values:
             try:
-                type(self).model_validate({**alone, name: value})
+                type(self).model_validate({**without_space, name: value})
             except ValidationError as error:
                 problem = error.errors()[0]
                 raise ValueError(f"search.space.{name}: {lower_first(problem['msg'])}, found {value!r}") from None
@@ -197,7 +198,7 @@ class Evaluate(Section):
 
 
 class Gate(Section):
-    """What a version must hold to, to take the alias; None is no limit. See `flowerml.registry.gate`."""
+    """The conditions for a version to take the alias; None is no limit. See `flowerml.registry.gate`."""
 
     margin: Annotated[float, Field(ge=0, le=1)]
     max_recall_drop: Fraction | None
@@ -206,7 +207,7 @@ class Gate(Section):
 
 
 class Export(Section):
-    """Where the finished classifier is registered, and what gives it the alias."""
+    """The registered model, its alias, and the gate that a version must pass to take the alias."""
 
     registered_model: Annotated[str, Field(pattern=r"^[^/:]+$")]
     alias: Annotated[str, Field(pattern=r"^[\w.-]+$")]
@@ -216,12 +217,12 @@ class Export(Section):
     @classmethod
     def _not_reserved(cls, alias: str) -> str:
         if re.fullmatch(r"latest|v\d+", alias, re.IGNORECASE):
-            raise ValueError(f"MLflow keeps {alias!r} for itself; choose another alias, such as champion")
+            raise ValueError(f"MLflow reserves the alias {alias!r}; choose another one, such as champion")
         return alias
 
 
 class Loader(yaml.SafeLoader):
-    """YAML 1.2's floats, as DVC reads them: PyYAML alone takes 1e-3 for a string."""
+    """A YAML loader that reads floats as YAML 1.2 and DVC do; plain PyYAML reads 1e-3 as a string."""
 
 
 Loader.add_implicit_resolver(
@@ -229,7 +230,7 @@ Loader.add_implicit_resolver(
     re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),
     list("-+.0123456789"),
 )
-# The resolver above would claim whole numbers too; those stay integers.
+# The resolver above also matches whole numbers: try the resolver of integers first.
 Loader.yaml_implicit_resolvers = {
     first: sorted(resolvers, key=lambda resolver: resolver[0] != "tag:yaml.org,2002:int")
     for first, resolvers in Loader.yaml_implicit_resolvers.items()
@@ -237,7 +238,7 @@ Loader.yaml_implicit_resolvers = {
 
 
 def read(path: Path = PARAMS_FILE) -> dict[str, Any]:
-    """Return the whole of params.yaml once its `pipelines` (name -> kind) are checked to exist; raises ParamsError."""
+    """Return the contents of params.yaml. Raises ParamsError unless its sections are those of `pipelines` (name -> kind)."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except FileNotFoundError:
@@ -253,7 +254,7 @@ def read(path: Path = PARAMS_FILE) -> dict[str, Any]:
 
 
 def checked_sections(types: Mapping[str, type[Section]], values: Any, *, name: str, path: Path) -> dict[str, Section]:
-    """Return the sections of the pipeline `name`; raises ParamsError with one line for each thing that is wrong."""
+    """Return the checked sections of the pipeline `name`; raises ParamsError with one line for each problem."""
     whole = create_model(name, __base__=Section, **{key: (kind, ...) for key, kind in types.items()})  # type: ignore[call-overload]
     if not isinstance(values, dict):
         raise ParamsError(f"{path}: {name}: expected a section with {', '.join(types)}, found {json.dumps(values)}")

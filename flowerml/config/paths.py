@@ -1,16 +1,16 @@
-"""Where the stages of a pipeline leave what they make: the same places that dvc.yaml names."""
+"""The paths of a pipeline's files: the same as in dvc.yaml."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]  # the folder of flowerml itself
-DESCRIPTION = "classifier.json"  # what a folder holds that is a saved classifier
-DOWNLOADS = Path("data", "downloads")  # HOST/PATH of every file that was fetched, or put there by hand
+DESCRIPTION = "classifier.json"  # in the folder of every saved classifier
+DOWNLOADS = Path("data", "downloads")  # downloaded files as HOST/PATH; a person may put them there, too
 
 
 @dataclass(frozen=True)
 class Paths:
-    """The files of one pipeline, below `root`: the project's folder, where none is given."""
+    """The files of one pipeline below `root`, by default the working directory."""
 
     pipeline: str
     root: Path = Path()
@@ -53,7 +53,7 @@ class Paths:
 
     @property
     def checkpoint(self) -> Path:
-        """How far the search has come; no output of a stage, which would be deleted when it starts again."""
+        """The checkpoint of the search. Not an output of a stage: DVC deletes outputs when the stage starts."""
         return Path(self.root, "data", self.pipeline, "checkpoint")
 
     @property

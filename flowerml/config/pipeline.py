@@ -14,7 +14,7 @@ SECTIONS = ("data", "encode", "train", "evaluate", "export")
 
 @dataclass(frozen=True)
 class Pipeline:
-    """One entry of `pipelines:` with its checked sections; `data`, `encode` and `train` are of its kind's own types."""
+    """One entry of `pipelines:` with its checked sections; `data`, `encode` and `train` have the task's own types."""
 
     name: str
     kind: str
@@ -24,22 +24,22 @@ class Pipeline:
     evaluate: Evaluate
     export: Export
     root: Path = Path()
-    """The folder that its files are below."""
+    """The folder that holds its files."""
 
     @property
     def paths(self) -> Paths:
         return Paths(self.name, self.root)
 
     def sections(self) -> dict[str, dict[str, Any]]:
-        """Return the sections as plain data, as params.yaml has them, with the source's address free of secrets."""
+        """Return the sections as plain data, as in params.yaml, without secrets in the source's address."""
         sections = {name: getattr(self, name).model_dump() for name in SECTIONS}
         sections["data"]["source"] = without_secrets(self.data.source)
         return sections
 
     def parameters(self) -> dict[str, Any]:
-        """Return every parameter by its dotted name, without the pipeline's: {"train.learning_rate": 0.001, …}.
+        """Return every parameter by its dotted name within the pipeline: {"train.learning_rate": 0.001, …}.
 
-        They are recorded and travel with classifiers, so addresses among them come without their secrets.
+        Addresses come without secrets, since MLflow and saved classifiers keep the parameters.
         """
         values = flatten({name: getattr(self, name).model_dump() for name in SECTIONS})
         return {name: without_secrets(value) if isinstance(value, str) else value for name, value in values.items()}

@@ -107,7 +107,7 @@ class Search:
         for number in range(self.count):
             asked = self._ask(number)
             point = self._suggest(asked) if asked else {}
-            trial = Trial(number, self.section.replaced(point), asked)
+            trial = Trial(number, self.section.with_values(point), asked)
             self.trials.append(trial)
             yield trial
             if asked:

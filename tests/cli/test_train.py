@@ -158,7 +158,7 @@ def test_what_cannot_be_trained_further_is_told(reviews, first):
     [
         (["nowhere"], 1, "there is nothing"),
         (["sample"], 1, "say --kind"),
-        (["colours", "--network", "lstm"], 1, "train.network: no parameter for this kind of data"),
+        (["colours", "--network", "lstm"], 1, "train.network: unknown parameter for this kind of data"),
         (["colours", "--kind", "text"], 1, "no examples found"),
         (["colours", "--learning-rate", "-1"], 1, "expected greater than 0"),
         (["colours", "--valid", "0.6", "--test", "0.5"], 1, "must leave a share for train"),

@@ -128,7 +128,7 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
         (
             "dropout",
             {"low": 0.0, "high": 0.1, "log": True},
-            "train.search.space.dropout: a log range starts above 0, not at 0.0",
+            "train.search.space.dropout: a log range must start above 0, found 0.0",
         ),
         ("dropout", {"low": 0.1, "hihg": 0.2}, "train.search.space.dropout.hihg: unknown name; did you mean 'high'?"),
         ("dropout", {"low": 0.1}, "train.search.space.dropout.high: missing; give it a value"),
@@ -166,7 +166,7 @@ def test_parameters_go_by_their_dotted_names(changed):
 
 
 def test_a_point_of_the_search_space_replaces_values(train):
-    point = train.replaced({"dropout": 0.25, "hidden_units": [7]})
+    point = train.with_values({"dropout": 0.25, "hidden_units": [7]})
     assert (point.dropout, point.hidden_units) == (0.25, [7])
     assert point.model_copy(update={"dropout": train.dropout, "hidden_units": train.hidden_units}) == train
 
@@ -174,7 +174,7 @@ def test_a_point_of_the_search_space_replaces_values(train):
 @pytest.mark.parametrize("point", [{"dropout": 1.0}, {"epochs": 2.5}, {"droput": 0.5}])
 def test_a_point_of_the_search_space_is_checked_like_the_section(train, point):
     with pytest.raises(ValidationError):
-        train.replaced(point)
+        train.with_values(point)
 
 
 def test_a_section_does_not_change(train):

@@ -18,7 +18,7 @@ from tests.tasks.text.test_networks import encoded_texts, section
 def trial(changed, **values):
     """The first of a search on flowers, with these values of its section."""
     own = load_pipeline("flowers", changed("flowers.train.search.space", {})).train
-    return next(iter(Search(own.replaced(values))))
+    return next(iter(Search(own.with_values(values))))
 
 
 def reread(one, training, folder):

@@ -12,8 +12,8 @@ def search(changed):
 
     def start(space, *, trials: int = 8, prune: bool = False, **values) -> Search:
         section = load_pipeline("flowers", changed("flowers.train.search.space", {})).train
-        section = section.replaced(values)
-        return Search(section.replaced({"search": {"trials": trials, "prune": prune, "space": space}}))
+        section = section.with_values(values)
+        return Search(section.with_values({"search": {"trials": trials, "prune": prune, "space": space}}))
 
     return start
 
@@ -104,7 +104,7 @@ def test_the_rest_of_the_section_stays_as_it_is(search):
     one = search({"dropout": [0.1, 0.2]})
     for trial in one:
         trial.report(epoch(1, 0.5))
-        assert trial.section.replaced({"dropout": one.section.dropout}) == one.section
+        assert trial.section.with_values({"dropout": one.section.dropout}) == one.section
 
 
 def test_the_search_moves_to_where_accuracy_is_higher(search):

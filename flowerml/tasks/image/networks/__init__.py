@@ -70,4 +70,4 @@ def build_network(data: FeatureBatches, section: "Train") -> tuple[nn.Module, Tr
     torch.manual_seed(section.seed)
     classes = len(data.train_counts)
     network = FeedForward(data.width, classes, hidden_units=section.hidden_units, dropout=section.dropout)
-    return network, Trainer(network, data, **section.gradient())
+    return network, Trainer(network, data, **section.trainer_arguments())

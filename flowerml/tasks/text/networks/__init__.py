@@ -53,7 +53,7 @@ def _build_lstm(data: Texts, section: "Train") -> tuple[Lstm, Trainer]:
         dropout=section.dropout,
     )
     batches = StemBatches(data.stems, data.targets, classes=data.classes)
-    return network, Trainer(network, batches, **section.gradient())
+    return network, Trainer(network, batches, **section.trainer_arguments())
 
 
 def _build_ngrams(data: Texts, section: "Train") -> tuple[NGrams, NGramsTrainer]:
