@@ -1,5 +1,6 @@
-"""What may be wrong with data, looked for before anything is trained on them.
+"""Looking for problems in data before anything is trained on them.
 
-`finding` names all that may be found; `classes`, `copies` and `labels` look for it; what only a kind of data can tell
-(what is odd about one picture, which two texts are alike) the task says: `inspect`, `classify_error`, `near_duplicates`, `vectors`.
+`flowerml.data.findings` names all that may be found. `classes`, `copies` and `labels` look for what every task has in
+common; what only one kind of data has (an odd picture, two similar texts) is looked for by the
+task: see `Inspector` in tasks/base.py.
 """

@@ -1,4 +1,4 @@
-"""What can be told from classes and their sizes alone."""
+"""Problems with classes: their names, their sizes, and the splits they are in."""
 
 import os
 import re
@@ -12,15 +12,16 @@ from flowerml.data.findings import Finding
 from flowerml.data.layout import Row, to_nfc
 from flowerml.data.split import SPLITS
 
-NAMED = 5  # classes that a sentence names
+MAX_NAMED = 5  # classes that a message names
 
 
 def findings(
     rows: Sequence[Row], kept: Sequence[Row], folders: Iterable[str], *, tiny_class: int, imbalance: float
 ) -> Iterator[Finding]:
-    """What is wrong with the classes of the listed `rows`, of which those `kept` can be read.
+    """Yield the findings on the classes of the listed `rows`, of which `kept` are readable.
 
-    `folders` are the names of class folders that hold no example at all.
+    `folders` are the names of class folders without any example. `tiny_class` and `imbalance` are the limits of
+    `data.checks` in params.yaml.
     """
     sizes = Counter(row.label for row in kept)
     empty = sorted({row.label for row in rows} - set(sizes)) + sorted(folders)
@@ -29,68 +30,69 @@ def findings(
     tiny = {label: f"{size:,}" for label, size in sorted(sizes.items()) if size < tiny_class}
     if tiny:
         yield _of_classes("tiny_class", [f"{label} ({size})" for label, size in tiny.items()])
-    alike = list(_alike(rows))
-    if alike:
-        yield _of_classes("colliding_class_names", alike)
-    missing = list(_missing(kept))
+    colliding = list(_colliding_names(rows))
+    if colliding:
+        yield _of_classes("colliding_class_names", colliding)
+    missing = list(_missing_in_split(kept))
     if missing:
         yield _of_classes("missing_in_split", missing)
     yield from _imbalance(kept, imbalance)
 
 
 def empty_folders(source: Path, rows: Sequence[Row], skipped: Iterable[str], suffixes: Collection[str]) -> set[str]:
-    """The names of folders beside those of the classes in which there is no file of a kind that is read."""
-    at = next((place for row in rows[:1] if (place := _place(row)) is not None), None)
-    if at is None:
+    """Return the names of the folders beside the class folders that hold no file with one of the suffixes."""
+    depth = next((depth for row in rows[:1] if (depth := _class_depth(row)) is not None), None)
+    if depth is None:
         return set()
     labels = {row.label for row in rows}
-    above = {PurePosixPath(row.id).parts[:at] for row in rows}
-    found = set()
+    parents = {PurePosixPath(row.id).parts[:depth] for row in rows}
+    names = set()
     for id in skipped:
         parts = PurePosixPath(id).parts
-        if len(parts) > at + 1 and parts[:at] in above:
-            found.add(to_nfc(parts[at]))
+        if len(parts) > depth + 1 and parts[:depth] in parents:
+            names.add(to_nfc(parts[depth]))
     if source.is_dir():
-        for parts in above:
-            found |= {to_nfc(path.name) for path in _folders(source.joinpath(*parts)) if not _holds(path, suffixes)}
-    return {name for name in found - labels if not name.startswith((".", "__MACOSX"))}
+        for parts in parents:
+            folders = _folders(source.joinpath(*parts))
+            names |= {to_nfc(path.name) for path in folders if not _has_file(path, suffixes)}
+    return {name for name in names - labels if not name.startswith((".", "__MACOSX"))}
 
 
-def _place(row: Row) -> int | None:
-    """Where in a row's path its class stands."""
+def _class_depth(row: Row) -> int | None:
+    """Return the index of the class folder in a row's path; None where no folder is named as the class."""
     parts = PurePosixPath(row.id).parts[:-1]
-    return next((place for place, part in enumerate(parts) if to_nfc(part) == row.label), None)
+    return next((depth for depth, part in enumerate(parts) if to_nfc(part) == row.label), None)
 
 
 def _folders(path: Path) -> list[Path]:
-    return sorted(inner for inner in path.iterdir() if inner.is_dir() and not inner.is_symlink())
+    return sorted(child for child in path.iterdir() if child.is_dir() and not child.is_symlink())
 
 
-def _holds(folder: Path, suffixes: Collection[str]) -> bool:
+def _has_file(folder: Path, suffixes: Collection[str]) -> bool:
     return any(Path(name).suffix.lower() in suffixes for _, _, names in os.walk(folder) for name in names)
 
 
-def _alike(rows: Sequence[Row]) -> Iterator[str]:
+def _colliding_names(rows: Sequence[Row]) -> Iterator[str]:
     names: dict[str, set[str]] = defaultdict(set)
     for row in rows:
-        place = _place(row)
-        name = row.label if place is None else PurePosixPath(row.id).parts[place]
+        depth = _class_depth(row)
+        name = row.label if depth is None else PurePosixPath(row.id).parts[depth]
         names[re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()].add(name)
     for _, group in sorted(names.items()):
         if len(group) > 1:
-            yield " and ".join(
-                ascii(name) if len({to_nfc(one) for one in group}) == 1 else repr(name) for name in sorted(group)
-            )
+            # Names that look the same (composed and decomposed accents) are told apart by their escapes.
+            show = ascii if len(set(map(to_nfc, group))) == 1 else repr
+            yield " and ".join(map(show, sorted(group)))
 
 
-def _missing(kept: Sequence[Row]) -> Iterator[str]:
-    found: dict[str | None, set[str]] = defaultdict(set)
+def _missing_in_split(kept: Sequence[Row]) -> Iterator[str]:
+    labels: dict[str | None, set[str]] = defaultdict(set)
     for row in kept:
-        found[row.split].add(row.label)
-    every = set().union(*found.values())
+        labels[row.split].add(row.label)
+    all_labels = set().union(*labels.values())
     for split in SPLITS:
-        if split in found:
-            yield from (f"{label} (no {split})" for label in sorted(every - found[split]))
+        if split in labels:
+            yield from (f"{label} (no {split})" for label in sorted(all_labels - labels[split]))
 
 
 def _imbalance(kept: Sequence[Row], limit: float) -> Iterator[Finding]:
@@ -103,8 +105,8 @@ def _imbalance(kept: Sequence[Row], limit: float) -> Iterator[Finding]:
 
 
 def _of_classes(name: str, classes: list[str]) -> Finding:
-    told = preview_list([printable(name) for name in classes], NAMED)
+    detail = preview_list([printable(name) for name in classes], MAX_NAMED)
     things = "class" if len(classes) == 1 else "classes"
     if name == "colliding_class_names":
         things = "group of class names" if len(classes) == 1 else "groups of class names"
-    return Finding(name, len(classes), things, [[one] for one in classes], {}, told)
+    return Finding(name, len(classes), things, [[label] for label in classes], {}, detail)

@@ -1,10 +1,11 @@
-"""Examples that are there twice: within a split, across splits, or under two labels."""
+"""Examples that occur more than once: within a split, across splits, or under two labels."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from flowerml.data.findings import Finding
 from flowerml.data.layout import Row
+from flowerml.data.split import SPLITS
 
 NAMES = {
     True: ("duplicate", "leak", "conflicting_label"),
@@ -12,52 +13,62 @@ NAMES = {
 }
 
 
-def same(digests: Sequence[bytes]) -> list[list[int]]:
-    """The numbers of equal digests, in groups of two and more, in their order."""
+def equal_groups(digests: Sequence[bytes]) -> list[list[int]]:
+    """Return the indices of equal digests, in groups of two and more, in their order.
+
+    >>> equal_groups([b"a", b"b", b"a"])
+    [[0, 2]]
+    """
     groups: dict[bytes, list[int]] = defaultdict(list)
-    for number, digest in enumerate(digests):
-        groups[digest].append(number)
+    for index, digest in enumerate(digests):
+        groups[digest].append(index)
     return [group for group in groups.values() if len(group) > 1]
 
 
-def joined(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """The groups that pairs of numbers make, if whatever is paired with one of a group belongs to it."""
+def connected_groups(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
+    """Return the connected components of a graph whose edges are these pairs, by union-find.
+
+    Not scipy.sparse.csgraph.connected_components, which needs the number of all nodes and returns each of them.
+
+    >>> connected_groups([(4, 7), (1, 2), (7, 9)])
+    [[1, 2], [4, 7, 9]]
+    """
     parents: dict[int, int] = {}
 
-    def root(number: int) -> int:
-        parents.setdefault(number, number)
-        while parents[number] != number:
-            parents[number] = parents[parents[number]]
-            number = parents[number]
-        return number
+    def root(node: int) -> int:
+        parents.setdefault(node, node)
+        while parents[node] != node:
+            parents[node] = parents[parents[node]]
+            node = parents[node]
+        return node
 
-    for one, other in pairs:
-        low, high = sorted((root(one), root(other)))
+    for first, second in pairs:
+        low, high = sorted((root(first), root(second)))
         parents[high] = low
     groups: dict[int, list[int]] = defaultdict(list)
-    for number in sorted(parents):
-        groups[root(number)].append(number)
-    return [groups[number] for number in sorted(groups)]
+    for node in sorted(parents):
+        groups[root(node)].append(node)
+    return [groups[node] for node in sorted(groups)]
 
 
 def findings(
     rows: Sequence[Row], groups: Sequence[Sequence[int]], *, exact: bool, means: str = ""
 ) -> Iterator[Finding]:
-    """What these groups of rows mean: a copy in another split is a leak, one under another label a conflict.
+    """Yield the findings in groups of copies: one in another split is a leak, one under another label a conflict.
 
-    `means` says what they were found by, where it is not the contents.
+    `groups` hold indices of `rows`. `means` says how the copies were found, where it is not by their contents.
     """
     within, across, conflicting = NAMES[exact]
-    ours = [[rows[number] for number in group] for group in groups]
+    row_groups = [[rows[index] for index in group] for group in groups]
     by_name = {
-        within: [group for group in ours if len(_splits(group)) == 1],
-        across: [group for group in ours if len(_splits(group)) > 1],
-        conflicting: [group for group in ours if len({row.label for row in group}) > 1],
+        within: [group for group in row_groups if len(_splits(group)) == 1],
+        across: [group for group in row_groups if len(_splits(group)) > 1],
+        conflicting: [group for group in row_groups if len({row.label for row in group}) > 1],
     }
-    for name, found in by_name.items():
-        if found:
-            detail = _between(found) if name == across else _groups(found)
-            yield _finding(name, found, detail=f"{means}, {detail}" if means else detail)
+    for name, copies in by_name.items():
+        if copies:
+            detail = _splits_detail(copies) if name == across else _count_detail(copies)
+            yield _finding(name, copies, detail=f"{means}, {detail}" if means else detail)
 
 
 def _finding(name: str, groups: list[list[Row]], *, detail: str) -> Finding:
@@ -71,10 +82,10 @@ def _splits(group: Iterable[Row]) -> set[str | None]:
     return {row.split for row in group}
 
 
-def _groups(groups: list[list[Row]]) -> str:
+def _count_detail(groups: list[list[Row]]) -> str:
     return f"in {len(groups):,} group{'s' * (len(groups) != 1)}"
 
 
-def _between(groups: list[list[Row]]) -> str:
-    kinds = Counter("+".join(split for split in ("train", "valid", "test") if split in _splits(one)) for one in groups)
-    return f"{_groups(groups)}: " + ", ".join(f"{count:,} in {kind}" for kind, count in sorted(kinds.items()))
+def _splits_detail(groups: list[list[Row]]) -> str:
+    kinds = Counter("+".join(split for split in SPLITS if split in _splits(group)) for group in groups)
+    return f"{_count_detail(groups)}: " + ", ".join(f"{count:,} in {kind}" for kind, count in sorted(kinds.items()))

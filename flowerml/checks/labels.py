@@ -1,13 +1,17 @@
-"""Likely label errors: examples whose encodings speak for another class than they are under.
+"""Likely label errors: examples whose encodings speak for another class than their label.
 
 The core of confident learning (C. Northcutt, L. Jiang, I. Chuang, "Confident Learning: Estimating Uncertainty in
-Dataset Labels", JAIR 2021): probabilities from models that have not seen the example, and for each class the mean of
-what its own examples are given as the threshold from which on a model is confident.
+Dataset Labels", JAIR 2021): probabilities come from models that have not seen the example, and a model is confident of
+a class where its probability reaches the mean over that class's own examples.
+
+Not cleanlab, the authors' package: its licence is the AGPL. `find_label_issues` there takes probabilities as given and
+prunes by the estimated noise rate of each pair of classes; here cross-validated models of the cached encodings give the
+probabilities, and a margin (MIN_MARGIN) keeps only the clear cases, so that few correct labels are reported.
 """
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,18 +19,26 @@ from numpy.typing import NDArray
 from flowerml.data.examples import Key
 from flowerml.data.findings import Finding
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
+
 FOLDS = 3
-MOST_NUMBERS = 2 * 10**9  # rows x dimensions x classes that a linear model is fitted to in seconds
-STEPS = 30
+MAX_PRODUCT = 2 * 10**9  # of rows, dimensions and classes: up to it a linear model is fitted within seconds
+MAX_STEPS = 30
 STRENGTH = 30.0  # C of the logistic regression, for vectors of length 1
-NEIGHBOURS = 10
-SURE = 0.7  # by so much the other class must be the likelier one: of planted errors two in three are found
+NEIGHBORS = 10
+MIN_MARGIN = 0.7  # between the probabilities of another class and of the label; finds two in three planted errors
+
+Vectors: TypeAlias = "NDArray[np.float32] | csr_matrix"
 
 
-def finding(keys: Sequence[Key], vectors: Any, names: Mapping[str, str]) -> Finding | None:
-    """The examples that are likely under a wrong label, the likeliest first; None where there are none.
+def finding(keys: Sequence[Key], vectors: "Vectors", names: Mapping[str, str]) -> Finding | None:
+    """Return the examples with likely wrong labels, the likeliest first; None where there are none.
 
-    `vectors` [N, D] has a row for each key. Classes of fewer than three examples are passed over.
+    `vectors` [N, D] has a row for each key; `names` are those of classes. Classes of fewer than FOLDS examples are
+    skipped.
     """
     labels = np.array([key.label for key in keys])
     known, sizes = np.unique(labels, return_counts=True)
@@ -34,63 +46,67 @@ def finding(keys: Sequence[Key], vectors: Any, names: Mapping[str, str]) -> Find
     classes, targets = np.unique(labels[rows], return_inverse=True)
     if len(classes) < 2:
         return None
-    probabilities = out_of_sample(vectors[rows], targets)
-    margins, others = suspects(probabilities, targets)
-    found = np.flatnonzero(margins >= SURE)
-    found = found[np.argsort(-margins[found], kind="stable")]
-    if not len(found):
+    probabilities = out_of_sample_probabilities(vectors[rows], targets)
+    margins, suggested = label_margins(probabilities, targets)
+    suspects = np.flatnonzero(margins >= MIN_MARGIN)
+    suspects = suspects[np.argsort(-margins[suspects], kind="stable")]
+    if not len(suspects):
         return None
     notes = {}
-    for place in found:
-        label, other = classes[targets[place]], classes[others[place]]
-        chance = probabilities[place, others[place]]
-        notes[keys[rows[place]].id] = (
-            f"is {names.get(label, label)}; looks like {names.get(other, other)} ({chance:.2f})"
+    for index in suspects:
+        label, other = classes[targets[index]], classes[suggested[index]]
+        probability = probabilities[index, suggested[index]]
+        notes[keys[rows[index]].id] = (
+            f"is {names.get(label, label)}; looks like {names.get(other, other)} ({probability:.2f})"
         )
-    return Finding(
-        "label_error", len(notes), "examples" if len(notes) > 1 else "example", [[id] for id in notes], notes
-    )
+    things = "examples" if len(notes) > 1 else "example"
+    return Finding("label_error", len(notes), things, [[id] for id in notes], notes)
 
 
-def suspects(probabilities: NDArray[np.floating], targets: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """For each row by how much another class is likelier than its own, [N], and that class, [N].
+def label_margins(
+    probabilities: NDArray[np.floating], targets: NDArray[np.int64]
+) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
+    """Return by how much the best other class beats the label, [N], and that class, [N].
 
-    Of classes only those count that a row is confidently of: it is given more than the mean of their own examples.
-    Where there is none but its own the margin is -1. probabilities [N, C], targets [N].
+    Only classes that a row is confident of count: its probability reaches the mean over the class's own examples.
+    Without another such class the margin is -1. probabilities [N, C], targets [N].
+
+    >>> label_margins(np.array([[0.9, 0.1], [0.2, 0.8], [0.9, 0.1]]), np.array([0, 1, 1]))
+    (array([-1. , -1. ,  0.8]), array([0, 1, 0]))
     """
-    every = np.arange(len(targets))
-    own = probabilities[every, targets]
+    rows = np.arange(len(targets))
+    of_label = probabilities[rows, targets]
     counts = np.bincount(targets, minlength=probabilities.shape[1])
-    thresholds = np.bincount(targets, weights=own, minlength=probabilities.shape[1]) / np.maximum(counts, 1)
+    thresholds = np.bincount(targets, weights=of_label, minlength=probabilities.shape[1]) / np.maximum(counts, 1)
     confident = np.where(probabilities >= thresholds, probabilities, -1.0)
-    others = confident.argmax(axis=1)
-    best = confident[every, others]
-    return np.where((best >= 0) & (others != targets), best - own, -1.0), others
+    suggested = confident.argmax(axis=1)
+    best = confident[rows, suggested]
+    return np.where((best >= 0) & (suggested != targets), best - of_label, -1.0), suggested
 
 
-def out_of_sample(vectors: Any, targets: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The probability of each class for each row, from a model of the others' vectors, [N, C].
+def out_of_sample_probabilities(vectors: "Vectors", targets: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return each row's class probabilities [N, C] from a model fitted without its fold. vectors [N, D], targets [N].
 
-    Where a linear model would take minutes the nearest neighbours are asked.
+    Where a linear model would take minutes, the nearest neighbors vote.
     """
     from sklearn.model_selection import StratifiedKFold
 
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    found = np.zeros((len(targets), targets.max() + 1))
-    for others, held in folds.split(np.zeros(len(targets)), targets):
-        model = _fitted(vectors[others], targets[others])
-        found[held] = model.predict_proba(vectors[held])
-    return found
+    probabilities = np.zeros((len(targets), targets.max() + 1))
+    for fitted, held_out in folds.split(np.zeros(len(targets)), targets):
+        model = _fit(vectors[fitted], targets[fitted])
+        probabilities[held_out] = model.predict_proba(vectors[held_out])
+    return probabilities
 
 
-def _fitted(vectors: Any, targets: NDArray[np.int64]) -> Any:
+def _fit(vectors: "Vectors", targets: NDArray[np.int64]) -> "LogisticRegression | KNeighborsClassifier":
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
 
     numbers, classes = getattr(vectors, "nnz", vectors.size), targets.max() + 1
-    if numbers * (1 if classes == 2 else classes) > MOST_NUMBERS:
-        return KNeighborsClassifier(NEIGHBOURS, algorithm="brute", weights="distance").fit(vectors, targets)
-    with warnings.catch_warnings():  # not trained to the end: the likeliest class is known long before
+    if numbers * (1 if classes == 2 else classes) > MAX_PRODUCT:
+        return KNeighborsClassifier(NEIGHBORS, algorithm="brute", weights="distance").fit(vectors, targets)
+    with warnings.catch_warnings():  # stopped early on purpose: the likeliest class is settled long before
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return LogisticRegression(C=STRENGTH, max_iter=STEPS).fit(vectors, targets)
+        return LogisticRegression(C=STRENGTH, max_iter=MAX_STEPS).fit(vectors, targets)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flowerml.checks import encodings
-from flowerml.checks.collect import Gathered
+from flowerml.checks.collect import DataSummary
 from flowerml.checks.page import Raws
 from flowerml.config.defaults import defaults
 from flowerml.config.dotted import set_by_dotted_name
@@ -43,13 +43,13 @@ def from_pipeline(pipeline: Pipeline) -> Survey:
     listing = extract.listed(pipeline)
     rows = split.limit_per_class(listing.rows, limit=data.limit, seed=data.seed)
     rows, reasons = _dealt(rows, data)
-    gathered, skipped = Gathered(task, data.checks), list(listing.skipped)
-    for _ in extract.readable(pipeline, rows, gathered, skipped):
+    summary, skipped = DataSummary(task, data.checks), list(listing.skipped)
+    for _ in extract.readable(pipeline, rows, summary, skipped):
         pass
-    reasons += _refusals(gathered.rows, rows) if not reasons else []
+    reasons += _refusals(summary.rows, rows) if not reasons else []
     folders = extract.empty_folders(pipeline, listing)
     refused = [Finding("refused", 1, "", detail=reason) for reason in reasons]
-    report = extract.make_report(listing, gathered.rows, skipped, gathered.findings(rows, folders, refused))
+    report = extract.make_report(listing, summary.rows, skipped, summary.findings(rows, folders, refused))
 
     def raws(ids: set[str]) -> Iterator[tuple[str, Any]]:
         return extract.raws(pipeline, ids)
@@ -64,11 +64,11 @@ def from_table(path: Path, values: Mapping[str, Any]) -> Survey:
     set_by_dotted_name(sections, values)
     pipeline = checked_pipeline(path.stem, kind, sections, path=Path("options"))
     task, table = task_of(pipeline), Examples(path)
-    gathered = Gathered(task, pipeline.data.checks)
+    summary = DataSummary(task, pipeline.data.checks)
     for example in table:
         row = Row(example.id, example.label, example.split)
-        gathered.add(row, task.inspect(example.id, example.raw, pipeline.data))
-    found = gathered.findings(gathered.rows, [])
+        summary.add(row, task.inspect(example.id, example.raw, pipeline.data))
+    found = summary.findings(summary.rows, [])
     if path.with_name("encoded.arrow").is_file():
         encoded, names = Encoded.read(path.with_name("encoded.arrow")), path.with_name("category_names.json")
         known = category_names(names) if names.is_file() else {}
@@ -77,7 +77,7 @@ def from_table(path: Path, values: Mapping[str, Any]) -> Survey:
     def raws(ids: set[str]) -> Iterator[tuple[str, Any]]:
         return ((example.id, example.raw) for example in table.of(*split.SPLITS, where=lambda key: key.id in ids))
 
-    return Survey(pipeline, extract.make_report(Listing(), gathered.rows, [], findings.by_severity(found)), raws)
+    return Survey(pipeline, extract.make_report(Listing(), summary.rows, [], findings.by_severity(found)), raws)
 
 
 def _dealt(rows: list[Row], data: Data) -> tuple[list[Row], list[str]]:

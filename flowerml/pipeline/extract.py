@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from flowerml.checks import classes, page
-from flowerml.checks.collect import Gathered
+from flowerml.checks.collect import DataSummary
 from flowerml.config.pipeline import Pipeline
 from flowerml.core import files
 from flowerml.core.display import printable
@@ -45,16 +45,16 @@ def run(pipeline: Pipeline) -> Report:
     rows = split.deal(rows, valid=data.split.valid, test=data.split.test, seed=data.seed)
     names = category_names(pipeline.paths.category_names)
     check_names(names, sorted({row.label for row in rows}), pipeline.paths.category_names)
-    gathered, skipped = Gathered(task, data.checks), list(listing.skipped)
+    summary, skipped = DataSummary(task, data.checks), list(listing.skipped)
 
     def checked() -> Iterator[Example]:
         """Yield the examples; raises, before the table is in its place, where they cannot be used."""
-        for row, raw in readable(pipeline, rows, gathered, skipped):
+        for row, raw in readable(pipeline, rows, summary, skipped):
             assert row.split is not None
             yield Example(row.id, row.split, row.label, raw)
-        _check(gathered.rows, rows, skipped)
-        all_findings = gathered.findings(rows, empty_folders(pipeline, listing))
-        result.update(make_report(listing, gathered.rows, skipped, all_findings))
+        _check(summary.rows, rows, skipped)
+        all_findings = summary.findings(rows, empty_folders(pipeline, listing))
+        result.update(make_report(listing, summary.rows, skipped, all_findings))
         _raise_failing(pipeline, result)
 
     examples.write(pipeline.paths.examples, checked(), raw=task.RAW)
@@ -72,11 +72,11 @@ def listed(pipeline: Pipeline) -> Listing:
 
 
 def readable(
-    pipeline: Pipeline, rows: list[Row], gathered: Gathered, skipped: list[dict[str, str]]
+    pipeline: Pipeline, rows: list[Row], summary: DataSummary, skipped: list[dict[str, str]]
 ) -> Iterator[tuple[Row, Raw]]:
     """Yield the readable rows with their raw inputs, in the order of the source.
 
-    What is seen of them goes into `gathered`; unreadable ones go there and into `skipped`.
+    What is seen of them goes into `summary`; unreadable ones go there and into `skipped`.
     """
     task, data = task_of(pipeline), pipeline.data
     by_id = {row.id: row for row in rows}
@@ -93,10 +93,10 @@ def readable(
     for row, raw, seen in tqdm(ordered_map(read, contents), total=len(rows), desc="extract", unit="example"):
         if isinstance(raw, InputError):
             skipped.append({"id": row.id, "reason": raw.message})
-            gathered.refuse(row, str(seen), raw.message)
+            summary.add_unreadable(row, str(seen), raw.message)
         else:
             assert isinstance(seen, Inspection)
-            gathered.add(row, seen)
+            summary.add(row, seen)
             yield row, raw
 
 

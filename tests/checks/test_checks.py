@@ -1,4 +1,4 @@
-"""One of every defect, planted among drawn pictures and composed texts: each is found, by its name, on its file."""
+"""One of every defect, planted among drawn pictures and composed texts: each is found by its name, on its file."""
 
 import io
 import json
@@ -8,9 +8,11 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.sparse import csr_matrix
 
 from flowerml.checks import labels
-from flowerml.checks.copies import joined
+from flowerml.checks.copies import connected_groups
+from flowerml.checks.encodings import similar_pairs
 from flowerml.core.errors import ParamsError
 from flowerml.data.encodings import Encoded
 from flowerml.data.examples import Key
@@ -50,7 +52,7 @@ def composed():
 
 @pytest.fixture
 def fetched(tmp_path, monkeypatch, pack):
-    """A pipeline on a folder of these files."""
+    """A pipeline whose source is a folder of these files, already downloaded."""
 
     def fetch(files, name="flowers", **data):
         shutil.copy(REPOSITORY / "params.yaml", tmp_path)
@@ -65,79 +67,84 @@ def fetched(tmp_path, monkeypatch, pack):
 
 
 @pytest.fixture
-def found(fetched):
-    """The ids of what is found in these files, by the name of the finding."""
+def findings(fetched):
+    """The ids of the findings in these files, by the finding's name."""
 
-    def find(files, name="flowers", **data):
+    def check_files(files, name="flowers", **data):
         report = check.from_pipeline(fetched(files, name, **data)).report
-        return {one["name"]: one["ids"] for one in report["findings"]}
+        return {finding["name"]: finding["ids"] for finding in report["findings"]}
 
-    return find
+    return check_files
 
 
-def saved(picture, kind="JPEG", **options):
+def encode(picture, kind="JPEG", **options):
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
-def opened(raw):
+def decode(raw):
     return Image.open(io.BytesIO(raw))
 
 
-def turned(raw, orientation):
+def rotate(raw, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    return saved(opened(raw), exif=exif)
+    return encode(decode(raw), exif=exif)
 
 
 def planted_pictures(drawn):
-    """File -> content and the names of what is wrong with it, each on a picture of its own."""
+    """Return file -> (content, name of its defect), each defect in a picture of its own."""
     fresh = (jpeg(ROSE, number, 8) for number in range(100))
     cut = next(fresh)
-    large = opened(next(fresh))
-    grey = np.asarray(opened(next(fresh)).convert("L")).astype(np.uint16) * 256
+    large = decode(next(fresh))
+    grey = np.asarray(decode(next(fresh)).convert("L")).astype(np.uint16) * 256
     return {
         "cut.jpg": (cut[: len(cut) // 2], "unreadable"),
         "nothing.jpg": (b"", "unreadable"),
         "text.jpg": (b"Roses are red.", "wrong_type"),
         "page.jpg": (b"<!doctype html><title>Not found</title>", "wrong_type"),
-        "png.jpg": (saved(opened(next(fresh)), "PNG"), "wrong_type"),
-        "gif.jpg": (saved(opened(next(fresh)).convert("L"), "GIF"), "wrong_type"),
-        "small.jpg": (saved(opened(next(fresh)).resize((20, 24))), "tiny"),
-        "huge.png": (saved(large.resize((700, 700)), "PNG"), "enormous"),
-        "strip.jpg": (saved(opened(next(fresh)).resize((600, 60))), "extreme_shape"),
-        "palette.png": (saved(opened(next(fresh)).convert("P"), "PNG"), "odd_mode"),
-        "cmyk.jpg": (saved(opened(next(fresh)).convert("CMYK")), "odd_mode"),
-        "sixteen.png": (saved(Image.fromarray(grey), "PNG"), "odd_mode"),
-        "alpha.png": (saved(opened(next(fresh)).convert("RGBA"), "PNG"), "odd_mode"),
-        "lying.jpg": (turned(next(fresh), 6), "rotated"),
+        "png.jpg": (encode(decode(next(fresh)), "PNG"), "wrong_type"),
+        "gif.jpg": (encode(decode(next(fresh)).convert("L"), "GIF"), "wrong_type"),
+        "small.jpg": (encode(decode(next(fresh)).resize((20, 24))), "tiny"),
+        "huge.png": (encode(large.resize((700, 700)), "PNG"), "enormous"),
+        "strip.jpg": (encode(decode(next(fresh)).resize((600, 60))), "extreme_shape"),
+        "palette.png": (encode(decode(next(fresh)).convert("P"), "PNG"), "odd_mode"),
+        "cmyk.jpg": (encode(decode(next(fresh)).convert("CMYK")), "odd_mode"),
+        "sixteen.png": (encode(Image.fromarray(grey), "PNG"), "odd_mode"),
+        "alpha.png": (encode(decode(next(fresh)).convert("RGBA"), "PNG"), "odd_mode"),
+        "lying.jpg": (rotate(next(fresh), 6), "rotated"),
         HOSTILE.replace("/", "|"): (b"violets are blue", "wrong_type"),
     }
 
 
-def test_pictures_without_a_defect_are_passed_in_silence(found, drawn):
-    assert found(drawn) == {}
+def test_good_pictures_have_no_findings(findings, drawn):
+    assert findings(drawn) == {}
 
 
-def test_each_defect_of_one_picture_is_found_on_its_file(found, drawn):
+def test_each_picture_defect_is_found(findings, drawn):
     planted = planted_pictures(drawn)
     files = {f"train/{ROSE}/{name}": content for name, (content, _) in planted.items()}
-    ids = found(drawn | files, checks={**CHECKS["flowers"], "largest_side": 650})
+    ids = findings(drawn | files, checks={**CHECKS["flowers"], "largest_side": 650})
     expected = {(name, f"train/{ROSE}/{file}") for file, (_, name) in planted.items()}
     expected.add(("odd_mode", f"train/{ROSE}/gif.jpg"))  # a GIF has a palette
-    assert {(name, id) for name, some in ids.items() for id in some} == expected
+    assert {(name, id) for name, group in ids.items() for id in group} == expected
 
 
-def test_copies_of_pictures_are_told_by_where_they_are(found, drawn):
-    rose, other, third, fourth = (jpeg(ROSE, number, 9) for number in range(4))
+def test_picture_copies_are_named_by_place(findings, drawn):
+    first, second, third, fourth = (jpeg(ROSE, number, 9) for number in range(4))
     files = {
-        **{f"train/{ROSE}/a.jpg": rose, f"train/{ROSE}/b.jpg": rose},
-        **{f"train/{ROSE}/c.jpg": other, f"test/{ROSE}/d.jpg": other, f"train/{TULIP}/e.jpg": other},
-        **{f"train/{ROSE}/f.jpg": third, f"train/{ROSE}/g.jpg": saved(opened(third).resize((200, 200)), quality=40)},
-        **{f"train/{ROSE}/h.jpg": fourth, f"valid/{ROSE}/i.png": saved(opened(fourth), "PNG")},
+        f"train/{ROSE}/a.jpg": first,
+        f"train/{ROSE}/b.jpg": first,
+        f"train/{ROSE}/c.jpg": second,
+        f"test/{ROSE}/d.jpg": second,
+        f"train/{TULIP}/e.jpg": second,
+        f"train/{ROSE}/f.jpg": third,
+        f"train/{ROSE}/g.jpg": encode(decode(third).resize((200, 200)), quality=40),
+        f"train/{ROSE}/h.jpg": fourth,
+        f"valid/{ROSE}/i.png": encode(decode(fourth), "PNG"),
     }
-    assert found(drawn | files) == {
+    assert findings(drawn | files) == {
         "leak": [f"test/{ROSE}/d.jpg", f"train/{ROSE}/c.jpg", f"train/{TULIP}/e.jpg"],
         "conflicting_label": [f"test/{ROSE}/d.jpg", f"train/{ROSE}/c.jpg", f"train/{TULIP}/e.jpg"],
         "duplicate": [f"train/{ROSE}/a.jpg", f"train/{ROSE}/b.jpg"],
@@ -146,7 +153,7 @@ def test_copies_of_pictures_are_told_by_where_they_are(found, drawn):
     }
 
 
-def test_defects_of_classes_are_told_with_their_names(found, drawn, tmp_path):
+def test_class_defects_name_the_classes(findings, drawn, tmp_path):
     files = {
         **{f"train/{ROSE.upper()}/{number}.jpg": jpeg(TULIP, number, 3) for number in range(2)},
         **{f"train/caf\u00e9/{number}.jpg": jpeg(TULIP, number, 4) for number in range(10)},
@@ -155,7 +162,7 @@ def test_defects_of_classes_are_told_with_their_names(found, drawn, tmp_path):
         "train/unfilled/notes.txt": b"to come",
     }
     (tmp_path / "source.folder/train/bare").mkdir(parents=True)
-    ids = found(drawn | files, checks={**CHECKS["flowers"], "imbalance": 5.0})
+    ids = findings(drawn | files, checks={**CHECKS["flowers"], "imbalance": 5.0})
     assert ids["empty_class"] == ["broken", "bare", "unfilled"]
     assert ids["tiny_class"] == [f"{ROSE.upper()} (2)"]
     assert ids["colliding_class_names"] == [
@@ -166,100 +173,113 @@ def test_defects_of_classes_are_told_with_their_names(found, drawn, tmp_path):
     assert ids["imbalance"] == ["café", ROSE.upper()] and "refused" in ids
 
 
-def test_a_class_that_cannot_be_dealt_is_told_and_the_others_are_checked(found, drawn):
+def test_unsplittable_class_stops_nothing(findings, drawn):
     unsplit = {name.partition("/")[2]: content for name, content in drawn.items()}
-    ids = found(unsplit | {"lily/0.jpg": jpeg(ROSE, 50, 1), "lily/1.jpg": unsplit[f"{ROSE}/0.jpg"]})
+    ids = findings(unsplit | {"lily/0.jpg": jpeg(ROSE, 50, 1), "lily/1.jpg": unsplit[f"{ROSE}/0.jpg"]})
     assert ids["tiny_class"] == ["lily (2)"] and ids["conflicting_label"] == [f"{ROSE}/0.jpg", "lily/1.jpg"]
     assert "refused" in ids
 
 
-def test_texts_without_a_defect_are_passed_in_silence(found, composed):
-    assert found(composed, "reviews") == {}
+def test_good_texts_have_no_findings(findings, composed):
+    assert findings(composed, "reviews") == {}
 
 
-def test_each_defect_of_one_text_is_found_on_its_file(found, composed):
+def test_each_text_defect_is_found(findings, composed):
     planted = {
         "short.txt": (b"Good.", "too_short"),
         "empty.txt": (b" \n", "empty"),
         "long.txt": (" ".join(f"word{number}" for number in range(1600)).encode(), "too_long"),
         "endless.txt": (b"endless " * 200_000, "enormous"),
-        "picture.txt": (saved(Image.new("RGB", (64, 64)), "PNG"), "wrong_type"),
+        "picture.txt": (encode(Image.new("RGB", (64, 64)), "PNG"), "wrong_type"),
         "page.txt": (b"<html><body>A film of some merit, all in all.</body></html>", "wrong_type"),
         "binary.txt": (bytes(range(256)), "unreadable"),
         "garbled.txt": ("A café of many characters, wrongly read".encode().decode("cp1252").encode(), "garbled"),
     }
     files = {f"train/pos/{name}": content for name, (content, _) in planted.items()}
-    ids = found(composed | files, "reviews")
+    ids = findings(composed | files, "reviews")
     expected = {(name, f"train/pos/{file}") for file, (_, name) in planted.items()}
-    assert {(name, id) for name, some in ids.items() for id in some} == expected
+    assert {(name, id) for name, group in ids.items() for id in group} == expected
 
 
-def test_copies_of_texts_are_found_whatever_their_case_space_and_markup(found, composed):
+def test_text_copies_ignore_case_and_markup(findings, composed):
     words = [f"word{number}" for number in random.Random(1).sample(range(10_000), 60)]
     text, changed = " ".join(words), " ".join([*words[:30], "another", *words[31:]])
     files = {
-        **{"train/pos/a.txt": text.encode(), "test/pos/b.txt": text.upper().replace(" ", "\n\n").encode()},
-        **{"train/neg/c.txt": text.replace(" ", "<br /> ", 3).encode(), "valid/neg/d.txt": changed.encode()},
+        "train/pos/a.txt": text.encode(),
+        "test/pos/b.txt": text.upper().replace(" ", "\n\n").encode(),
+        "train/neg/c.txt": text.replace(" ", "<br /> ", 3).encode(),
+        "valid/neg/d.txt": changed.encode(),
     }
     same = ["test/pos/b.txt", "train/neg/c.txt", "train/pos/a.txt"]
     near = ["test/pos/b.txt", "valid/neg/d.txt"]
-    assert found(composed | files, "reviews") == {
-        **{"leak": same, "conflicting_label": same, "near_leak": near, "near_conflicting_label": near}
+    assert findings(composed | files, "reviews") == {
+        "leak": same,
+        "conflicting_label": same,
+        "near_leak": near,
+        "near_conflicting_label": near,
     }
 
 
 @pytest.mark.parametrize("name", ["leak", "error"])
-def test_what_fail_on_names_stops_extract_with_a_report_and_no_table(fetched, drawn, name):
+def test_fail_on_stops_extract(fetched, drawn, name):
     leaking = drawn | {f"test/{ROSE}/again.jpg": drawn[f"train/{ROSE}/0.jpg"], f"test/{ROSE}/{HOSTILE[:8]}.jpg": b"no"}
     pipeline = fetched(leaking, checks={**CHECKS["flowers"], "fail_on": [name]})
     with pytest.raises(ChecksError, match=r"(?s)^leak: 2 examples .*checks\.fail_on stops here"):
         extract.run(pipeline)
     assert not pipeline.paths.examples.exists()
-    assert [one["name"] for one in json.loads(pipeline.paths.checks.read_text())["findings"]] == ["leak", "wrong_type"]
+    report = json.loads(pipeline.paths.checks.read_text())
+    assert [finding["name"] for finding in report["findings"]] == ["leak", "wrong_type"]
     page = pipeline.paths.data_page.read_text()
     assert "http" not in page.replace("http-equiv", "") and page.count("data:image/jpeg;base64,") == 2
     assert "<script" not in page and "&lt;script&gt;" in page
 
 
-def test_what_fail_on_does_not_name_stops_nothing(fetched, drawn):
+def test_other_findings_stop_nothing(fetched, drawn):
     leaking = drawn | {f"test/{ROSE}/again.jpg": drawn[f"train/{ROSE}/0.jpg"]}
     report = extract.run(fetched(leaking, checks={**CHECKS["flowers"], "fail_on": ["label_error", "note"]}))
     assert report["counts"] == {"train": 20, "valid": 2, "test": 3}
 
 
-def test_a_name_that_is_not_looked_for_is_refused_with_the_nearest_one(changed):
+def test_unknown_finding_gets_a_suggestion(changed):
     with pytest.raises(ParamsError, match=r"data\.checks\.fail_on: .*'lek'; did you mean 'leak'\?$"):
         load_pipeline("flowers", changed("flowers.data.checks.fail_on", ["lek"]))
 
 
 def points(per_class=40):
-    """Three clouds of unit vectors, [3 * per_class, 8], with their keys."""
+    """Return the keys and vectors of three clouds of unit vectors, [3 * per_class, 8]."""
     rng = np.random.default_rng(0)
-    centres = np.repeat(np.eye(8)[:3], per_class, axis=0)
-    vectors = centres + rng.normal(0, 0.1, centres.shape)
+    centers = np.repeat(np.eye(8)[:3], per_class, axis=0)
+    vectors = centers + rng.normal(0, 0.1, centers.shape)
     keys = [Key(str(number), "train", "abc"[number // per_class], str(number)) for number in range(3 * per_class)]
     return keys, vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def test_swapped_labels_are_found_and_no_others():
+def test_only_swapped_labels_are_found():
     keys, vectors = points()
     assert labels.finding(keys, vectors, {}) is None
     for number in (5, 50):
         keys[number] = Key(str(number), "train", "c", str(number))
-    told = labels.finding(keys, vectors, {"c": "crocus"})
-    assert {id for group in told.groups for id in group} == {"5", "50"}
-    assert told.notes["5"].startswith("is crocus; looks like a (")
+    finding = labels.finding(keys, vectors, {"c": "crocus"})
+    assert {id for group in finding.groups for id in group} == {"5", "50"}
+    assert finding.notes["5"].startswith("is crocus; looks like a (")
 
 
-def test_pairs_that_share_an_example_are_one_group():
-    assert joined([(4, 7), (1, 2), (7, 9), (2, 3)]) == [[1, 2, 3], [4, 7, 9]]
+def test_pairs_are_joined_to_groups():
+    assert connected_groups([(4, 7), (1, 2), (7, 9), (2, 3)]) == [[1, 2, 3], [4, 7, 9]]
 
 
-def test_encode_tells_what_shows_in_the_finished_project(reproduced):
+def test_sparse_vectors_have_the_same_pairs():
+    vectors = points()[1]
+    pairs = list(similar_pairs(vectors, 0.97))
+    assert 0 < len(pairs) < 3 * 40 * 39 / 2
+    assert list(similar_pairs(csr_matrix(vectors), 0.97)) == pairs
+
+
+def test_encoding_findings_of_the_project(reproduced):
     for name, kind in {"flowers": "image", "reviews": "text"}.items():
-        found = json.loads((reproduced.folder / "data" / name / "encoded_checks.json").read_text())["findings"]
+        findings = json.loads((reproduced.folder / "data" / name / "encoded_checks.json").read_text())["findings"]
         page = (reproduced.folder / "reports" / name / "data.html").read_text()
-        assert all(one["name"] in page and one["ids"] for one in found)
+        assert all(finding["name"] in page and finding["ids"] for finding in findings)
         encoded = Encoded.read(reproduced.folder / "data" / name / "encoded.arrow")
         vectors = TASKS[kind].vectors(encoded)[:20]
         np.testing.assert_allclose((vectors @ vectors.T).diagonal(), 1, rtol=1e-5)
