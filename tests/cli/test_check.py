@@ -59,7 +59,7 @@ def test_json_is_for_programs_and_fail_on_ends_with_1(pictures):
     found = {one["name"]: one for one in json.loads(result.stdout)["findings"]}["conflicting_label"]
     assert (found["severity"], found["count"]) == ("error", 2)
     assert found["groups"] == [[f"{SPECIES[0]}/0.jpg", f"{SPECIES[1]}/again.jpg"]]
-    assert "error: conflicting_label: 2 examples under two labels" in result.stderr
+    assert "error: conflicting_label: 2 examples with the same content under two labels" in result.stderr
 
 
 def test_what_params_name_stops_as_well(pictures):

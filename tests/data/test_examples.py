@@ -5,7 +5,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from flowerml.core import files
 from flowerml.data import encodings, examples
 from flowerml.data.encodings import Encoded
 from flowerml.data.examples import Example, Examples, Key
@@ -20,18 +19,6 @@ REVIEWS = [
     Example("neg/1", "valid", "neg", ""),
 ]
 KEYS = [Key(str(number), "train" if number % 3 else "valid", "rose", f"{number:064x}") for number in range(600)]
-
-
-def make(path, kind: str, content: str) -> None:
-    if kind == "folder":
-        path.mkdir()
-        (path / "a").write_text(content)
-    elif kind == "file":
-        path.write_text(content)
-
-
-def read(path) -> str:
-    return (path / "a" if path.is_dir() else path).read_text()
 
 
 @pytest.fixture
@@ -152,48 +139,3 @@ def test_classes_are_sorted_as_text(tmp_path):
     encoded = Encoded.read(tmp_path / "a.arrow")
     assert encoded.classes == ("10", "9")
     assert encoded.targets("valid", encoded.classes).tolist() == [1, 0]
-
-
-@pytest.mark.parametrize("before", ["nothing", "file", "folder"])
-@pytest.mark.parametrize("now", ["file", "folder"])
-def test_replacing(tmp_path, before, now):
-    make(tmp_path / "target", before, "old")
-    with files.replacing(tmp_path / "target") as temporary:
-        make(temporary, now, "new")
-    assert read(tmp_path / "target") == "new"
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-@pytest.mark.parametrize("kind", ["nothing", "file", "folder"])
-@pytest.mark.parametrize("now", ["file", "folder"])
-def test_replacing_a_link(tmp_path, kind, now):
-    make(tmp_path / "kept", kind, "old")
-    (tmp_path / "target").symlink_to(tmp_path / "kept")
-    with files.replacing(tmp_path / "target") as temporary:
-        make(temporary, now, "new")
-    assert read(tmp_path / "target") == "new" and not (tmp_path / "target").is_symlink()
-    assert kind == "nothing" or read(tmp_path / "kept") == "old"
-
-
-@pytest.mark.parametrize("now", ["file", "folder"])
-def test_failed_replacing_keeps_the_old(tmp_path, now):
-    make(tmp_path / "target", "folder", "old")
-    with pytest.raises(KeyError), files.replacing(tmp_path / "target") as temporary:
-        make(temporary, now, "new")
-        raise KeyError
-    assert read(tmp_path / "target") == "old"
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_replacing_makes_parent_folders(tmp_path):
-    files.write_json(tmp_path / "a" / "b.json", {"Blüte": [1, None]})
-    assert files.read_json(tmp_path / "a" / "b.json") == {"Blüte": [1, None]}
-    assert "Blüte" in (tmp_path / "a" / "b.json").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("kind", ["file", "folder", "nothing"])
-def test_remove_does_not_follow_links(tmp_path, kind):
-    make(tmp_path / "kept", kind, "old")
-    (tmp_path / "link").symlink_to(tmp_path / "kept")
-    files.remove(tmp_path / "link")
-    assert [path.name for path in tmp_path.iterdir()] == ["kept"] * (kind != "nothing")
