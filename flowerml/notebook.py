@@ -1,4 +1,4 @@
-"""What a notebook needs beside the package: a folder to work in, and progress as the ordinary output of a cell."""
+"""What a notebook needs beside the package: a folder to work in, and progress as ordinary output of a cell."""
 
 import os
 import sys
@@ -19,30 +19,33 @@ if TYPE_CHECKING:
     from flowerml.search.study import Search
 
 STARTED = "FLOWERML_NOTEBOOK_STARTED"
-# Libraries read these when they are imported, which is why a notebook calls `begin` before it imports others.
-QUIET = {"TQDM_DELAY": "20", "MLFLOW_LOGGING_LEVEL": "WARNING"}  # no bar for what takes less than 20 seconds
+# Libraries read these when they are imported, so a notebook calls `begin` before it imports others.
+QUIET = {
+    "TQDM_DELAY": "20",  # seconds before a progress bar appears
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
 
 
 def begin(source: str, work: str | None) -> str:
-    """Go to the folder `work` (None: a new temporary one), where all that is made stays; gives the source from there.
+    """Change to the folder `work` (None: a new temporary one) for all outputs; return the source as seen from there.
 
-    Paths are as seen from the folder that the kernel was started in, however often this is called. Runs are recorded
+    Relative paths are seen from the folder the kernel was started in, however often this is called. Runs are recorded
     in `work`/mlflow.db unless MLFLOW_TRACKING_URI says otherwise; raises FlowermlError where they cannot be.
     """
     started = Path(os.environ.setdefault(STARTED, str(Path.cwd())))
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    warnings.filterwarnings("ignore", message="IProgress not found")  # of tqdm, which does without ipywidgets too
+    warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm works without ipywidgets too
     folder = Path(tempfile.mkdtemp(prefix="flowerml_")) if work is None else started / Path(work).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
     connection.check()
-    named = source == download.SAMPLE or source in PUBLISHED or is_url(source)
-    return source if named else str(started / Path(source).expanduser())
+    is_path = not (source == download.SAMPLE or source in PUBLISHED or is_url(source))
+    return str(started / Path(source).expanduser()) if is_path else source
 
 
 @contextmanager
 def lines(search: "Search") -> Iterator[progress.Lines]:
-    """A line for each epoch, on stdout: a notebook shows stderr as an error."""
-    with redirect_stderr(sys.stdout), progress.Lines(search) as shown:
-        yield shown
+    """Print a line for each epoch to stdout; a notebook shows stderr as an error."""
+    with redirect_stderr(sys.stdout), progress.Lines(search) as epoch_lines:
+        yield epoch_lines
