@@ -1,8 +1,9 @@
-"""Trials trained and recorded, each from where an interruption has left it."""
+"""Train and record the trials of a search, each resumed from its checkpoint."""
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,15 +32,16 @@ BuildNetwork = Callable[["Train"], "tuple[nn.Module, Training]"]
 def search_fingerprint(
     section: "Train",
     *,
-    kind: str,
+    networks: Path,
     classes: tuple[str, ...],
     data_digest: str,
     encodings: list[str],
     weights: Weights | None,
 ) -> str:
-    """Return a digest of all that the result of a search depends on, bit for bit, this machine's arithmetic included.
+    """Return a digest of all that the result of a search depends on bit for bit, including this machine's arithmetic.
 
-    `encodings` are the encoder's fingerprints of the splits it is trained on.
+    `networks` is the path of the task's networks, whose code is hashed; `encodings` are the encoder's fingerprints of
+    the splits used for training.
     """
     on_gpu = torch.cuda.is_available()
     facts = {
@@ -51,16 +53,16 @@ def search_fingerprint(
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if on_gpu else torch.backends.cpu.get_cpu_capability(),
     }
-    code = [*(PACKAGE / name for name in CODE), PACKAGE / "tasks" / kind / "networks"]
+    code = [*(PACKAGE / name for name in CODE), networks]
     return fingerprint.of(facts, packages=PACKAGES, code=code)
 
 
 @dataclass(frozen=True)
 class Trials:
-    """What the trials of a search have in common.
+    """What the trials of a search share.
 
-    `build_network` makes a network and its training from a trial's section, `parameters` names all that a trial's run
-    records. With `weights` every network starts from these instead of its seed.
+    `build_network` returns a network and its training for a trial's section; `parameters` returns the parameters to log
+    for a trial. With `weights` every network starts from them instead of from its seed.
     """
 
     build_network: BuildNetwork
@@ -82,10 +84,7 @@ class Trials:
         return record.finished
 
     def run(self, trial: Trial) -> "nn.Module | None":
-        """Train a trial to its end in a run of its own; return None where it diverged.
-
-        Otherwise the network has the weights of its best epoch.
-        """
+        """Train a trial in its own MLflow run. Return the network of the best epoch, None if the trial diverged."""
         try:
             with self.parent.child(f"trial {trial.number}", self.tags) as run:
                 return self._train(trial, run)
@@ -94,7 +93,7 @@ class Trials:
             return None
 
     def load_best(self, trial: Trial) -> "nn.Module":
-        """Return the network of a trial that was the best when it finished, in an earlier attempt."""
+        """Return the network of the best trial from the checkpoint, where an earlier attempt trained it."""
         network, _ = self.build_network(trial.section)
         network.load_state_dict(self.checkpoint.best(trial.number))
         return network.eval()
@@ -107,7 +106,7 @@ class Trials:
         state = self.checkpoint.running(trial.number)
         if state is not None:
             training.resume(state)
-        # Closing the training is what puts the best weights back, also where a trial is pruned.
+        # Closing the training restores the best weights, also when a trial is pruned.
         with closing(training):
             for epoch in training:
                 prune = trial.report(epoch)
@@ -127,4 +126,6 @@ def _load_weights(weights: Weights, network: "nn.Module") -> None:
     try:
         network.load_state_dict(weights)
     except RuntimeError:
-        raise ModelError("the weights to start from are of another network; leave its sizes as they were") from None
+        raise ModelError(
+            "the starting weights belong to a network of other sizes; keep the sizes it was trained with"
+        ) from None

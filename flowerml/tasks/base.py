@@ -269,6 +269,8 @@ class Trainable(Protocol[TrainT, EncoderT, OwnPreprocessingT, TrainingDataT]):
 
     Encoder: type[EncoderT]
     Preprocessing: type[OwnPreprocessingT]
+    NETWORKS: Path
+    """The source code of the networks; a checkpoint does not outlive a change of it."""
 
     def section_types(self) -> SectionTypes:
         """Return the types of the task's own sections in params.yaml."""

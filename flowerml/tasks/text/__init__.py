@@ -41,6 +41,7 @@ __all__ = [
     "EXAMPLE_ARGUMENT",
     "FORM",
     "INPUT",
+    "NETWORKS",
     "NOUN",
     "POLES",
     "RAW",
@@ -75,6 +76,7 @@ __all__ = [
 ]
 
 INPUT = "text"
+NETWORKS = Path(__file__).with_name("networks")
 RAW: "type[Raw]" = str
 
 

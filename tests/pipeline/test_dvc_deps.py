@@ -1,0 +1,93 @@
+"""The deps of dvc.yaml name all the code that a stage's output depends on, and no more than that for `export`."""
+
+import subprocess
+import sys
+from pathlib import PurePosixPath
+
+import pytest
+import yaml
+
+from tests.support.project import REPOSITORY
+from tests.test_law import imports, modules, room
+
+STAGES = ("download", "extract", "encode", "train", "evaluate", "export")
+# Their behaviour is in no output: errors, files and locks; the reading of params.yaml; MLflow; the tables of tasks.
+NO_OUTPUT = {"core", "config", "tracking", "cli", "flowerml"}
+# `export` registers a version. What it reads with, and how it asks the registry, changes nothing of that version.
+NOT_EXPORTED = ("data/", "registry/client", "evaluation/", "tasks/")
+SERVED = """
+import json, sys
+import flowerml.serving.pyfunc
+from flowerml.tasks.registry import TASKS
+print(json.dumps(sorted(name for name in sys.modules if name.split(".")[0] == "flowerml")))
+"""
+
+
+def deps(stage: str, kind: str = "image") -> list[PurePosixPath]:
+    """Return the code among a stage's deps, of a pipeline of one kind."""
+    whole = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))
+    listed = (dep.replace("${item}", kind) for dep in whole["stages"][stage]["do"]["deps"])
+    return [PurePosixPath(dep) for dep in listed if not dep.startswith(("data/", "models/", "reports/"))]
+
+
+def files(names: set[str]) -> set[PurePosixPath]:
+    """Return the files of modules, as dvc.yaml would name them."""
+    paths = modules(REPOSITORY)
+    return {PurePosixPath(paths[name].relative_to(REPOSITORY)) for name in names}
+
+
+def imported(start: str) -> set[str]:
+    """Return the modules that a module imports, at whatever depth, without those of a task."""
+    paths = modules(REPOSITORY)
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen and room(name) not in NO_OUTPUT | {"tasks"}:
+            seen.add(name)
+            waiting += [target for _, target in imports(paths[name], set(paths))]
+    return seen
+
+
+def covered(file: PurePosixPath, listed: list[PurePosixPath]) -> bool:
+    return any(file == dep or dep in file.parents for dep in listed)
+
+
+@pytest.mark.parametrize("stage", STAGES[:-1])
+def test_deps_are_complete(stage):
+    listed = deps(stage)
+    empty = {name for name in modules(REPOSITORY) if modules(REPOSITORY)[name].name == "__init__.py"}
+    missing = [file for file in files(imported(f"flowerml.pipeline.{stage}") - empty) if not covered(file, listed)]
+    assert sorted(map(str, missing)) == []
+
+
+def test_deps_of_export_are_what_it_registers():
+    needed = {
+        file
+        for file in files(imported("flowerml.pipeline.export"))
+        if file.name != "__init__.py" and not str(file).startswith(tuple(f"flowerml/{part}" for part in NOT_EXPORTED))
+    }
+    assert [str(file) for file in sorted(needed) if not covered(file, deps("export"))] == []
+
+
+@pytest.mark.parametrize("kind", ["image", "text"])
+def test_deps_of_export_are_what_the_pyfunc_loads(kind):
+    done = subprocess.run([sys.executable, "-c", SERVED], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    other = {"image": "text", "text": "image"}[kind]
+    loaded = {name for name in yaml.safe_load(done.stdout) if not name.startswith(f"flowerml.tasks.{other}")}
+    served = {file for file in files(loaded) if file.name != "__init__.py" or kind in file.parts}
+    listed = deps("export", kind)
+    assert [str(file) for file in sorted(served) if not covered(file, listed)] == []
+    not_served = [
+        str(dep)
+        for dep in listed
+        if str(dep).startswith(("flowerml/core", "flowerml/engine", "flowerml/classifier", "flowerml/serving"))
+        and not any(covered(file, [dep]) for file in files(loaded))
+    ]
+    assert not_served == []
+
+
+def test_folders_and_files_of_deps_exist():
+    for stage in STAGES:
+        for kind in ("image", "text"):
+            assert [str(dep) for dep in deps(stage, kind) if not (REPOSITORY / dep).exists()] == []
