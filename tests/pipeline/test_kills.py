@@ -56,7 +56,8 @@ def test_killed_export_leaves_no_running_run(project):
 
 
 def test_search_killed_twice_resumes_to_the_bit(project, tmp_path):
-    project.set({"flowers.train.epochs": 200, "flowers.train.batch_size": 16, "flowers.train.search.trials": 2})
+    # Batches so small that a trial takes seconds: on a fast machine a search would end before the first kill.
+    project.set({"flowers.train.epochs": 200, "flowers.train.batch_size": 4, "flowers.train.search.trials": 2})
     uninterrupted, train = project.copy(tmp_path / "uninterrupted"), stage_command("train", "flowers")
     uninterrupted.run(*train)
     checkpoint, generator = project.folder / "data/flowers/checkpoint", random.Random(0)
