@@ -1,1 +1,1 @@
-"""One short module for each DVC stage: parse the pipeline's name, and call flowerml.pipeline.<stage>.run."""
+"""One module for each DVC stage: parse the pipeline's name and call flowerml.pipeline.<stage>.run."""

@@ -1,4 +1,4 @@
-"""Stage `encode`: examples.parquet -> encoded.arrow, the fitted encoder, and what shows in the encodings."""
+"""Stage `encode`: examples.parquet -> encoded.arrow, the fitted encoder, and the findings in the encodings."""
 
 from flowerml.cli import stage
 from flowerml.pipeline import encode

@@ -1,4 +1,4 @@
-"""Stage `evaluate`: the classifier on the raw test examples -> metrics, tables and a page in reports/<pipeline>."""
+"""Stage `evaluate`: the saved classifier on raw test examples -> metrics, tables and report in reports/<pipeline>."""
 
 from flowerml.cli import stage
 from flowerml.pipeline import evaluate

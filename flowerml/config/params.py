@@ -238,7 +238,7 @@ Loader.yaml_implicit_resolvers = {
 
 
 def read(path: Path = PARAMS_FILE) -> dict[str, Any]:
-    """Return the contents of params.yaml. Raises ParamsError unless its sections are those of `pipelines` (name -> kind)."""
+    """Return the contents of params.yaml; raises ParamsError unless its sections are those of `pipelines`."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except FileNotFoundError:

@@ -1,1 +1,1 @@
-"""What each stage of a pipeline does."""
+"""The six stages of a pipeline, one module each, and the ways to run them without DVC."""

@@ -1,4 +1,4 @@
-"""Pipelines without an entry in params.yaml: the kind is inferred from the data, the rest are defaults."""
+"""Pipelines without an entry in params.yaml: the kind is inferred from the data, parameters are defaults."""
 
 import copy
 from collections import Counter
@@ -18,8 +18,8 @@ from flowerml.pipeline import download
 from flowerml.tasks.pipelines import checked_pipeline
 from flowerml.tasks.registry import TASKS
 
-MEMBERS_SEEN = 2000  # of a source, to infer its kind
-CLEAR_MAJORITY = 0.9  # share of these that are of one kind
+MEMBERS_SEEN = 2000  # read from a source to infer its kind
+CLEAR_MAJORITY = 0.9  # share of these that must be of one kind
 
 
 def pipeline_from_data(
@@ -31,15 +31,15 @@ def pipeline_from_data(
     root: Path,
     start: Mapping[str, Any] | None = None,
 ) -> tuple[Pipeline, str]:
-    """Fetch a source and return a pipeline on it, with its files under `root`, and where its defaults are from in words.
+    """Fetch a source, and return a pipeline with its files under `root`, and a description of its defaults' origin.
 
-    The kind is inferred from the data where None is given. `values` are set by their dotted names, over those of `start`.
-    Raises FlowermlError for a source that cannot be fetched, and for values that cannot be used.
+    A `kind` of None is inferred from the data. `values` by dotted names override those of `start`, which override the
+    defaults. Raises FlowermlError if the source cannot be fetched or a value is invalid.
     """
     known = source in PUBLISHED or source == download.SAMPLE or is_url(source)
     if not known and not Path(source).expanduser().exists():
         raise DataError(
-            f"{source}: does not exist (seen from {Path.cwd()}); expected a folder, archive or table of labelled "
+            f"{source}: does not exist (relative to {Path.cwd()}); expected a folder, archive or table of labelled "
             f"examples, a URL, or one of {', '.join(PUBLISHED)}"
         )
     kind = kind or _infer_kind(source, name=name, root=root)
@@ -53,10 +53,10 @@ def _infer_kind(source: str, *, name: str, root: Path) -> str:
     if source in PUBLISHED:
         return PUBLISHED[source].kind
     if source == download.SAMPLE:
-        raise DataError(f"{source}: add --kind {' or '.join(TASKS)}: each has a sample")
+        raise DataError(f"{source}: add --kind {' or '.join(TASKS)}; every kind has a sample")
     if not is_url(source):
         return kind_of(Path(source).expanduser())
-    # Any kind will do to fetch; the files then show which it is.
+    # Fetching is the same for all kinds; the kind is then inferred from the files.
     any_kind = next(iter(read_params()[1]["pipelines"].values()))
     sections, _ = _sections(source, any_kind, {}, None)
     pipeline = checked_pipeline(name, any_kind, sections, path=Path("options"), root=root)
@@ -65,7 +65,7 @@ def _infer_kind(source: str, *, name: str, root: Path) -> str:
 
 
 def kind_of(path: Path) -> str:
-    """Return the kind of the examples in a table, a folder or an archive, inferred from names; raises DataError."""
+    """Return the kind of the examples in a table, folder or archive, inferred from file names; raises DataError."""
     suffix = path.resolve().suffix.lower()
     for kind, task in TASKS.items():
         if suffix in task.TABLES:
@@ -74,7 +74,7 @@ def kind_of(path: Path) -> str:
     counts = Counter(kind for kind in kinds if kind is not None)
     if not counts:
         expected = "; ".join(f"{kind}: {', '.join(sorted(task.SUFFIXES))}" for kind, task in TASKS.items())
-        raise DataError(f"{path.resolve()}: no file name ends like an example; expected {expected}")
+        raise DataError(f"{path.resolve()}: no file name has the ending of an example; expected {expected}")
     kind, most = counts.most_common(1)[0]
     if most < CLEAR_MAJORITY * counts.total():
         seen = ", ".join(f"{count:,} of kind {kind}" for kind, count in counts.most_common())
@@ -85,17 +85,17 @@ def kind_of(path: Path) -> str:
 def _sections(
     source: str, kind: str, values: Mapping[str, Any], start: Mapping[str, Any] | None
 ) -> tuple[dict[str, Any], str]:
-    """Return the sections to train with, and where their defaults are from."""
-    start_from = defaults(kind)
-    sections = copy.deepcopy(start_from.sections)
-    own = {"data.source": source, "data.category_names": None, "data.split.table": None, "data.limit": None}
-    set_by_dotted_name(sections, own)
+    """Return the sections to train with, and a description of their defaults' origin."""
+    base = defaults(kind)
+    sections = copy.deepcopy(base.sections)
+    of_source = {"data.source": source, "data.category_names": None, "data.split.table": None, "data.limit": None}
+    set_by_dotted_name(sections, of_source)
     set_by_dotted_name(sections, start or {}, known_only=True)
     set_by_dotted_name(sections, values)
     space = sections["train"]["search"]["space"]
     for name in values:
-        space.pop(name.removeprefix("train."), None)  # a value that is given is not searched
-    return sections, start_from.origin
+        space.pop(name.removeprefix("train."), None)  # a value given by the user is not searched
+    return sections, base.origin
 
 
 def _kind(name: str) -> str | None:

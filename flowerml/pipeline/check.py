@@ -1,4 +1,4 @@
-"""All checks of any labelled data, for `flowerml check`: nothing is written, and no finding stops them."""
+"""All checks on any labelled data, for `flowerml check`. They write nothing, and no finding stops them."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -25,12 +25,12 @@ from flowerml.pipeline import extract
 from flowerml.tasks.pipelines import checked_pipeline
 from flowerml.tasks.registry import task_of
 
-FEWEST = 3  # examples of a class, to be dealt into three splits
+MIN_PER_CLASS = 3  # examples: one for each split
 
 
 @dataclass(frozen=True)
 class Survey:
-    """The report as `checks.json` has it, and a reader of raw inputs by their ids."""
+    """The report, with the content of checks.json, and a function that reads raw inputs by their ids."""
 
     pipeline: Pipeline
     report: dict[str, Any]
@@ -38,15 +38,15 @@ class Survey:
 
 
 def from_pipeline(pipeline: Pipeline) -> Survey:
-    """Return the findings in a fetched source. Raises DataError for one without any example."""
+    """Return the findings in a fetched source. Raises DataError if it has no example."""
     data, task = pipeline.data, task_of(pipeline)
-    listing = extract.listed(pipeline)
+    listing = extract.list_source(pipeline)
     rows = split.limit_per_class(listing.rows, limit=data.limit, seed=data.seed)
-    rows, reasons = _dealt(rows, data)
+    rows, reasons = _assign_splits(rows, data)
     summary, skipped = DataSummary(task, data.checks), list(listing.skipped)
-    for _ in extract.readable(pipeline, rows, summary, skipped):
+    for _ in extract.read_rows(pipeline, rows, summary, skipped):
         pass
-    reasons += _refusals(summary.rows, rows) if not reasons else []
+    reasons += _split_errors(summary.rows, rows) if not reasons else []
     folders = extract.empty_folders(pipeline, listing)
     refused = [Finding("refused", 1, "", detail=reason) for reason in reasons]
     report = extract.make_report(listing, summary.rows, skipped, summary.findings(rows, folders, refused))
@@ -58,7 +58,7 @@ def from_pipeline(pipeline: Pipeline) -> Survey:
 
 
 def from_table(path: Path, values: Mapping[str, Any]) -> Survey:
-    """Return the findings in an example table, and in the encodings where they are beside it."""
+    """Return the findings in an example table, and in its encodings if they are in the same folder."""
     kind = labelled.kind_of_table(path)
     sections = defaults(kind).sections
     set_by_dotted_name(sections, values)
@@ -68,34 +68,34 @@ def from_table(path: Path, values: Mapping[str, Any]) -> Survey:
     for example in table:
         row = Row(example.id, example.label, example.split)
         summary.add(row, task.inspect(example.id, example.raw, pipeline.data))
-    found = summary.findings(summary.rows, [])
+    all_findings = summary.findings(summary.rows, [])
     if path.with_name("encoded.arrow").is_file():
         encoded, names = Encoded.read(path.with_name("encoded.arrow")), path.with_name("category_names.json")
         known = category_names(names) if names.is_file() else {}
-        found += encodings.findings(task, pipeline.data.checks, encoded, known, found)
+        all_findings += encodings.findings(task, pipeline.data.checks, encoded, known, all_findings)
 
     def raws(ids: set[str]) -> Iterator[tuple[str, Any]]:
         return ((example.id, example.raw) for example in table.of(*split.SPLITS, where=lambda key: key.id in ids))
 
-    return Survey(pipeline, extract.make_report(Listing(), summary.rows, [], findings.by_severity(found)), raws)
+    return Survey(pipeline, extract.make_report(Listing(), summary.rows, [], findings.by_severity(all_findings)), raws)
 
 
-def _dealt(rows: list[Row], data: Data) -> tuple[list[Row], list[str]]:
-    """Return the rows as `extract` would deal them, and why it refuses; then too small classes are in train."""
+def _assign_splits(rows: list[Row], data: Data) -> tuple[list[Row], list[str]]:
+    """Return the rows with the splits of `extract`, and its error, if any; classes that are too small go to train."""
     shares: dict[str, Any] = {"valid": data.split.valid, "test": data.split.test, "seed": data.seed}
     try:
         return split.deal(rows, **shares), []
     except DataError as error:
         reason = str(error)
     sizes = Counter(row.label for row in rows)
-    small = [replace(row, split=row.split or "train") for row in rows if sizes[row.label] < FEWEST]
+    small = [replace(row, split=row.split or "train") for row in rows if sizes[row.label] < MIN_PER_CLASS]
     try:
-        return split.deal([row for row in rows if sizes[row.label] >= FEWEST], **shares) + small, [reason]
+        return split.deal([row for row in rows if sizes[row.label] >= MIN_PER_CLASS], **shares) + small, [reason]
     except DataError:
         return rows, [reason]
 
 
-def _refusals(kept: list[Row], rows: list[Row]) -> list[str]:
+def _split_errors(kept: list[Row], rows: list[Row]) -> list[str]:
     try:
         split.check(kept, classes={row.label for row in rows})
     except DataError as error:

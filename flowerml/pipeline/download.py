@@ -1,4 +1,4 @@
-"""Stage `download`: the source of the data -> data/<pipeline>/archive and category_names.json.
+"""Stage `download`: the source of the data -> archive, category_names.json and split_table.csv in data/<pipeline>.
 
 A source is `sample`, a published data set, a URL, or a path on this machine.
 """
@@ -20,16 +20,16 @@ from flowerml.tasks.registry import task_of
 
 SAMPLE = "sample"
 PAUSE = 1.0  # seconds before the first retry of a download; doubled each time
-# Files of the package under the paths they had before, as they stand in people's params.yaml.
+# Former paths of the package's files, which users' params.yaml may still name.
 MOVED = {"flowerml/text/sentiment.json": PACKAGE / "tasks" / "text" / "sentiment.json"}
-MIRROR = "FLOWERML_MIRROR"  # a URL under which copies are found as HOST/PATH, for networks that reach nothing else
+MIRROR = "FLOWERML_MIRROR"  # the URL of a mirror with copies as HOST/PATH, for networks without access to the originals
 
 
 def run(pipeline: Pipeline) -> None:
-    """Put the source where `extract` reads it, and the category names and the table of splits beside it.
+    """Put the source where `extract` reads it, with its category names and split table.
 
-    Downloads stay in data/downloads, for all pipelines. They, and a folder or file of the user's, are not copied: a
-    symbolic link leads to them, and through it DVC sees whether their contents have changed.
+    Downloads are kept in data/downloads for all pipelines. Neither these nor a user's folder or file are copied: a
+    symbolic link points to them, and DVC follows it to see whether their contents have changed.
     """
     source = pipeline.data.source
     published = PUBLISHED.get(source)
@@ -102,7 +102,7 @@ def _existing(given: str, name: str, expected: str) -> Path:
     if not path.exists() and given in MOVED:
         path = MOVED[given]
     if not path.exists():
-        raise DataError(f"{name}: expected {expected}; {given!r} does not exist (seen from {Path.cwd()})")
+        raise DataError(f"{name}: expected {expected}; {given!r} does not exist (relative to {Path.cwd()})")
     return path
 
 

@@ -1,4 +1,4 @@
-"""Stage `encode`: examples.parquet -> encoded.arrow, the fitted encoder, and what shows in the encodings."""
+"""Stage `encode`: examples.parquet -> encoded.arrow, the fitted encoder, and the findings in the encodings."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ SPLITS = ("train", "valid")
 
 @dataclass
 class EncodeReport:
-    """How many rows were encoded, how many were taken from the file that stood there, and what shows in them."""
+    """The number of rows encoded, the number reused from the former file, and the findings."""
 
     encoded: int = 0
     unchanged: int = 0
@@ -37,10 +37,10 @@ class EncodeReport:
 
 
 def run(pipeline: Pipeline, *, encoder: Encoder[Any, Any, Any] | None = None) -> EncodeReport:
-    """Encode a pipeline's training and validation examples once, for all trials; only those that changed, if some are.
+    """Encode a pipeline's training and validation examples once for all trials; unchanged rows are reused.
 
-    The encoder is fitted to the training examples unless one is given. Raises ChecksError where something is found
-    that `data.checks.fail_on` names, once the encodings, the findings and their page are written.
+    The encoder is fitted to the training examples unless one is given. Raises ChecksError for a finding named in
+    `data.checks.fail_on`, after the encodings, the findings and their page are written.
     """
     paths = pipeline.paths
     examples = Examples(paths.examples)
@@ -59,10 +59,10 @@ def summary(report: EncodeReport) -> str:
 
 
 def encode(path: Path, examples: Examples, encoder: Encoder[Any, Any, Any], section: Section) -> EncodeReport:
-    """Write the training and validation examples' encodings, atomically.
+    """Write the encodings of the training and validation examples, atomically.
 
-    A row of the file that stood there is kept where its content and all that its encoding depends on are the same; the
-    file is, byte for byte, what it would be without. Memory is bounded but for a few words a row.
+    A row of the former file is reused if its content and all that its encoding depends on are unchanged. The file is
+    byte for byte that of a run from scratch. Memory is bounded except for a few words per row.
     """
     columns = encoder.columns
     fingerprints = {split: encoder.fingerprint(section, split) for split in SPLITS}
@@ -75,24 +75,24 @@ def encode(path: Path, examples: Examples, encoder: Encoder[Any, Any, Any], sect
 
 
 def _check(pipeline: Pipeline, examples: Examples) -> list[dict[str, Any]]:
-    """Write what shows in the encodings, and the page of these findings and those of `extract`; return the new ones."""
+    """Write and return the findings in the encodings; write the page of these and those of `extract`."""
     paths, section, task = pipeline.paths, pipeline.data.checks, task_of(pipeline)
     names = category_names(paths.category_names)
     report = files.read_json(paths.checks)
-    found = encoding_checks.findings(task, section, Encoded.read(paths.encoded), names, report["findings"])
-    files.write_json(paths.encoded_checks, {"findings": found})
-    report["findings"] = findings.by_severity([*report["findings"], *found])
+    new_findings = encoding_checks.findings(task, section, Encoded.read(paths.encoded), names, report["findings"])
+    files.write_json(paths.encoded_checks, {"findings": new_findings})
+    report["findings"] = findings.by_severity([*report["findings"], *new_findings])
 
     def raws(ids: set[str]) -> Iterator[tuple[str, Raw]]:
         chosen = examples.of(*split.SPLITS, where=lambda key: key.id in ids)
         return ((example.id, example.raw) for example in chosen)
 
     page.write(paths.data_page, pipeline.name, report, task=task, raws=raws)
-    failing = findings.failing(found, section.fail_on)
+    failing = findings.failing(new_findings, section.fail_on)
     if failing:
         places = f"{paths.encoded_checks}, {paths.data_page}"
         raise findings.ChecksError(failing, f"data.checks.fail_on stops here; more: {places}")
-    return found
+    return new_findings
 
 
 def _merged(

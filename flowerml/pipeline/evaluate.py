@@ -1,4 +1,4 @@
-"""Stage `evaluate`: the classifier on the raw test examples -> metrics, tables and a page in reports/<pipeline>."""
+"""Stage `evaluate`: the saved classifier on raw test examples -> metrics, tables and report in reports/<pipeline>."""
 
 from collections.abc import Collection, Iterator, Mapping
 
@@ -14,9 +14,9 @@ PAGE = "report.html"
 
 
 def run(pipeline: Pipeline, *, classifier: Classifier | None = None) -> dict[str, Interval]:
-    """Score a pipeline's classifier on its test split, write its reports, and return the metrics.
+    """Evaluate a pipeline's classifier on its test split, write the reports, and return the metrics.
 
-    The classifier is that of the stage `train` unless one is given.
+    The classifier is the one saved by the stage `train` unless one is given.
     """
     section, folder = pipeline.evaluate, pipeline.paths.reports
     examples = Examples(pipeline.paths.examples)
@@ -50,7 +50,7 @@ def run(pipeline: Pipeline, *, classifier: Classifier | None = None) -> dict[str
 
 
 def summary(metrics: Mapping[str, Interval]) -> str:
-    """Return the metrics with their intervals in one line."""
+    """Return one line with the metrics and their intervals."""
     return ", ".join(
         f"{name} {interval.estimate:.4f} ({interval.low:.4f} to {interval.high:.4f})"
         for name, interval in metrics.items()

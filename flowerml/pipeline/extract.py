@@ -1,6 +1,6 @@
 """Stage `extract`: data/<pipeline>/archive -> examples.parquet and checks.json.
 
-List the source, limit each class, deal the rows into splits, read them, write the table.
+List the source, limit each class, assign splits, read the rows, write the table.
 """
 
 from collections.abc import Iterator
@@ -25,36 +25,35 @@ from flowerml.engine.parallel import ordered_map
 from flowerml.tasks.base import Inspection
 from flowerml.tasks.registry import task_of
 
-MOST_SKIPPED = 10_000  # in the report: a folder of a million other things should not make it unreadable
+MAX_SKIPPED = 10_000  # in the report, which should stay readable for a folder of a million other files
 
 Report = dict[str, Any]
 
 
 def run(pipeline: Pipeline) -> Report:
-    """Read a pipeline's data into one table of examples; write and return its report.
+    """Read a pipeline's data into one table of examples; write and return the report.
 
-    The report has the counts of each split and class, the skipped examples with the reasons, and the findings.
-    Unreadable examples are skipped. Raises DataError where what remains cannot be learned from; then nothing is
-    written. Raises ChecksError where something is found that `data.checks.fail_on` names; then the report and its page
-    are written, and no table.
+    The report has the counts by split and class, the skipped examples with the reasons, and the findings. Unreadable
+    examples are skipped. Raises DataError if the remaining ones cannot be learned from; then nothing is written. Raises
+    ChecksError for a finding named in `data.checks.fail_on`; then the report and its page are written, but no table.
     """
     data, task = pipeline.data, task_of(pipeline)
-    result = Report()
-    listing = listed(pipeline)
+    result: Report = {}
+    listing = list_source(pipeline)
     rows = split.limit_per_class(listing.rows, limit=data.limit, seed=data.seed)
     rows = split.deal(rows, valid=data.split.valid, test=data.split.test, seed=data.seed)
     names = category_names(pipeline.paths.category_names)
     check_names(names, sorted({row.label for row in rows}), pipeline.paths.category_names)
-    summary, skipped = DataSummary(task, data.checks), list(listing.skipped)
+    data_summary, skipped = DataSummary(task, data.checks), list(listing.skipped)
 
     def checked() -> Iterator[Example]:
-        """Yield the examples; raises, before the table is in its place, where they cannot be used."""
-        for row, raw in readable(pipeline, rows, summary, skipped):
+        """Yield the examples, then check all of them: an error here keeps the table from being put in place."""
+        for row, raw in read_rows(pipeline, rows, data_summary, skipped):
             assert row.split is not None
             yield Example(row.id, row.split, row.label, raw)
-        _check(summary.rows, rows, skipped)
-        all_findings = summary.findings(rows, empty_folders(pipeline, listing))
-        result.update(make_report(listing, summary.rows, skipped, all_findings))
+        _check(data_summary.rows, rows, skipped)
+        all_findings = data_summary.findings(rows, empty_folders(pipeline, listing))
+        result.update(make_report(listing, data_summary.rows, skipped, all_findings))
         _raise_failing(pipeline, result)
 
     examples.write(pipeline.paths.examples, checked(), raw=task.RAW)
@@ -62,8 +61,8 @@ def run(pipeline: Pipeline) -> Report:
     return result
 
 
-def listed(pipeline: Pipeline) -> Listing:
-    """Return what the fetched source holds, with what the table of splits says of it; raises DataError."""
+def list_source(pipeline: Pipeline) -> Listing:
+    """Return the examples that the fetched source holds, with the splits of its split table; raises DataError."""
     table = split_table(pipeline.paths.split_table)
     listing = task_of(pipeline).listing(
         pipeline.paths.archive, pipeline.data, labelled=table is None or not table.has_labels
@@ -71,12 +70,12 @@ def listed(pipeline: Pipeline) -> Listing:
     return table.apply(listing) if table else listing
 
 
-def readable(
+def read_rows(
     pipeline: Pipeline, rows: list[Row], summary: DataSummary, skipped: list[dict[str, str]]
 ) -> Iterator[tuple[Row, Raw]]:
     """Yield the readable rows with their raw inputs, in the order of the source.
 
-    What is seen of them goes into `summary`; unreadable ones go there and into `skipped`.
+    All rows are inspected and added to `summary`; unreadable ones are also added to `skipped`.
     """
     task, data = task_of(pipeline), pipeline.data
     by_id = {row.id: row for row in rows}
@@ -101,15 +100,15 @@ def readable(
 
 
 def raws(pipeline: Pipeline, ids: set[str]) -> Iterator[tuple[str, Raw]]:
-    """Yield (id, raw input) of those of the ids that can be read from the source."""
-    known = {row.id for row in listed(pipeline).rows}
+    """Yield (id, raw input) for these ids, without those that cannot be read from the source."""
+    known = {row.id for row in list_source(pipeline).rows}
     for id, content in task_of(pipeline).contents(pipeline.paths.archive, pipeline.data, ids & known):
         with suppress(InputError):
             yield id, task_of(pipeline).read(content, pipeline.data)
 
 
 def empty_folders(pipeline: Pipeline, listing: Listing) -> set[str]:
-    """Return the names of class folders of the source that hold no example."""
+    """Return the names of the class folders that hold no example."""
     skipped = [skip["id"] for skip in listing.skipped]
     return classes.empty_folders(pipeline.paths.archive, listing.rows, skipped, task_of(pipeline).SUFFIXES)
 
@@ -117,14 +116,14 @@ def empty_folders(pipeline: Pipeline, listing: Listing) -> set[str]:
 def make_report(
     listing: Listing, kept: list[Row], skipped: list[dict[str, str]], findings: list[dict[str, Any]]
 ) -> Report:
-    """Return what `checks.json` holds."""
+    """Return the content of checks.json."""
     counts = split.count_by_split(kept)
     return {
         "counts": {name: sum(part.values()) for name, part in counts.items()},
         "classes": counts,
         "warnings": listing.warnings,
         "left_out": len(skipped),
-        "skipped": skipped[:MOST_SKIPPED],
+        "skipped": skipped[:MAX_SKIPPED],
         "findings": findings,
     }
 
@@ -133,8 +132,10 @@ def _check(kept: list[Row], rows: list[Row], skipped: list[dict[str, str]]) -> N
     try:
         split.check(kept, classes={row.label for row in rows})
     except DataError as error:
-        unread = f" ({len(skipped)} files were skipped, the first: {printable(skipped[0]['id'])})" if skipped else ""
-        raise DataError(f"{error}{unread}") from None
+        unreadable = (
+            f" ({len(skipped)} files were skipped, the first: {printable(skipped[0]['id'])})" if skipped else ""
+        )
+        raise DataError(f"{error}{unreadable}") from None
 
 
 def _raise_failing(pipeline: Pipeline, report: Report) -> None:
@@ -147,7 +148,7 @@ def _raise_failing(pipeline: Pipeline, report: Report) -> None:
 
 
 def summary(report: Report) -> str:
-    """Return the report in a few lines for the terminal."""
+    """Return a few lines of the report for the terminal."""
     counts = ", ".join(f"{name} {count:,}" for name, count in report["counts"].items())
     lines = [f"{len(report['classes']['train'])} classes; {counts}"]
     lines += [f"warning: {warning}" for warning in report["warnings"]]

@@ -1,4 +1,4 @@
-"""What the lineage of a run says of a pipeline."""
+"""The facts about a pipeline that the lineage of a run records."""
 
 from flowerml.config.pipeline import Pipeline
 from flowerml.tasks.registry import task_of
@@ -6,7 +6,7 @@ from flowerml.tracking.lineage import Origin
 
 
 def origin_of(pipeline: Pipeline) -> Origin:
-    """Return where a pipeline's results come from, as `flowerml.tracking.lineage` records it."""
+    """Return the origin of a pipeline's results, for `flowerml.tracking.lineage`."""
     task = task_of(pipeline)
     return Origin(
         pipeline=pipeline.name,

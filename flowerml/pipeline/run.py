@@ -1,4 +1,4 @@
-"""The stages from extract to evaluate, one after the other, for data without an entry in params.yaml."""
+"""Run the stages from extract to evaluate on data without an entry in params.yaml."""
 
 import sys
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from flowerml.config.pipeline import Pipeline
 from flowerml.data.examples import Examples
 from flowerml.pipeline import encode, evaluate, extract, train
 from flowerml.pipeline.origin import origin_of
-from flowerml.search.progress import Shows
+from flowerml.search.progress import ShowProgress
 from flowerml.search.study import Trial
 from flowerml.tracking import lineage, runs
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """A saved classifier, the trial that it comes from, and its metrics on the test split."""
+    """A saved classifier, its trial, and its metrics on the test split."""
 
     classifier: Classifier
     trial: Trial
@@ -31,16 +31,16 @@ def run(
     pipeline: Pipeline,
     folder: Path,
     *,
-    shows: Shows,
-    say: Callable[[str], None],
+    show_progress: ShowProgress,
+    on_summary: Callable[[str], None],
     warm_start: WarmStart | None = None,
 ) -> RunResult:
-    """Extract a fetched source, encode, search, save the winner to `folder` and score it; all is recorded in MLflow.
+    """Extract a fetched source, encode, search, save the winner to `folder` and evaluate it; MLflow records everything.
 
-    `say` is given a summary of the data. With `warm_start` the training starts from there; raises ModelError where
-    that cannot be, and DataError for data that cannot be learned from.
+    `on_summary` is called with a summary of the data. With `warm_start` training starts from an earlier classifier;
+    raises ModelError if it does not fit, and DataError for data that cannot be learned from.
     """
-    say(extract.summary(extract.run(pipeline)))
+    on_summary(extract.summary(extract.run(pipeline)))
     if warm_start is not None:
         keys = Examples(pipeline.paths.examples).keys("train")
         warm_start.check(tuple(sorted({key.label for key in keys})))
@@ -48,12 +48,12 @@ def run(
     for finding in report.findings:
         if finding["severity"] != "note":
             tqdm.write(f"{finding['severity']}: {finding['name']}: {finding['text']}", file=sys.stderr)
-    trained = train.run(pipeline, folder=folder, warm_start=warm_start, shows=shows)
+    trained = train.run(pipeline, folder=folder, warm_start=warm_start, show_progress=show_progress)
     return RunResult(trained.classifier, trained.trial, _evaluate(pipeline, trained.classifier))
 
 
 def _evaluate(pipeline: Pipeline, classifier: Classifier) -> dict[str, float]:
-    """Return the metrics on the test split, which are a run of their own, with the tables and the page."""
+    """Return the metrics on the test split, and log them with tables and report in an MLflow run of their own."""
     intervals = evaluate.run(pipeline, classifier=classifier)
     metrics = {name: interval.estimate for name, interval in intervals.items()}
     digest = Examples(pipeline.paths.examples).digest()

@@ -1,4 +1,4 @@
-"""Stage `train`: encoded.arrow -> the classifier, the table of trials and the winner's curves; one run a trial."""
+"""Stage `train`: encoded.arrow -> classifier, table of trials, learning curves; one MLflow run per trial."""
 
 import math
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ from flowerml.data.encodings import Encoded
 from flowerml.data.examples import Examples
 from flowerml.data.names import category_names
 from flowerml.pipeline.origin import origin_of
-from flowerml.search.progress import Bar, Shows
-from flowerml.search.search import SearchFiles, run_search
+from flowerml.search.progress import Bar, ShowProgress
+from flowerml.search.search import SearchStorage, run_search
 from flowerml.search.tables import write_tables
 from flowerml.search.trials import search_fingerprint
 from flowerml.tasks.registry import task_of
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from flowerml.search.study import Search, Trial
     from flowerml.tasks.base import Encoder
 
-CALIBRATED_ON = 5000  # validation examples at most: a number and a quantile ask for no more
+CALIBRATED_ON = 5000  # validation examples at most: one temperature and one quantile need no more
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A saved classifier, and the trial that it comes from."""
+    """A saved classifier and its trial."""
 
     classifier: Classifier
     trial: "Trial"
@@ -49,11 +49,11 @@ def run(
     *,
     folder: "Path | None" = None,
     warm_start: "WarmStart | None" = None,
-    shows: Shows = Bar,
+    show_progress: ShowProgress = Bar,
 ) -> TrainResult:
-    """Search a pipeline's hyperparameters and save the best classifier, by default where `dvc.yaml` expects it.
+    """Search a pipeline's hyperparameters and save the best classifier, by default where dvc.yaml expects it.
 
-    With `warm_start` the networks start from its weights; raises ModelError where these do not fit.
+    With `warm_start` the networks start from its weights; raises ModelError if these do not fit.
     """
     connection.check()
     paths = pipeline.paths
@@ -63,14 +63,14 @@ def run(
     encoder = warm_start.encoder if warm_start else task_of(pipeline).Encoder.load(paths.encoder)
     if pipeline.train.threads is not None:
         torch.set_num_threads(pipeline.train.threads)
-    search, winner, where = _search(
+    search, winner, storage = _search(
         pipeline,
         encoded,
         encoder,
         examples=examples,
         data_digest=data_digest,
         weights=warm_start.weights if warm_start else None,
-        shows=shows,
+        show_progress=show_progress,
     )
     names = {**(warm_start.names if warm_start else {}), **category_names(paths.category_names)}
     classifier = save(
@@ -84,7 +84,7 @@ def run(
         examples=examples,
     )
     write_tables(search, paths.reports)
-    where.finish()
+    storage.finish()
     return TrainResult(classifier, winner.trial)
 
 
@@ -96,34 +96,34 @@ def _search(
     examples: Examples,
     data_digest: str,
     weights: "Mapping[str, torch.Tensor] | None",
-    shows: Shows,
-) -> "tuple[Search, Winner, SearchFiles]":
+    show_progress: ShowProgress,
+) -> "tuple[Search, Winner, SearchStorage]":
     task, origin = task_of(pipeline), origin_of(pipeline)
     data = task.training_data(encoded, encoded.classes, encoder)
     fingerprint = search_fingerprint(
         pipeline.train,
-        kind=pipeline.kind,
+        networks=task.NETWORKS,
         classes=encoded.classes,
         data_digest=data_digest,
         encodings=[encoder.fingerprint(pipeline.encode, split) for split in ("train", "valid")],
         weights=weights,
     )
-    where = SearchFiles(pipeline.name, pipeline.paths.checkpoint, fingerprint)
+    storage = SearchStorage(pipeline.name, pipeline.paths.checkpoint, fingerprint)
     search, winner = run_search(
         pipeline.train,
         partial(task.build_network, data),
-        where,
+        storage,
         parameters=partial(parameters, pipeline),
         tags=lineage.lineage_tags(origin, data_digest, stage="train", threads=torch.get_num_threads()),
         datasets=lineage.datasets(origin, examples),
         weights=weights,
-        shows=shows,
+        show_progress=show_progress,
     )
-    return search, winner, where
+    return search, winner, storage
 
 
 def parameters(pipeline: "Pipeline", trial: "Trial") -> dict[str, Any]:
-    """Return every parameter of the pipeline by its dotted name, with the trial's values in their places."""
+    """Return every parameter of the pipeline by its dotted name, with the trial's values."""
     values = pipeline.parameters() | flatten({"train": trial.section.model_dump()})
     return {name: value for name, value in values.items() if not name.startswith("train.search.")}
 
@@ -139,10 +139,10 @@ def save(
     folder: "Path",
     examples: Examples | None = None,
 ) -> Classifier:
-    """Write the winner's network as a classifier, with how it came to be. Raises ModelError.
+    """Save the winner's network as a classifier, with a record of its training. Raises ModelError.
 
-    With `examples` it is calibrated on those of the validation split, in their raw form: what is calibrated is what
-    will be served, and not the network in torch.
+    With `examples` it is calibrated on the raw inputs of the validation split, through the graph that will be served
+    and not through the network in torch.
     """
     acceptance = pipeline.train.acceptance
     return Classifier.save(

@@ -1,1 +1,1 @@
-"""The hyperparameter search: its study, its trials, its checkpoint."""
+"""The hyperparameter search: study, trials and checkpoint."""

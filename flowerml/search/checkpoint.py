@@ -1,6 +1,6 @@
 """The checkpoint of a search: with it the same command resumes after any interruption.
 
-It holds plain data and tensors, and is read without running code: hence no `torch.save`, which writes a pickle.
+Not `torch.save`, which writes a pickle: this holds plain data and tensors only, and reading it runs no code.
 """
 
 import json
@@ -24,15 +24,14 @@ if TYPE_CHECKING:
     from flowerml.search.study import Trial
 
 PROGRESS = "progress.safetensors"
-# Between two writes of a training's state; and writing takes at most one part in SHARE of the time.
-SECONDS_BETWEEN = 2.0
-SHARE = 20
-TENSOR, PAIRS = "$tensor", "$pairs"  # in JSON: a tensor by its name, and a dict whose keys are not strings
+SECONDS_BETWEEN = 2.0  # between two writes, at least
+SHARE = 20  # writing takes at most a 20th of the time
+TENSOR, PAIRS = "$tensor", "$pairs"  # in JSON: the name of a tensor, and a dict whose keys are not strings
 
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """The epochs of a trial, and its state; `finished` is False where it was still running."""
+    """The epochs and the state of a trial; `finished` is False while it is running."""
 
     number: int
     state: str
@@ -41,58 +40,58 @@ class TrialRecord:
     finished: bool
 
     @classmethod
-    def of(cls, trial: "Trial", *, finished: bool) -> "TrialRecord":
-        """Return the record of a trial as it is now."""
+    def from_trial(cls, trial: "Trial", *, finished: bool) -> "TrialRecord":
+        """Return the record of a trial in its present state."""
         return cls(trial.number, trial.state, trial.reason, tuple(trial.epochs), finished)
 
 
 class Checkpoint:
-    """The folder of a search's checkpoint.
+    """The checkpoint of a search in a folder.
 
-    `key` names all that the search's result depends on: checkpoints written under another key are deleted.
+    `key` is a digest of all that the result depends on. Checkpoints written under another key are deleted.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
         self._folder, self._key = folder, key
-        self._written, self._seconds = time.monotonic(), 0.0
+        self._written_at, self._write_seconds = time.monotonic(), 0.0
         self.records: dict[int, TrialRecord] = {}
         self._running: State | None = None
-        found = self._read()
-        if found is None:
+        content = self._read()
+        if content is None:
             files.remove(folder)
         else:
-            self.records = {one["number"]: _record(one) for one in found["trials"]}
-            self._running = found["running"]
+            self.records = {record["number"]: _trial_record(record) for record in content["trials"]}
+            self._running = content["running"]
 
     @property
     def is_due(self) -> bool:
-        """Whether the last write is long enough ago."""
-        return time.monotonic() - self._written > max(SECONDS_BETWEEN, SHARE * self._seconds)
+        """Whether it is time for the next write."""
+        return time.monotonic() - self._written_at > max(SECONDS_BETWEEN, SHARE * self._write_seconds)
 
     def running(self, number: int) -> "State | None":
-        """Return the state to resume this trial's training from; None where it is to begin."""
+        """Return the state to resume this trial's training from; None if there is none."""
         record = self.records.get(number)
         return self._running if record and not record.finished else None
 
     def write(self, trial: "Trial", training: "Training") -> None:
         """Write the state of a running trial."""
-        self._write(TrialRecord.of(trial, finished=False), training.state())
+        self._write(TrialRecord.from_trial(trial, finished=False), training.state())
 
     def finish(self, trial: "Trial", best: "Mapping[str, torch.Tensor] | None") -> None:
-        """Record that a trial has finished; `best` are its network's weights, if it is the best so far."""
+        """Record that a trial has finished; `best` has its weights if it is the best trial so far."""
         if best is not None:
-            with _translated(self._winner(trial.number)) as temporary:
-                save_file({name: _plain(tensor) for name, tensor in best.items()}, temporary)
-        self._write(TrialRecord.of(trial, finished=True), None)
+            with _replacing(self._best_path(trial.number)) as temporary:
+                save_file({name: _to_cpu(tensor) for name, tensor in best.items()}, temporary)
+        self._write(TrialRecord.from_trial(trial, finished=True), None)
         if best is not None:
-            for path in set(self._folder.glob("trial-*.safetensors")) - {self._winner(trial.number)}:
+            for path in set(self._folder.glob("trial-*.safetensors")) - {self._best_path(trial.number)}:
                 files.remove(path)
 
     def best(self, number: int) -> "dict[str, torch.Tensor]":
         """Return the weights of the trial that was the best when it finished."""
-        return load_file(self._winner(number))
+        return load_file(self._best_path(number))
 
-    def _winner(self, number: int) -> Path:
+    def _best_path(self, number: int) -> Path:
         return self._folder / f"trial-{number}.safetensors"
 
     def _write(self, record: TrialRecord, running: "State | None") -> None:
@@ -101,63 +100,64 @@ class Checkpoint:
         tensors: dict[str, torch.Tensor] = {}
         value = {
             "key": self._key,
-            "trials": [asdict(one) for one in self.records.values()],
-            "running": _packed(running, tensors, "running"),
+            "trials": [asdict(each) for each in self.records.values()],
+            "running": _pack(running, tensors, "running"),
         }
-        with _translated(self._folder / PROGRESS) as temporary:
+        with _replacing(self._folder / PROGRESS) as temporary:
             save_file(tensors, temporary, metadata={"progress": json.dumps(value)})
-        self._written = time.monotonic()
-        self._seconds = self._written - started
+        self._written_at = time.monotonic()
+        self._write_seconds = self._written_at - started
 
-    def _read(self) -> Any:
-        """Return what was written last under this key; None where there is nothing readable."""
+    def _read(self) -> dict[str, Any] | None:
+        """Return the content of the last write under this key; None if there is none or it is damaged."""
         try:
             with safe_open(self._folder / PROGRESS, framework="pt") as file:
                 value = json.loads(file.metadata()["progress"])
                 if value["key"] != self._key:
                     return None
-                return _unpacked(value, file)
+                content: dict[str, Any] = _unpack(value, file)
+                return content
         except (OSError, SafetensorError, ValueError, TypeError, KeyError):
             return None
 
 
-def _record(value: dict[str, Any]) -> TrialRecord:
+def _trial_record(value: dict[str, Any]) -> TrialRecord:
     return TrialRecord(**{**value, "epochs": tuple(Epoch(**epoch) for epoch in value["epochs"])})
 
 
-def _packed(value: Any, tensors: dict[str, torch.Tensor], name: str) -> Any:
-    """Return `value` as JSON has it; its tensors go into `tensors`, under names that begin with `name`."""
+def _pack(value: Any, tensors: dict[str, torch.Tensor], name: str) -> Any:
+    """Return `value` for JSON, with its tensors moved into `tensors` under names that begin with `name`."""
     if isinstance(value, torch.Tensor):
-        tensors[name] = _plain(value)
+        tensors[name] = _to_cpu(value)
         return {TENSOR: name}
     if isinstance(value, Mapping):
-        packed = {key: _packed(inner, tensors, f"{name}.{key}") for key, inner in value.items()}
+        packed = {key: _pack(inner, tensors, f"{name}.{key}") for key, inner in value.items()}
         return packed if all(isinstance(key, str) for key in packed) else {PAIRS: list(packed.items())}
     if isinstance(value, list | tuple):
-        return [_packed(inner, tensors, f"{name}.{place}") for place, inner in enumerate(value)]
-    assert value is None or isinstance(value, str | int | float), f"{name}: {type(value)} is no plain data"
+        return [_pack(inner, tensors, f"{name}.{index}") for index, inner in enumerate(value)]
+    assert value is None or isinstance(value, str | int | float), f"{name}: {type(value)} is not plain data"
     return value
 
 
-def _unpacked(value: Any, file: Any) -> Any:
+def _unpack(value: Any, file: Any) -> Any:
     if isinstance(value, list):
-        return [_unpacked(inner, file) for inner in value]
+        return [_unpack(inner, file) for inner in value]
     if not isinstance(value, dict):
         return value
     if TENSOR in value:
         return file.get_tensor(value[TENSOR])
     if PAIRS in value:
-        return {key: _unpacked(inner, file) for key, inner in value[PAIRS]}
-    return {key: _unpacked(inner, file) for key, inner in value.items()}
+        return {key: _unpack(inner, file) for key, inner in value[PAIRS]}
+    return {key: _unpack(inner, file) for key, inner in value.items()}
 
 
-def _plain(tensor: torch.Tensor) -> torch.Tensor:
+def _to_cpu(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().cpu().contiguous()
 
 
 @contextmanager
-def _translated(target: Path) -> Iterator[Path]:
-    """As `files.replacing`; an error of the system inside safetensors becomes an OSError."""
+def _replacing(target: Path) -> Iterator[Path]:
+    """Wrap `files.replacing`, and raise safetensors' report of a system error as an OSError."""
     with files.replacing(target) as temporary:
         try:
             yield temporary

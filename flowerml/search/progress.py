@@ -1,4 +1,4 @@
-"""Showing how far a search has come."""
+"""The progress of a search: the protocol of a display, and a tqdm bar."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,20 +11,20 @@ from flowerml.search.study import Search, Trial
 
 
 class Progress(Protocol):
-    """Is told of every epoch and every trial of a search."""
+    """A display that is updated after every epoch and every trial of a search."""
 
     def epoch(self, trial: Trial, epoch: Epoch) -> None:
-        """An epoch of this trial has ended."""
+        """Show that an epoch of this trial has finished."""
 
     def trial(self, search: Search) -> None:
-        """The last of the search's trials has ended."""
+        """Show that the latest trial of the search has finished."""
 
 
-Shows = Callable[[Search], AbstractContextManager[Progress]]
+ShowProgress = Callable[[Search], AbstractContextManager[Progress]]
 
 
 class Bar:
-    """One bar for a whole search, in epochs."""
+    """One bar for the whole search, in epochs."""
 
     def __init__(self, search: Search) -> None:
         self._bar = tqdm(total=search.count * search.section.epochs, desc="search", unit="epoch")
@@ -36,17 +36,17 @@ class Bar:
         self._bar.close()
 
     def epoch(self, trial: Trial, epoch: Epoch) -> None:
-        """Advance by one."""
+        """Advance by one epoch."""
         self._bar.update()
 
     def trial(self, search: Search) -> None:
-        """Advance by the epochs that the trial did not need, too."""
+        """Advance past the epochs that the trial did not need, and show the best score."""
         self._bar.update(len(search.trials) * search.section.epochs - self._bar.n)
         self._bar.set_postfix_str(best_so_far(search))
 
 
 def best_so_far(search: Search) -> str:
-    """Return the score of the best trial, in words."""
+    """Return a few words on the score of the best trial."""
     complete = any(trial.state == "complete" for trial in search.trials)
     if not complete or search.best.best is None:
         return "no result yet"

@@ -1,4 +1,4 @@
-"""A search as a whole: every trial trained and recorded, the best network kept, an interrupted search resumed."""
+"""Run a search: train and record every trial, keep the best network, resume after an interruption."""
 
 import sys
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from flowerml.core import files
 from flowerml.search.checkpoint import Checkpoint
-from flowerml.search.progress import Bar, Shows, best_so_far
+from flowerml.search.progress import Bar, ShowProgress, best_so_far
 from flowerml.search.study import Search, Trial
 from flowerml.search.trials import Trials
 from flowerml.tracking import runs
@@ -37,15 +37,15 @@ class Winner:
 
 
 @dataclass(frozen=True)
-class SearchFiles:
-    """What a search is recorded and resumed under: an MLflow experiment, a checkpoint's folder, a fingerprint."""
+class SearchStorage:
+    """Where a search is recorded: MLflow experiment, folder of the checkpoint, and the fingerprint to resume under."""
 
     experiment: str
     checkpoint: Path
     fingerprint: str
 
     def finish(self) -> None:
-        """Delete the checkpoint once the outcome is saved, so that the same command begins a new search."""
+        """Delete the checkpoint, so that the same command starts a new search. Call it once the result is saved."""
         runs.finish_resumable(self.experiment, RUN)
         files.remove(self.checkpoint)
 
@@ -53,33 +53,33 @@ class SearchFiles:
 def run_search(
     section: "Train",
     build_network: "BuildNetwork",
-    where: SearchFiles,
+    storage: SearchStorage,
     *,
     parameters: "Callable[[Trial], dict[str, Any]]",
     tags: Mapping[str, str],
     datasets: "Iterable[Dataset]",
     weights: "Weights | None" = None,
-    shows: Shows = Bar,
+    show_progress: ShowProgress = Bar,
 ) -> tuple[Search, Winner]:
     """Train every trial of section.search, and return the search with its winner.
 
-    Every trial is an MLflow run under one parent, which ends with the winner's parameters and score. A trial whose
-    loss is not finite ends FAILED with the reason; the search continues. Raises FlowermlError if no trial ends well,
-    and ModelError where `weights` do not fit the networks.
+    Every trial is an MLflow run under one parent, which gets the winner's parameters and score. A trial whose loss is
+    not finite ends as FAILED with the reason, and the search continues. Raises FlowermlError if no trial completes, and
+    ModelError if `weights` do not fit the networks.
 
-    Progress is checkpointed all the time: after an interruption of any kind the same search resumes from there, in the
-    same runs, to the same network, bit for bit. Call `where.finish()` when its outcome is saved.
+    The search is checkpointed as it runs. After any interruption it resumes in the same MLflow runs, and yields the
+    same network bit for bit. Call `storage.finish()` once the result is saved.
     """
     search = Search(section)
-    checkpoint = Checkpoint(where.checkpoint, where.fingerprint)
+    checkpoint = Checkpoint(storage.checkpoint, storage.fingerprint)
     with (
-        runs.run(where.experiment, RUN, tags, resume=where.fingerprint) as parent,
-        shows(search) as progress,
+        runs.run(storage.experiment, RUN, tags, resume=storage.fingerprint) as parent,
+        show_progress(search) as progress,
     ):
         for dataset in datasets:
             parent.dataset(**vars(dataset))
         if checkpoint.records:
-            tqdm.write(f"{where.experiment}: resuming a search that was interrupted", file=sys.stderr)
+            tqdm.write(f"{storage.experiment}: resuming an interrupted search", file=sys.stderr)
         trials = Trials(build_network, parameters, parent, tags, checkpoint, progress, weights)
         network = _best_network(search, trials)
         _record_winner(parent, search, parameters)
@@ -87,7 +87,7 @@ def run_search(
 
 
 def _best_network(search: Search, trials: Trials) -> "nn.Module":
-    """Run the trials and return the network of the best. Raises FlowermlError where none ended well."""
+    """Run the trials and return the network of the best one. Raises FlowermlError if none completes."""
     network = None
     for trial in search:
         finished = trials.restore(trial)
@@ -106,5 +106,6 @@ def _record_winner(parent: runs.Run, search: Search, parameters: "Callable[[Tria
     parent.params(parameters(best))
     parent.metrics(best.score())
     run = parent.reference(f"trial {best.number}")
-    note = f"The best is [trial {best.number}](#/experiments/{parent.experiment_id}/runs/{run}), with {best_so_far(search)}."
+    link = f"[trial {best.number}](#/experiments/{parent.experiment_id}/runs/{run})"
+    note = f"The best is {link}, with {best_so_far(search)}."
     parent.tags({"best_trial": best.number, "best_run_id": run, "mlflow.note.content": note})

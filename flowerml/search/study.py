@@ -1,4 +1,4 @@
-"""The search over train.search.space, with Optuna: which values to try next, and which trials to prune."""
+"""The search over train.search.space with Optuna: it chooses the next values to try, and the trials to prune."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -13,24 +13,24 @@ from flowerml.engine.fit import Epoch
 if TYPE_CHECKING:
     from flowerml.config.params import Candidates, Train
 
-# Random points before the Tree-structured Parzen Estimator (Bergstra et al., 2011) takes over; Optuna's ten would
-# leave nothing for it to do in a search of a dozen trials.
+# Random trials before the Tree-structured Parzen Estimator (Bergstra et al., 2011) takes over. Optuna's default of ten
+# would leave it almost no trial in a search of a dozen.
 RANDOM_TRIALS = 5
-# No trial is pruned before so many others have been seen, nor before this share of its epochs.
+# No trial is pruned before so many others have finished, nor before this share of its epochs.
 TRIALS_BEFORE_PRUNING = 3
 EPOCHS_BEFORE_PRUNING = 1 / 3
 
 
 class Trial:
-    """One point of the search space: told of every epoch, it says whether to continue."""
+    """A point of the search space and its epochs; it decides after each epoch whether to prune."""
 
-    def __init__(self, number: int, section: "Train", asked: optuna.Trial | None) -> None:
+    def __init__(self, number: int, section: "Train", optuna_trial: optuna.Trial | None) -> None:
         self.number = number
         self.section = section
         self.epochs: list[Epoch] = []
         self.state = "complete"
         self.reason = ""
-        self._asked = asked
+        self._optuna = optuna_trial
 
     @property
     def best(self) -> Epoch | None:
@@ -40,21 +40,21 @@ class Trial:
     def report(self, epoch: Epoch) -> bool:
         """Record an epoch; return whether the trial should be pruned.
 
-        The best accuracy so far is compared: the same number that picks the winner.
+        Trials are compared by their best accuracy so far, which is also what chooses the winner.
         """
         self.epochs.append(epoch)
-        if self._asked is None:
+        if self._optuna is None:
             return False
         assert self.best is not None
-        self._asked.report(self.best.valid_accuracy, epoch.number)
-        if self.section.search.prune and self._asked.should_prune():
+        self._optuna.report(self.best.valid_accuracy, epoch.number)
+        if self.section.search.prune and self._optuna.should_prune():
             self.state = "pruned"
             self.reason = f"below the median of the other trials after epoch {epoch.number}"
             return True
         return False
 
     def restore(self, epochs: Iterable[Epoch], *, state: str, reason: str) -> None:
-        """Restore what an earlier attempt at the same search has recorded of the trial, and its state then."""
+        """Restore the epochs and the state that an interrupted search recorded for this trial."""
         for epoch in epochs:
             self.report(epoch)
         self.state, self.reason = state, reason
@@ -64,8 +64,8 @@ class Trial:
         self.state, self.reason = "failed", reason
 
     def score(self) -> dict[str, float]:
-        """Return what the trial is judged by, under the names that MLflow and DVC show."""
-        assert self.best is not None, "only a trial that has seen an epoch has a score"
+        """Return the metrics of the best epoch, under the names that MLflow and DVC show."""
+        assert self.best is not None, "a trial has no score before its first epoch"
         best = self.best
         return {
             "best_valid_accuracy": best.valid_accuracy,
@@ -74,7 +74,7 @@ class Trial:
         }
 
     def row(self) -> dict[str, Any]:
-        """Return the trial as a row of a table."""
+        """Return the trial as a row of trials.csv."""
         return {
             "trial": self.number,
             "state": self.state,
@@ -88,7 +88,7 @@ class Trial:
 
 @dataclass
 class Search:
-    """The trials of one search, in order. The first is the section as it stands; the rest are drawn from its seed."""
+    """The trials of one search, in order: the section's own values first, then values sampled with its seed."""
 
     section: "Train"
 
@@ -103,18 +103,18 @@ class Search:
         )
 
     def __iter__(self) -> Iterator[Trial]:
-        """Yield the trials; each is closed with what it has recorded before the next one begins."""
+        """Yield the trials. Optuna learns the result of each before it suggests the next."""
         for number in range(self.count):
-            asked = self._ask(number)
-            point = self._suggest(asked) if asked else {}
-            trial = Trial(number, self.section.with_values(point), asked)
+            optuna_trial = self._ask(number)
+            point = self._suggest(optuna_trial) if optuna_trial else {}
+            trial = Trial(number, self.section.with_values(point), optuna_trial)
             self.trials.append(trial)
             yield trial
-            if asked:
-                self._close(trial, asked)
+            if optuna_trial:
+                self._tell(trial, optuna_trial)
 
     def _ask(self, number: int) -> optuna.Trial | None:
-        """Return the study's next trial; None for the first, where the section's own values are not all in the space."""
+        """Return Optuna's next trial; None for the first one if the section's own values are not all in the space."""
         if number > 0:
             return self._study.ask()
         own = self._own_point()
@@ -125,54 +125,54 @@ class Search:
 
     @property
     def count(self) -> int:
-        """The number of trials: one, where there is nothing to choose."""
+        """The number of trials: one if the space is empty."""
         return self.section.search.trials if self.section.search.space else 1
 
     @property
     def best(self) -> Trial:
-        """The complete trial with the best epoch; raises FlowermlError where there is none."""
+        """The complete trial with the best epoch; raises FlowermlError if no trial is complete."""
         complete = [trial for trial in self.trials if trial.state == "complete" and trial.best]
         if not complete:
             reasons = "; ".join(dict.fromkeys(trial.reason for trial in self.trials))
-            raise FlowermlError(f"no trial of the search ended well: {reasons}")
+            raise FlowermlError(f"no trial of the search completed: {reasons}")
         return max(complete, key=lambda trial: _key(trial.best))
 
     def _own_point(self) -> dict[str, Any]:
-        """Return those of the section's own values that are in the space."""
+        """Return the section's own values, as far as they are in the space."""
         point = {}
         for name, candidates in self.section.search.space.items():
             value = getattr(self.section, name)
             if isinstance(candidates, list):
                 if value in candidates:
-                    # As it is written among the choices: 0 and 0.0 are the same number, but not the same JSON.
+                    # The choice as it is written: 0 and 0.0 are equal, but their JSON is not.
                     point[name] = json.dumps(candidates[candidates.index(value)])
             elif value is not None and candidates.low <= value <= candidates.high:
                 point[name] = value
         return point
 
-    def _suggest(self, asked: optuna.Trial) -> dict[str, Any]:
+    def _suggest(self, optuna_trial: optuna.Trial) -> dict[str, Any]:
         fields = type(self.section).model_fields
         return {
-            name: _suggest(asked, name, candidates, whole=fields[name].annotation is not float)
+            name: _suggest(optuna_trial, name, candidates, whole=fields[name].annotation is not float)
             for name, candidates in self.section.search.space.items()
         }
 
-    def _close(self, trial: Trial, asked: optuna.Trial) -> None:
+    def _tell(self, trial: Trial, optuna_trial: optuna.Trial) -> None:
         if trial.state == "failed" or trial.best is None:
-            self._study.tell(asked, state=optuna.trial.TrialState.FAIL)
+            self._study.tell(optuna_trial, state=optuna.trial.TrialState.FAIL)
         elif trial.state == "pruned":
-            self._study.tell(asked, state=optuna.trial.TrialState.PRUNED)
+            self._study.tell(optuna_trial, state=optuna.trial.TrialState.PRUNED)
         else:
-            self._study.tell(asked, trial.best.valid_accuracy)
+            self._study.tell(optuna_trial, trial.best.valid_accuracy)
 
 
-def _suggest(asked: optuna.Trial, name: str, candidates: "Candidates", *, whole: bool) -> Any:
+def _suggest(optuna_trial: optuna.Trial, name: str, candidates: "Candidates", *, whole: bool) -> Any:
     if isinstance(candidates, list):
-        # As JSON, since Optuna's categories may not be lists.
-        return json.loads(asked.suggest_categorical(name, [json.dumps(choice) for choice in candidates]))
+        # As JSON: Optuna's categories may not be lists.
+        return json.loads(optuna_trial.suggest_categorical(name, [json.dumps(choice) for choice in candidates]))
     if whole:
-        return asked.suggest_int(name, candidates.low, candidates.high, log=candidates.log)
-    return asked.suggest_float(name, candidates.low, candidates.high, log=candidates.log)
+        return optuna_trial.suggest_int(name, candidates.low, candidates.high, log=candidates.log)
+    return optuna_trial.suggest_float(name, candidates.low, candidates.high, log=candidates.log)
 
 
 def _key(epoch: Epoch | None) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from flowerml.search.study import Search
 
 
 def write_tables(search: Search, folder: Path) -> None:
-    """Write trials.csv (a row a trial), curves.csv (the best trial's epochs) and search.json (its score) for DVC."""
+    """Write trials.csv (a row for each trial), curves.csv (the best trial's epochs) and search.json (its score)."""
     best = search.best
     curves = [
         {"epoch": epoch.number, "split": split, "measure": measure, "value": getattr(epoch, f"{split}_{measure}")}

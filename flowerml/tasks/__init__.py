@@ -1,1 +1,1 @@
-"""The kinds of classification there are, and what a new one has to offer."""
+"""The kinds of classification, and the protocols that a new kind implements."""

@@ -1,4 +1,4 @@
-"""The pipelines of params.yaml, read with the types of their task."""
+"""Read the pipelines of params.yaml, each with the section types of its task."""
 
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ from flowerml.tasks.registry import TASKS
 
 
 def load_pipeline(name: str, path: Path | None = None) -> Pipeline:
-    """Return the pipeline `name` of params.yaml, all of its sections checked; raises ParamsError."""
+    """Return the pipeline `name` of params.yaml with checked sections; raises ParamsError."""
     path = path or PARAMS_FILE
     values = read(path)
     kinds = values["pipelines"]
     if name not in kinds:
-        raise ParamsError(f"{path}: no pipeline {name!r} under pipelines:; there are {', '.join(map(str, kinds))}")
+        raise ParamsError(f"{path}: no pipeline {name!r} under `pipelines:`; known are {', '.join(map(str, kinds))}")
     kind = kinds[name]
     if not isinstance(kind, str) or kind not in TASKS:
         raise ParamsError(f"{path}: pipelines.{name}: expected one of {', '.join(TASKS)}, found {kind!r}")
@@ -24,12 +24,12 @@ def load_pipeline(name: str, path: Path | None = None) -> Pipeline:
 
 
 def checked_pipeline(name: str, kind: str, values: Any, *, path: Path, root: Path = Path()) -> Pipeline:
-    """Return the pipeline with these sections once they are checked; raises ParamsError, which names `path`."""
-    own = TASKS[kind].section_types()
+    """Return a pipeline with these sections, checked; raises ParamsError, which names `path`."""
+    own_types = TASKS[kind].section_types()
     types: dict[str, type[Section]] = {
-        "data": own.data,
-        "encode": own.encode,
-        "train": own.train,
+        "data": own_types.data,
+        "encode": own_types.encode,
+        "train": own_types.train,
         "evaluate": Evaluate,
         "export": Export,
     }
@@ -50,9 +50,9 @@ def checked_pipeline(name: str, kind: str, values: Any, *, path: Path, root: Pat
 
 
 def export_section_for(model: str | None) -> Export:
-    """Return the section `export` of the pipeline that registers this model; the first pipeline's where none does.
+    """Return the section `export` of the pipeline that registers this model, or else of the first pipeline.
 
-    It is read from params.yaml here, or else as it was shipped. Raises ParamsError.
+    It is read from params.yaml here, or as shipped if there is none. Raises ParamsError.
     """
     path = PARAMS_FILE if PARAMS_FILE.exists() else SHIPPED_PARAMS
     sections = [load_pipeline(pipeline, path).export for pipeline in read(path)["pipelines"]]

@@ -1,4 +1,4 @@
-"""The table of tasks: a new kind of classification is one line here, and a module with the members of `Task`."""
+"""The table of tasks. A new kind of classification is a module with the members of `Task`, and one line here."""
 
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flowerml.tasks.text.sections import Data as TextData
     from flowerml.tasks.text.sections import Train as TextTrain
 
-    # mypy holds each module against the protocols here, with the task's own types.
+    # Here mypy checks each module against the protocols, with the task's own types.
     _image: tuple[
         Reader[ImageData],
         Inspector[ImageData, ImageChecks],

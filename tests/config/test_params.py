@@ -86,7 +86,7 @@ def test_a_pipeline_without_a_section_is_told_what_it_needs(changed):
 
 def test_an_unknown_pipeline_is_refused_with_the_known_ones(changed):
     path = changed("pipelines.flowers", "image")
-    with pytest.raises(ParamsError, match=r"no pipeline 'birds' under pipelines:; there are flowers"):
+    with pytest.raises(ParamsError, match=r"no pipeline 'birds' under `pipelines:`; known are flowers"):
         load_pipeline("birds", path)
 
 

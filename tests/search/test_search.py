@@ -158,7 +158,7 @@ def test_a_search_without_a_complete_trial_tells_why(search):
     one = search({"dropout": [0.1, 0.2]}, trials=3)
     for trial in one:
         trial.fail("the loss is not a number" if trial.number else "no memory")
-    with pytest.raises(FlowermlError, match=r"no trial of the search ended well: no memory; the loss is not a number$"):
+    with pytest.raises(FlowermlError, match=r"no trial of the search completed: no memory; the loss is not a number$"):
         _ = one.best
 
 

@@ -102,9 +102,10 @@ def test_its_card_tells_what_it_is(classifier):
 
 def test_it_has_a_page(classifier, tmp_path):
     source = LoadedSource(classifier.folder)
-    with closing(page.build([source], page.Asking(top_k=2, unsure=None), tmp_path)) as blocks:
+    view = page.AnswerView(top_k=2, unsure=None)
+    with closing(page.build([source], view, tmp_path)) as blocks:
         assert any("Strand" in str(block.get_config()) for block in blocks.blocks.values())
-    first, *_, last = page.Asking(top_k=2, unsure=None).html(source, "AAAAAAAAAC")
+    first, *_, last = view.html(source, "AAAAAAAAAC")
     assert "rich_in_a" in first and "speaks for" in last
 
 

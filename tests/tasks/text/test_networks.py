@@ -102,7 +102,7 @@ def encoder():
 
 
 def section(network, **changes):
-    gradient = {
+    arguments = {
         "learning_rate": 0.03,
         "batch_size": 16,
         "epochs": 12,
@@ -115,7 +115,7 @@ def section(network, **changes):
     }
     grams = {"order": 2, "buckets": 4096, "smoothing": 1.0, "penalty": 1.0, "minimum_count": 1}
     values = {"network": network, "seed": 0, **SIZES, **grams, **changes}
-    return SimpleNamespace(**values, class_weights=None, gradient=lambda: gradient)
+    return SimpleNamespace(**values, class_weights=None, trainer_arguments=lambda: arguments)
 
 
 @pytest.mark.parametrize("kind", ["lstm", "ngrams", "blend"])
