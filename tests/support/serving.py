@@ -1,4 +1,4 @@
-"""A real `mlflow models serve`, and requests to it."""
+"""A real `mlflow models serve`, requests to it, and made-up answers."""
 
 import contextlib
 import http.client
@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flowerml.serving.answer import Answer
+
 JSON = "application/json"
+MODEL = {"name": "m", "version": "3"}
 
 
 @dataclass(frozen=True)
@@ -124,3 +127,11 @@ def _resident(process: Path) -> float:
     except OSError:
         return 0.0
     return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS")), 0.0)
+
+
+def make_answer(*probabilities: float, **fields: Any) -> Answer:
+    """Return an answer with these probabilities for the classes c0, c1 and so on."""
+    top = [
+        {"label": f"c{index}", "name": f"C{index}", "probability": value} for index, value in enumerate(probabilities)
+    ]
+    return Answer.from_json({"top": top, "model": MODEL, **fields})

@@ -11,12 +11,10 @@ import pytest
 
 from flowerml import web
 from flowerml.core.errors import FlowermlError, ModelError
-from flowerml.serving.answer import Answer
 from flowerml.web import render
 from flowerml.web.sources import LoadedSource, ServedSource
+from tests.support.serving import make_answer
 
-MODEL = {"name": "m", "version": "3"}
-TOP = [{"label": "a", "name": "A", "probability": 0.9}]
 TEXT = {"poles": True, "seconds": 0.01, "unsure": None}
 PICTURE = {"poles": False, "seconds": 0.01, "unsure": None}
 
@@ -29,15 +27,8 @@ def silent():
 
 
 def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
-
-
-def answer(*probabilities, **more):
-    top = [
-        {"label": f"c{index}", "name": f"C{index}", "probability": value} for index, value in enumerate(probabilities)
-    ]
-    return Answer.from_json({"top": top, "model": MODEL, **more})
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
 
 
 def test_page_of_nothing_is_refused():
@@ -93,63 +84,23 @@ def test_registered_model_has_version(reproduced, tmp_path):
     assert (answer.model, answer.version) == ("opinions", "7")
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        {},
-        {"top": [], "model": MODEL},
-        {"top": TOP},
-        {"top": TOP, "model": "m"},
-        {"top": TOP, "model": MODEL, "known": "yes"},
-        {"top": [{**TOP[0], "probability": float("nan")}], "model": MODEL},
-        {"top": [{**TOP[0], "probability": 2}], "model": MODEL},
-        {"top": TOP, "model": MODEL, "explanation": {"label": "a", "heat_map": '"><script>'}},
-        {"top": TOP, "model": MODEL, "explanation": {"label": "a", "words": [{"text": "x"}]}},
-        ["top"],
-    ],
-)
-def test_malformed_answer_is_refused(value):
-    with pytest.raises(ModelError, match="not an answer of a flowerml model"):
-        Answer.from_json(value)
-
-
 def test_explanation_is_optional():
-    html = render.answer(answer(0.9, 0.05), **PICTURE)
+    html = render.answer(make_answer(0.9, 0.05), **PICTURE)
     assert "C0" in html
     assert "version 3" in html
     assert "<figure" not in html
 
 
-@pytest.mark.parametrize(
-    ("probabilities", "unsure"),
-    [((0.67, 0.33), True), ((0.68, 0.32), False), ((0.34, 0.1, 0.1, 0.1, 0.1), True), ((0.36, 0.1, 0.1), False)],
-)
-def test_unsure_depends_on_class_count(probabilities, unsure):
-    assert answer(*probabilities).is_unsure(None) is unsure
-
-
-def test_unsure_threshold_is_an_option():
-    assert answer(0.9, 0.1).is_unsure(0.95)
-    assert not answer(0.51, 0.49).is_unsure(0.5)
-
-
-def test_known_decides_without_threshold():
-    assert answer(0.99, known=False).is_unsure(None)
-    assert not answer(0.2, known=True).is_unsure(None)
-    assert answer(0.2, known=True).is_unsure(0.5)
-    assert not answer(0.99, known=False).is_unsure(0.5)
-
-
 def test_unknown_is_shown_as_a_guess():
-    html = render.answer(answer(0.9, 0.05, known=False), **PICTURE)
+    html = render.answer(make_answer(0.9, 0.05, known=False), **PICTURE)
     assert "Not sure" in html and "The best guess is <b>C0</b>, with 90.0 %." in html
-    assert "Not sure" not in render.answer(answer(0.3, known=True), **PICTURE)
+    assert "Not sure" not in render.answer(make_answer(0.3, known=True), **PICTURE)
 
 
 def test_words_have_colors_of_classes():
     words = [{"text": "good", "weight": 2.0}, {"text": "dull", "weight": -1.0}, {"text": "film", "weight": 0.0}]
-    for_right = answer(0.2, 0.8, explanation={"label": "c1", "words": words})
-    for_left = answer(0.8, 0.2, explanation={"label": "c0", "words": words})
+    for_right = make_answer(0.2, 0.8, explanation={"label": "c1", "words": words})
+    for_left = make_answer(0.8, 0.2, explanation={"label": "c0", "words": words})
     assert sides(for_right) == {"good": "right", "dull": "left"}
     assert sides(for_left) == {"good": "left", "dull": "right"}
 
@@ -161,7 +112,7 @@ def sides(answer):
 
 def test_long_text_is_cut():
     words = [{"text": "good", "weight": 1.0}, {"text": " film" * 100_000, "weight": 0.0}]
-    html = render.answer(answer(0.2, 0.8, explanation={"label": "c1", "words": words}), **TEXT)
+    html = render.answer(make_answer(0.2, 0.8, explanation={"label": "c1", "words": words}), **TEXT)
     assert len(html) < 15_000
     assert "The rest of the text is not shown." in html
 

@@ -1,0 +1,95 @@
+"""The wire format: what is written is read back, and what is malformed is refused."""
+
+import json
+
+import pytest
+
+from flowerml.classifier.classifier import ClassProbability, Prediction
+from flowerml.core.errors import InputError, ModelError
+from flowerml.serving.answer import Answer, Scores, answer_json, error_json, parse_error, parse_reply, request_json
+from flowerml.tasks.text.explanation import Explanation, Word
+from tests.support.serving import MODEL, make_answer
+
+TOP = [{"label": "a", "name": "A", "probability": 0.9}]
+
+
+def test_answer_is_read_as_written():
+    explanation = Explanation("a", (Word("good", 2.0),))
+    prediction = Prediction((ClassProbability("a", "A", 0.9),), known=True)
+    written = json.loads(json.dumps(answer_json(prediction, MODEL, explanation)))
+    assert list(written) == ["top", "known", "model", "explanation"]
+    answer = Answer.from_json(written)
+    assert answer.top == prediction.top and answer.known is True
+    assert (answer.model, answer.version) == ("m", "3")
+    assert (answer.explained_label, answer.words) == ("a", (("good", 2.0),))
+
+
+def test_error_is_read_as_written():
+    error = parse_error(error_json(InputError("empty_text", "the text is empty")))
+    assert isinstance(error, InputError) and (error.code, error.message) == ("empty_text", "the text is empty")
+    assert parse_error({"top": TOP}) is None
+
+
+def test_scores_need_no_model():
+    assert Scores.from_json({"top": TOP}).probabilities == {"a": 0.9}
+    with pytest.raises(ModelError):
+        Answer.from_json({"top": TOP})
+
+
+def test_request_has_one_column():
+    frame = {"columns": ["text"], "data": [["a"], ["b"]]}
+    assert request_json("text", ["a", "b"], {}) == {"dataframe_split": frame}
+    assert request_json("text", ["a", "b"], {"top_k": 1})["params"] == {"top_k": 1}
+
+
+@pytest.mark.parametrize(
+    "content", [b"no JSON", b"[]", b'{"predictions": [{}]}', b'{"predictions": [1, 2]}', b"[" * 100_000]
+)
+def test_malformed_reply_is_refused(content):
+    with pytest.raises(ModelError, match="not a reply of a flowerml model to 2 rows"):
+        parse_reply(content, 2)
+
+
+def test_malformed_error_is_refused():
+    with pytest.raises(ModelError, match="not an error of a flowerml model"):
+        parse_error({"error": "no"})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        {"top": [], "model": MODEL},
+        {"top": TOP},
+        {"top": TOP, "model": "m"},
+        {"top": TOP, "model": MODEL, "known": "yes"},
+        {"top": [{**TOP[0], "probability": float("nan")}], "model": MODEL},
+        {"top": [{**TOP[0], "probability": 2}], "model": MODEL},
+        {"top": TOP, "model": MODEL, "explanation": {"label": "a", "heat_map": '"><script>'}},
+        {"top": TOP, "model": MODEL, "explanation": {"label": "a", "words": [{"text": "x"}]}},
+        ["top"],
+    ],
+)
+def test_malformed_answer_is_refused(value):
+    with pytest.raises(ModelError, match="not an answer of a flowerml model"):
+        Answer.from_json(value)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "unsure"),
+    [((0.67, 0.33), True), ((0.68, 0.32), False), ((0.34, 0.1, 0.1, 0.1, 0.1), True), ((0.36, 0.1, 0.1), False)],
+)
+def test_unsure_depends_on_class_count(probabilities, unsure):
+    assert make_answer(*probabilities).is_unsure(None) is unsure
+
+
+def test_unsure_threshold_is_an_option():
+    assert make_answer(0.9, 0.1).is_unsure(0.95)
+    assert not make_answer(0.51, 0.49).is_unsure(0.5)
+
+
+def test_known_decides_without_threshold():
+    assert make_answer(0.99, known=False).is_unsure(None)
+    assert not make_answer(0.2, known=True).is_unsure(None)
+    assert make_answer(0.2, known=True).is_unsure(0.5)
+    assert not make_answer(0.99, known=False).is_unsure(0.5)
