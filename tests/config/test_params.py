@@ -16,8 +16,8 @@ def train():
     return load_pipeline("flowers", REPOSITORY / "params.yaml").train
 
 
-def refused(path, message: str):
-    """Asserts that the pipeline `flowers` cannot be read from `path`, for this reason and no other."""
+def check_error(path, message: str):
+    """Check that reading the pipeline `flowers` from `path` fails with exactly this message."""
     with pytest.raises(ParamsError) as caught:
         load_pipeline("flowers", path)
     assert str(caught.value) == f"{path}: {message}"
@@ -36,8 +36,8 @@ def refused(path, message: str):
         ("export.alias", None, "expected a valid string, found null"),
     ],
 )
-def test_a_value_of_another_type_is_refused_with_its_place(changed, name, value, expected):
-    refused(changed(f"flowers.{name}", value), f"flowers.{name}: {expected}")
+def test_wrong_type_is_located(changed, name, value, expected):
+    check_error(changed(f"flowers.{name}", value), f"flowers.{name}: {expected}")
 
 
 @pytest.mark.parametrize(
@@ -49,14 +49,14 @@ def test_a_value_of_another_type_is_refused_with_its_place(changed, name, value,
         ("evalute", "evaluate"),
     ],
 )
-def test_an_unknown_name_is_refused_with_the_nearest_one(changed, name, nearest):
-    refused(changed(f"flowers.{name}", 1), f"flowers.{name}: unknown name; did you mean {nearest!r}?")
+def test_unknown_name_gets_a_suggestion(changed, name, nearest):
+    check_error(changed(f"flowers.{name}", 1), f"flowers.{name}: unknown name; did you mean {nearest!r}?")
 
 
-def test_a_misspelt_name_is_not_told_a_second_time_as_missing(tmp_path):
+def test_misspelt_name_is_reported_once(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text((REPOSITORY / "params.yaml").read_text().replace("label_smoothing:", "label_smothing:"))
-    refused(path, "flowers.train.label_smothing: unknown name; did you mean 'label_smoothing'?")
+    check_error(path, "flowers.train.label_smothing: unknown name; did you mean 'label_smoothing'?")
 
 
 def test_every_problem_gets_a_line(changed):
@@ -69,29 +69,29 @@ def test_every_problem_gets_a_line(changed):
     ]
 
 
-def test_shares_that_leave_nothing_for_train_are_refused(changed):
+def test_shares_must_leave_some_for_train(changed):
     message = "flowers.data.split: valid and test together must leave a share for train (below 1)"
-    refused(changed("flowers.data.split.valid", 0.99), message)
+    check_error(changed("flowers.data.split.valid", 0.99), message)
 
 
-def test_a_section_without_a_pipeline_is_refused_with_the_nearest_pipeline(changed):
-    refused(changed("flower", {}), "unknown section 'flower'; did you mean 'flowers'?")
+def test_unknown_section_gets_a_suggestion(changed):
+    check_error(changed("flower", {}), "unknown section 'flower'; did you mean 'flowers'?")
 
 
-def test_a_pipeline_without_a_section_is_told_what_it_needs(changed):
+def test_missing_section_is_listed(changed):
     path = changed("pipelines.flowers", "image")
     path.write_text("pipelines: {flowers: image}")
-    refused(path, "flowers: expected a section with data, encode, train, evaluate, export, found null")
+    check_error(path, "flowers: expected a section with data, encode, train, evaluate, export, found null")
 
 
-def test_an_unknown_pipeline_is_refused_with_the_known_ones(changed):
+def test_unknown_pipeline_lists_known_ones(changed):
     path = changed("pipelines.flowers", "image")
     with pytest.raises(ParamsError, match=r"no pipeline 'birds' under `pipelines:`; known are flowers"):
         load_pipeline("birds", path)
 
 
 @pytest.mark.parametrize("kind", ["sound", None, 3, ["image"]])
-def test_an_unknown_kind_is_refused_with_the_known_ones(changed, kind):
+def test_unknown_kind_lists_known_ones(changed, kind):
     with pytest.raises(
         ParamsError, match=rf"pipelines\.flowers: expected one of image.*, found {re.escape(repr(kind))}"
     ):
@@ -99,15 +99,15 @@ def test_an_unknown_kind_is_refused_with_the_known_ones(changed, kind):
 
 
 @pytest.mark.parametrize("text", ["", "3", "- flowers", "pipelines:", "pipelines: image"])
-def test_a_file_without_pipelines_is_told_what_to_write(tmp_path, text):
+def test_file_without_pipelines_gets_an_example(tmp_path, text):
     path = tmp_path / "params.yaml"
     path.write_text(text)
-    refused(path, "expected `pipelines:` with a name and its kind, such as `flowers: image`")
+    check_error(path, "expected `pipelines:` with a name and its kind, such as `flowers: image`")
 
 
-def test_a_missing_or_broken_file_is_named(tmp_path):
+def test_missing_or_broken_file_is_named(tmp_path):
     path = tmp_path / "params.yaml"
-    refused(path, "not found; run this in the project's folder")
+    check_error(path, "not found; run this in the project's folder")
     path.write_text("pipelines: {flowers: image")
     with pytest.raises(ParamsError, match=r"params\.yaml: not valid YAML in UTF-8: .*line 1"):
         params.read(path)
@@ -137,12 +137,12 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
         ("dropout", 0.3, "train.search.space.dropout: expected a valid list, found 0.3"),
     ],
 )
-def test_a_search_space_that_cannot_be_searched_is_refused(changed, name, candidates, expected):
-    refused(changed(SPACE, {name: candidates}), f"flowers.{expected}")
+def test_invalid_search_space_is_refused(changed, name, candidates, expected):
+    check_error(changed(SPACE, {name: candidates}), f"flowers.{expected}")
 
 
 @pytest.mark.parametrize("name", ["seed", "search"])
-def test_the_seed_and_the_search_itself_cannot_be_searched(changed, name):
+def test_seed_and_search_are_not_searchable(changed, name):
     with pytest.raises(ParamsError, match=rf"search\.space: unknown parameter '{name}'"):
         load_pipeline("flowers", changed(SPACE, {name: [1, 2]}))
 
@@ -151,44 +151,44 @@ def test_the_seed_and_the_search_itself_cannot_be_searched(changed, name):
     ("text", "value"),
     [("1e-3", 0.001), ("1E5", 1e5), ("-2e+2", -200.0), (".5", 0.5), ("1.", 1.0), ("3", 3), ("-3", -3), ("1e", "1e")],
 )
-def test_numbers_are_read_as_yaml_1_2_has_them(tmp_path, text, value):
+def test_numbers_are_read_as_in_yaml_1_2(tmp_path, text, value):
     path = tmp_path / "params.yaml"
     path.write_text(f"pipelines: {{flowers: image}}\nflowers: {text}\n")
-    found = params.read(path)["flowers"]
-    assert found == value and type(found) is type(value)
+    number = params.read(path)["flowers"]
+    assert number == value and type(number) is type(value)
 
 
-def test_parameters_go_by_their_dotted_names(changed):
+def test_parameters_have_dotted_names(changed):
     named = load_pipeline("flowers", changed("flowers.train.hidden_units", [512, 64])).parameters()
     assert named["train.hidden_units"] == [512, 64]
     assert named["encode.augment.flip"] is True
     assert {name.split(".")[0] for name in named} == {"data", "encode", "train", "evaluate", "export"}
 
 
-def test_a_point_of_the_search_space_replaces_values(train):
+def test_with_values_replaces_values(train):
     point = train.with_values({"dropout": 0.25, "hidden_units": [7]})
     assert (point.dropout, point.hidden_units) == (0.25, [7])
     assert point.model_copy(update={"dropout": train.dropout, "hidden_units": train.hidden_units}) == train
 
 
 @pytest.mark.parametrize("point", [{"dropout": 1.0}, {"epochs": 2.5}, {"droput": 0.5}])
-def test_a_point_of_the_search_space_is_checked_like_the_section(train, point):
+def test_with_values_checks_values(train, point):
     with pytest.raises(ValidationError):
         train.with_values(point)
 
 
-def test_a_section_does_not_change(train):
+def test_section_is_frozen(train):
     with pytest.raises(ValidationError, match="frozen"):
         train.epochs = 3
 
 
 @pytest.mark.parametrize("alias", ["latest", "v3", "a/b", ""])
-def test_an_alias_that_mlflow_would_refuse_is_refused_at_once(changed, alias):
+def test_reserved_or_invalid_alias_is_refused(changed, alias):
     with pytest.raises(ParamsError, match=r"flowers\.export\.alias"):
         load_pipeline("flowers", changed("flowers.export.alias", alias))
 
 
-def test_params_in_another_encoding_are_told(tmp_path):
+def test_params_must_be_utf_8(tmp_path):
     (tmp_path / "params.yaml").write_bytes("pipelines: {café: image}".encode("latin-1"))
     with pytest.raises(ParamsError, match="not valid YAML in UTF-8"):
         load_pipeline("flowers", tmp_path / "params.yaml")

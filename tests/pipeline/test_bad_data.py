@@ -1,4 +1,4 @@
-"""What a person is told when the data cannot be used, and that nothing half-written is left."""
+"""Errors for data that cannot be used, and that nothing half-written remains."""
 
 import io
 import json
@@ -33,7 +33,7 @@ def pictures(tmp_path):
 
 @pytest.fixture
 def extract(tmp_path, monkeypatch):
-    """Runs download and extract on a source and gives the report."""
+    """Return a function that runs download and extract on a source and returns the report."""
     shutil.copy(REPOSITORY / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
 
@@ -47,88 +47,88 @@ def extract(tmp_path, monkeypatch):
     return run
 
 
-def left(tmp_path):
+def data_files(tmp_path):
     return sorted(path.name for path in (tmp_path / "data").rglob("*")) if (tmp_path / "data").exists() else []
 
 
-def test_a_good_folder_is_read(extract, pictures):
+def test_good_folder_is_read(extract, pictures):
     report = extract(pictures)
     assert report["counts"] == {"train": 8, "valid": 2, "test": 2}
     assert report["skipped"] == []
 
 
-def test_no_such_source(extract, tmp_path):
-    expected = "flowers.data.source: expected sample, flowers102, flowers102-notebook, a URL or a path; 'nowhere' does not exist"
+def test_missing_source_is_refused(extract, tmp_path):
+    expected = "flowers.data.source: expected sample, .* a URL or a path; 'nowhere' does not exist"
     with pytest.raises(FlowermlError, match=expected):
         extract("nowhere")
-    assert left(tmp_path) == []
+    assert data_files(tmp_path) == []
 
 
-def test_an_empty_folder(extract, tmp_path):
+def test_empty_folder_is_refused(extract, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FlowermlError, match="no examples found; expected one folder per class holding"):
         extract(tmp_path / "empty")
-    assert left(tmp_path) == ["archive", "category_names.json", "flowers", "split_table.csv"]
+    assert data_files(tmp_path) == ["archive", "category_names.json", "flowers", "split_table.csv"]
 
 
-def test_one_class(extract, pictures):
+def test_single_class_is_refused(extract, pictures):
     shutil.rmtree(pictures / "tulip")
     with pytest.raises(FlowermlError, match=r"only one class \(rose\)"):
         extract(pictures)
 
 
-def test_one_picture_in_a_class(extract, pictures):
+def test_class_with_one_picture_is_refused(extract, pictures):
     for path in sorted((pictures / "tulip").iterdir())[1:]:
         path.unlink()
     with pytest.raises(FlowermlError, match=r"class 'tulip' has 1 example; at least 3 are needed"):
         extract(pictures)
 
 
-def test_what_is_no_picture_is_listed_and_left_out(extract, pictures):
+def test_files_without_a_picture_are_skipped(extract, pictures):
     (pictures / "rose" / "notes.txt").write_text("roses are red")
     (pictures / "rose" / "7.jpg").write_text("violets are blue")
     (pictures / "tulip" / "8.jpg").write_bytes(jpeg(1)[:300])
-    skipped = {one["id"]: one["reason"] for one in extract(pictures)["skipped"]}
+    skipped = {skip["id"]: skip["reason"] for skip in extract(pictures)["skipped"]}
     assert set(skipped) == {"rose/notes.txt", "rose/7.jpg", "tulip/8.jpg"}
     assert "not a picture of a known kind" in skipped["rose/7.jpg"]
 
 
-def test_a_class_of_unreadable_pictures_leaves_no_table(extract, pictures, tmp_path):
+def test_unreadable_class_leaves_no_table(extract, pictures, tmp_path):
     for path in (pictures / "tulip").iterdir():
         path.write_text("nothing to see")
     with pytest.raises(FlowermlError, match=r"no readable training example of tulip.*6 files were skipped"):
         extract(pictures)
-    assert left(tmp_path) == ["archive", "category_names.json", "flowers", "split_table.csv"]
+    assert data_files(tmp_path) == ["archive", "category_names.json", "flowers", "split_table.csv"]
 
 
-def test_names_that_do_not_fit_the_classes(extract, pictures, tmp_path):
+def test_class_without_a_name_is_refused(extract, pictures, tmp_path):
     (tmp_path / "names.json").write_text(json.dumps({"rose": "Rosa", "lily": "Lilium"}))
     with pytest.raises(FlowermlError, match=r"no name for 1 of the 2 classes \(tulip\)"):
         extract(pictures, category_names=str(tmp_path / "names.json"))
 
 
-def test_names_that_are_no_names(extract, pictures, tmp_path):
+def test_invalid_names_file_is_refused(extract, pictures, tmp_path):
     for text in ("{", "[1, 2]", '{"rose": 3}'):
         (tmp_path / "names.json").write_text(text)
         with pytest.raises(FlowermlError, match=r"names\.json: (not valid JSON|expected a JSON object)"):
             extract(pictures, category_names=str(tmp_path / "names.json"))
 
 
-def test_a_source_is_linked_and_its_bytes_are_kept_as_they_came(extract, pictures, tmp_path):
+def test_source_is_linked_and_bytes_are_kept(extract, pictures, tmp_path):
     extract(pictures)
     assert (tmp_path / "data/flowers/archive").resolve() == pictures
     raws = {example.id: example.raw for example in Examples(tmp_path / "data/flowers/examples.parquet")}
     assert raws == {f"{path.parent.name}/{path.name}": path.read_bytes() for path in pictures.rglob("*.jpg")}
 
 
-def test_changing_from_a_folder_to_the_sample_leaves_the_folder_alone(extract, pictures, tmp_path):
+def test_change_to_sample_keeps_the_folder(extract, pictures, tmp_path):
     extract(pictures)
     extract("sample", sample_per_class=3)
     assert len(list(pictures.rglob("*.jpg"))) == 12
     assert (tmp_path / "data/flowers/archive").is_file()
 
 
-def test_dvc_notices_a_changed_source_and_only_that(tmp_path, pictures):
+def test_dvc_sees_a_changed_source(tmp_path, pictures):
     (tmp_path / "project").mkdir()
     project = Project(tmp_path / "project")
     project.set({"flowers.data.source": str(pictures)})
@@ -139,9 +139,9 @@ def test_dvc_notices_a_changed_source_and_only_that(tmp_path, pictures):
     assert len(list(Examples(project.folder / "data/flowers/examples.parquet"))) == 13
 
 
-def test_a_stage_says_one_line_and_exits_with_1(tmp_path):
+def test_stage_error_is_one_line_and_exit_1(tmp_path):
     project = Project(tmp_path)
     project.set({"flowers.train.learning_rate": "fast"})
-    done = project.run("python", "-m", "stages.train", "flowers", check=False)
-    assert done.returncode == 1
-    assert done.stderr == 'error: params.yaml: flowers.train.learning_rate: expected a valid number, found "fast"\n'
+    process = project.run("python", "-m", "stages.train", "flowers", check=False)
+    assert process.returncode == 1
+    assert process.stderr == 'error: params.yaml: flowers.train.learning_rate: expected a valid number, found "fast"\n'

@@ -22,8 +22,8 @@ from tests.support.project import REPOSITORY, set_params
 
 
 @pytest.fixture
-def fetched(tmp_path, monkeypatch):
-    """Runs `fetch` for a pipeline with the given `data` parameters in an empty folder; gives its paths."""
+def fetch(tmp_path, monkeypatch):
+    """Return a function that downloads for a pipeline with these `data` parameters, and returns its paths."""
     monkeypatch.chdir(tmp_path)
 
     def run(name: str, **values: object):
@@ -39,29 +39,29 @@ def fetched(tmp_path, monkeypatch):
     return run
 
 
-def test_the_catalogue_says_of_flowers102_what_torchvision_says():
+def test_catalogue_agrees_with_torchvision():
     published = PUBLISHED["flowers102"]
     ours = {Path(file.url).name: file.checksum for file in (published.archive, *published.extra_files.values())}
     assert ours == {name: f"md5:{md5}" for name, md5 in Flowers102._file_dict.values()}
     assert published.archive.url.startswith(Flowers102._download_url_prefix)
 
 
-def test_a_url_is_downloaded_once_for_all_pipelines(fetched, pack):
+def test_url_is_downloaded_once(fetch, pack):
     content = pack({"a/1.jpg": b"1", "b/2.jpg": b"2"}, "zip").read_bytes()
     with serving({"pictures.zip": content}) as server:
         url = server.url("pictures.zip")
-        paths = fetched("flowers", source=url)
+        paths = fetch("flowers", source=url)
         assert paths.archive.read_bytes() == content
         before = len(server.requests)
-        assert fetched("reviews", source=url).archive.resolve() == paths.archive.resolve()
+        assert fetch("reviews", source=url).archive.resolve() == paths.archive.resolve()
     assert paths.archive.resolve().is_relative_to(Path("data/downloads").resolve())
     assert [request.headers.get("If-None-Match") is not None for request in server.requests[before:]] == [True]
 
 
-def test_a_server_that_cannot_be_reached_is_told_with_what_to_do(fetched, monkeypatch):
+def test_unreachable_server_has_remedies(fetch, monkeypatch):
     monkeypatch.setattr(download, "PAUSE", 0.01)
     with pytest.raises(DataError) as caught:
-        fetched("flowers", source="http://127.0.0.1:9/pictures.zip")
+        fetch("flowers", source="http://127.0.0.1:9/pictures.zip")
     message = str(caught.value)
     assert "http://127.0.0.1:9/pictures.zip" in message
     assert "data/downloads/127.0.0.1" in message
@@ -77,7 +77,7 @@ def picture(number: int) -> bytes:
 
 @pytest.fixture
 def oxford(pack, tmp_path, monkeypatch):
-    """A server with six pictures in the layout of Oxford's, and the catalogue with their checksums."""
+    """Yield a server with six pictures in Oxford's layout; the catalogue has their checksums."""
     archive = pack({f"jpg/image_{n:05d}.jpg": picture(n) for n in range(1, 7)}, "tar.gz")
     savemat(tmp_path / "labels.mat", {"labels": np.array([[1, 1, 1, 2, 2, 2]], dtype=np.uint8)})
     ids = {"trnid": np.array([[1, 4]]), "valid": np.array([[2, 5]]), "tstid": np.array([[6, 3]])}
@@ -89,18 +89,20 @@ def oxford(pack, tmp_path, monkeypatch):
         published.extra_files["setid"].url: (tmp_path / "splits.mat").read_bytes(),
     }
 
-    def known(file: catalogue.File) -> catalogue.File:
+    def with_checksum(file: catalogue.File) -> catalogue.File:
         return replace(file, checksum=f"md5:{hashlib.md5(contents[file.url]).hexdigest()}")
 
-    extra_files = {name: known(file) for name, file in published.extra_files.items()}
-    monkeypatch.setitem(PUBLISHED, "flowers102", replace(published, archive=known(published.archive), extra_files=extra_files))
+    extra_files = {name: with_checksum(file) for name, file in published.extra_files.items()}
+    monkeypatch.setitem(
+        PUBLISHED, "flowers102", replace(published, archive=with_checksum(published.archive), extra_files=extra_files)
+    )
     with serving({url.removeprefix("https://"): content for url, content in contents.items()}) as server:
         monkeypatch.setenv(download.MIRROR, server.url(""))
         yield server
 
 
-def test_flowers102_comes_with_the_official_labels_splits_and_names(fetched, oxford):
-    paths = fetched("flowers", source="flowers102")
+def test_flowers102_has_official_split_table(fetch, oxford):
+    paths = fetch("flowers", source="flowers102")
     with paths.split_table.open(newline="") as file:
         rows = {row["file"]: (row["label"], row["split"]) for row in csv.DictReader(file)}
     assert rows["image_00001.jpg"] == ("1", "train")
@@ -109,31 +111,31 @@ def test_flowers102_comes_with_the_official_labels_splits_and_names(fetched, oxf
     assert files.read_json(paths.category_names)["1"] == "pink primrose"
 
 
-def test_flowers102_is_extracted_in_the_official_split(fetched, oxford):
-    fetched("flowers", source="flowers102")
+def test_flowers102_keeps_official_split(fetch, oxford):
+    fetch("flowers", source="flowers102")
     report = extract.run(load_pipeline("flowers"))
     assert report["classes"] == {split: {"1": 1, "2": 1} for split in ("train", "valid", "test")}
     assert report["warnings"] == []
 
 
-def test_a_published_set_of_the_other_kind_is_refused(fetched):
+def test_published_set_of_other_kind_is_refused(fetch):
     with pytest.raises(DataError, match=r"reviews.data.source: 'flowers102' is for a pipeline of kind image"):
-        fetched("reviews", source="flowers102")
+        fetch("reviews", source="flowers102")
 
 
-def test_a_misspelt_name_is_told_with_the_nearest(fetched):
+def test_misspelt_source_gets_a_suggestion(fetch):
     with pytest.raises(
         DataError, match=r"sample, flowers102, flowers102-notebook, a URL or a path \(did you mean 'flowers102'\?\)"
     ):
-        fetched("flowers", source="flower102")
+        fetch("flowers", source="flower102")
 
 
-def test_a_table_of_the_users_wins_and_is_linked(fetched, tmp_path):
+def test_users_split_table_is_linked(fetch, tmp_path):
     (tmp_path / "mine.csv").write_text("file,split\na.jpg,train\n")
-    paths = fetched("flowers", **{"split.table": "mine.csv", "sample_per_class": 4})
+    paths = fetch("flowers", **{"split.table": "mine.csv", "sample_per_class": 4})
     assert paths.split_table.resolve() == tmp_path / "mine.csv"
     assert split_table(paths.split_table).rows == {"a.jpg": {"file": "a.jpg", "split": "train"}}
 
 
-def test_without_a_table_there_is_none(fetched):
-    assert split_table(fetched("flowers", sample_per_class=4).split_table) is None
+def test_no_split_table_by_default(fetch):
+    assert split_table(fetch("flowers", sample_per_class=4).split_table) is None

@@ -1,4 +1,4 @@
-"""What is encoded again when something changes, and what is taken over from the file that stood there."""
+"""Which rows are encoded after a change, and which are reused from the former file."""
 
 import io
 from dataclasses import replace
@@ -54,7 +54,7 @@ WORDS = SimpleNamespace(**STEPS, vocab_size=50, max_length=9, max_words=9)
 
 @pytest.fixture
 def encode(tmp_path):
-    """A function that encodes rows and gives the report and the file, which it holds against one from scratch."""
+    """Return a function that encodes rows, compares the file with one from scratch, and returns report and path."""
 
     def run(rows, encoder, section, *, path=tmp_path / "encoded.arrow"):
         examples.write(tmp_path / "examples.parquet", rows, raw=type(rows[0].raw))
@@ -75,7 +75,7 @@ def fitted(rows: list[Example]) -> texts.Encoder:
 
 @pytest.mark.parametrize("views", [1, 3])
 @pytest.mark.parametrize("position", [0, 3, 10])
-def test_of_pictures_only_the_changed_one_is_encoded(encode, views, position):
+def test_only_changed_picture_is_encoded(encode, views, position):
     first, _ = encode(PICTURES, encoder(), section(views=views))
     assert str(first) == "encoded 11 of 11 examples"
     changed = [*PICTURES]
@@ -85,7 +85,7 @@ def test_of_pictures_only_the_changed_one_is_encoded(encode, views, position):
 
 
 @pytest.mark.parametrize("views", [1, 3])
-def test_names_labels_order_and_what_is_gone_encode_nothing(encode, views):
+def test_renamed_rows_are_reused(encode, views):
     encode(PICTURES, encoder(), section(views=views))
     changed = [replace(row, id=f"new/{row.id}", label="lily") for row in reversed(PICTURES[2:])]
     report, path = encode(changed, encoder(), section(views=views))
@@ -93,14 +93,14 @@ def test_names_labels_order_and_what_is_gone_encode_nothing(encode, views):
     assert set(encodings.Encoded.read(path).of("train", "label").to_pylist()) == {"lily"}
 
 
-def test_a_picture_that_changes_its_split_is_encoded_again_where_it_gets_other_views(encode):
+def test_moved_picture_gets_its_splits_views(encode):
     moved = [replace(PICTURES[0], split="valid"), *PICTURES[1:]]
     for views, expected in ((1, 0), (2, 1)):
         encode(PICTURES, encoder(), section(views=views))
         assert encode(moved, encoder(), section(views=views))[0].encoded == expected
 
 
-def test_of_texts_only_the_changed_one_is_encoded_while_the_dictionary_is_the_same(encode):
+def test_only_changed_text_is_encoded(encode):
     encode(REVIEWS, fitted(REVIEWS), WORDS)
     changed = [*REVIEWS[:8], replace(REVIEWS[8], raw="Another film altogether.")]
     assert encode(changed, fitted(changed), WORDS)[0].encoded == 1
@@ -113,30 +113,30 @@ def test_of_texts_only_the_changed_one_is_encoded_while_the_dictionary_is_the_sa
     [
         ({"views": 2}, 9),  # the training pictures
         ({"views": 2, "seed": 1}, 9),
-        ({"seed": 1}, 0),  # of views that there are not; of the network there are the weights
+        ({"seed": 1}, 0),  # one view is not augmented, and the weights are saved
         ({"batch_size": 5}, 0),
         ({"augment": AUGMENT | {"flip": False}}, 0),
     ],
 )
-def test_a_parameter_encodes_again_what_depends_on_it(encode, change, expected):
+def test_parameter_reencodes_dependent_rows(encode, change, expected):
     encode(PICTURES, encoder(), section())
     report, _ = encode(PICTURES, encoder(), section(**change))
     assert report.encoded == expected
 
 
 @pytest.mark.parametrize("change", ["weights", "transform", "network"])
-def test_another_encoder_encodes_all_again(encode, change):
+def test_other_encoder_reencodes_all(encode, change):
     encode(PICTURES, encoder(), section())
-    other = {
+    encoders = {
         "weights": encoder(frozen(seed=1)),
         "transform": replace(encoder(), preprocessing=Preprocessing(replace(TRANSFORM, resize=17))),
         "network": encoder(Frozen(nn.Sequential(*frozen().module[:2], nn.AdaptiveMaxPool2d(2), nn.Flatten()))),
     }
-    assert encode(PICTURES, other[change], section())[0].encoded == 11
+    assert encode(PICTURES, encoders[change], section())[0].encoded == 11
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "overwritten", "text", "folder", "older"])
-def test_a_file_that_cannot_be_used_is_passed_over(encode, damage, tmp_path):
+def test_unusable_file_is_ignored(encode, damage, tmp_path):
     _, path = encode(PICTURES, encoder(), section())
     content = path.read_bytes()
     path.unlink()
@@ -156,7 +156,7 @@ def encoded_rows():
     return zip(keys, encoder().encode(PICTURES, section()), strict=True)
 
 
-def test_a_row_whose_numbers_are_damaged_is_encoded_again(encode):
+def test_damaged_row_is_reencoded(encode):
     _, path = encode(PICTURES, encoder(), section())
     content = path.read_bytes()
     (features,) = encoder().encode(PICTURES[5:6], section())
@@ -165,7 +165,7 @@ def test_a_row_whose_numbers_are_damaged_is_encoded_again(encode):
     assert encode(PICTURES, encoder(), section())[0].encoded == 1
 
 
-def test_the_file_that_stood_there_may_be_read_only_and_stays_after_a_failure(encode, tmp_path):
+def test_failure_keeps_the_former_file(encode, tmp_path):
     _, path = encode(PICTURES, encoder(), section())
     path.chmod(0o444)
     before = path.read_bytes()
@@ -178,9 +178,9 @@ def test_the_file_that_stood_there_may_be_read_only_and_stays_after_a_failure(en
 
 @pytest.mark.parametrize("make", [lambda: OnnxEngine(frozen(), size=(13, 13)), lambda: TorchEngine(frozen(), "cpu")])
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 64])
-def test_an_engine_gives_each_item_the_features_of_its_views_whatever_the_batch(make, batch_size):
+def test_batch_size_keeps_features(make, batch_size):
     stacks = [np.random.default_rng(n).standard_normal((1 + n % 3, 3, 13, 13), np.float32) for n in range(7)]
-    found = list(make().extract(list, stacks, batch_size=batch_size))
-    assert [len(rows) for rows in found] == [1, 2, 3, 1, 2, 3, 1]
-    for rows, stack in zip(found, stacks, strict=True):
+    features = list(make().extract(list, stacks, batch_size=batch_size))
+    assert [len(rows) for rows in features] == [1, 2, 3, 1, 2, 3, 1]
+    for rows, stack in zip(features, stacks, strict=True):
         np.testing.assert_allclose(rows, frozen()(torch.from_numpy(stack)), atol=1e-6)

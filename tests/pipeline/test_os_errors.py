@@ -1,4 +1,4 @@
-"""A full disk, a place that cannot be written to, Ctrl-C and two at once: a line, an exit code, nothing broken."""
+"""Full disks, unwritable places, Ctrl-C and concurrent commands: one line, an exit code, and no damage."""
 
 import errno
 import resource
@@ -11,25 +11,25 @@ from flowerml.core import files, os_errors
 from flowerml.engine.fit import Trainer
 from flowerml.search.checkpoint import Checkpoint
 from tests.engine.test_fit import SECTION, batches, head
-from tests.search.test_resume import trial
+from tests.search.test_resume import first_trial
 from tests.support.killing import file_written, kill_when, recorded_runs, stage_command, start, temporary_files
 from tests.support.project import Project
 
 
 @pytest.fixture
-def largest():
-    """A function that lets no file grow beyond so many bytes, as a full disk would not; until the test is over."""
+def limit_file_size():
+    """Yield a function that limits the size of files in bytes, like a full disk; the limit ends with the test."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_full_disk_keeps_former_file(tmp_path, largest):
+def test_full_disk_keeps_former_file(tmp_path, limit_file_size):
     files.write_json(tmp_path / "numbers.json", [1])
-    largest(1000)
+    limit_file_size(1000)
     with pytest.raises(OSError, match="numbers") as refused:
         files.write_json(tmp_path / "numbers.json", list(range(1000)))
-    largest(10**9)
+    limit_file_size(10**9)
     assert files.read_json(tmp_path / "numbers.json") == [1]
     assert [path.name for path in tmp_path.iterdir()] == ["numbers.json"]
     assert os_errors.explain_os_error(refused.value) == (
@@ -37,16 +37,16 @@ def test_full_disk_keeps_former_file(tmp_path, largest):
     )
 
 
-def test_full_disk_keeps_former_checkpoint(changed, tmp_path, largest):
-    training, record = Trainer(head(), batches(), **SECTION), trial(changed)
+def test_full_disk_keeps_former_checkpoint(changed, tmp_path, limit_file_size):
+    training, record = Trainer(head(), batches(), **SECTION), first_trial(changed)
     checkpoint = Checkpoint(tmp_path / "checkpoint", "key")
     record.report(next(training))
     checkpoint.write(record, training)
     record.report(next(training))
-    largest(1000)
+    limit_file_size(1000)
     with pytest.raises(OSError) as refused:
         checkpoint.write(record, training)
-    largest(10**9)
+    limit_file_size(10**9)
     assert refused.value.errno == errno.EFBIG and os_errors.explain_os_error(refused.value).startswith(str(tmp_path))
     assert len(Checkpoint(tmp_path / "checkpoint", "key").records[0].epochs) == 1
 
@@ -66,7 +66,7 @@ def test_only_dead_process_files_are_removed(tmp_path):
     dead = subprocess.Popen(["true"])
     dead.wait()
     (tmp_path / f".file.{dead.pid}.tmp").mkdir()
-    (tmp_path / ".file.1.tmp").write_text("of a process that lives")
+    (tmp_path / ".file.1.tmp").write_text("of a running process")
     files.write_json(tmp_path / "file", 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".file.1.tmp", "file"]
 
@@ -88,8 +88,8 @@ def test_only_dead_process_files_are_removed(tmp_path):
     ],
 )
 def test_os_error_is_one_line(error, line):
-    found = os_errors.explain_os_error(error)
-    assert found is not None and line in found and "\n" not in found
+    message = os_errors.explain_os_error(error)
+    assert message is not None and line in message and "\n" not in message
 
 
 @pytest.mark.parametrize("error", [ValueError("bad"), FileNotFoundError(errno.ENOENT, "x", "a"), KeyError("a")])

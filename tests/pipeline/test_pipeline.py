@@ -36,67 +36,67 @@ def test_examples(reproduced):
     return list(Examples(reproduced.folder / "data/flowers/examples.parquet").of("test"))
 
 
-def status(project: Project) -> str:
+def dvc_status(project: Project) -> str:
     return project.run("dvc", "status").stdout
 
 
-def test_a_second_repro_runs_nothing(reproduced):
+def test_second_repro_runs_nothing(reproduced):
     assert "Running stage" not in reproduced.run("dvc", "repro").stdout
 
 
-def test_a_training_parameter_makes_only_what_follows_stale(reproduced):
+def test_train_parameter_keeps_earlier_stages(reproduced):
     before = (reproduced.folder / "params.yaml").read_text()
     reproduced.set({"flowers.train.learning_rate": 0.01})
-    stale = status(reproduced)
+    stale = dvc_status(reproduced)
     (reproduced.folder / "params.yaml").write_text(before)
     assert "train@flowers" in stale
     assert not any(stage in stale for stage in ("download@flowers", "extract@flowers", "encode@flowers"))
 
 
-def test_every_stage_names_the_modules_it_is_made_of(reproduced):
+def test_network_module_makes_train_stale(reproduced):
     module = reproduced.folder / "flowerml/tasks/image/networks/__init__.py"
     before = module.read_text()
     module.write_text(before + "\n# changed\n")
-    stale = status(reproduced)
+    stale = dvc_status(reproduced)
     module.write_text(before)
     assert "train@flowers" in stale
     assert "encode@flowers" not in stale
 
 
 @pytest.mark.parametrize(
-    ("changed", "stale_ones"),
+    ("changed", "stale_stage"),
     [("flowerml/tasks/text/networks/lstm.py", "train@reviews"), ("flowerml/tasks/text/reading.py", "extract@reviews")],
 )
-def test_a_change_of_the_text_task_leaves_flowers_alone(reproduced, changed, stale_ones):
+def test_text_module_keeps_flowers_fresh(reproduced, changed, stale_stage):
     module = reproduced.folder / changed
     before = module.read_text()
     module.write_text(before + "\n# changed\n")
-    stale = status(reproduced)
+    stale = dvc_status(reproduced)
     module.write_text(before)
-    assert stale_ones in stale
+    assert stale_stage in stale
     assert "flowers" not in stale
 
 
-def test_a_change_of_the_reviews_parameters_leaves_flowers_alone(reproduced):
+def test_reviews_parameters_keep_flowers_fresh(reproduced):
     before = (reproduced.folder / "params.yaml").read_text()
     reproduced.set({"reviews.encode.vocab_size": 100, "reviews.data.seed": 1})
-    stale = status(reproduced)
+    stale = dvc_status(reproduced)
     (reproduced.folder / "params.yaml").write_text(before)
     assert "download@reviews" in stale
     assert "flowers" not in stale
 
 
-def test_reviews_are_scored_by_the_same_stage(reproduced):
+def test_reported_reviews_metrics_hold(reproduced):
     folder = reproduced.folder
     reported = json.loads((folder / "reports/reviews/metrics.json").read_text())
     assert {"accuracy", "loss", "macro_f1", "roc_auc", "ece"} <= set(reported)
     examples = list(Examples(folder / "data/reviews/examples.parquet").of("test"))
-    found = evaluate(Classifier.load(folder / "models/reviews/classifier"), examples, batch_size=5)
-    assert found.metrics(top_k=1) == pytest.approx(reported, abs=1e-6)
+    result = evaluate(Classifier.load(folder / "models/reviews/classifier"), examples, batch_size=5)
+    assert result.metrics(top_k=1) == pytest.approx(reported, abs=1e-6)
     assert reported["accuracy"] > 0.55  # of two classes, after two epochs on a hundred texts
 
 
-def test_a_text_with_no_known_word_gets_an_answer_and_an_empty_one_an_error(reproduced):
+def test_unknown_words_get_an_answer(reproduced):
     classifier = Classifier.load(reproduced.folder / "models/reviews/classifier")
     strange, empty, plain = classifier.predict_each(["xyzzy", " ", "It was wonderful."])
     assert sum(candidate.probability for candidate in strange.top) == pytest.approx(1)
@@ -104,20 +104,20 @@ def test_a_text_with_no_known_word_gets_an_answer_and_an_empty_one_an_error(repr
     assert {candidate.name for candidate in plain.top} == {"positive", "negative"}
 
 
-def test_what_is_reported_is_what_the_classifier_answers(reproduced, classifier, test_examples):
+def test_reported_flowers_metrics_hold(reproduced, classifier, test_examples):
     reported = json.loads((reproduced.folder / "reports/flowers/metrics.json").read_text())
     assert evaluate(classifier, test_examples, batch_size=7).metrics(top_k=5) == pytest.approx(reported, abs=1e-6)
     assert reported["accuracy"] > 0.3  # ten species
 
 
-def test_the_classes_are_dealt_into_all_splits(reproduced):
+def test_every_class_is_in_every_split(reproduced):
     table = pq.read_table(reproduced.folder / "data/flowers/examples.parquet", columns=["split", "label"])
     counts = table.to_pandas().value_counts().unstack()
     assert counts.loc["train"].tolist() == [10] * 10
     assert counts.loc["valid"].tolist() == counts.loc["test"].tolist() == [2] * 10
 
 
-def test_a_path_bytes_and_a_picture_get_the_same_answer(classifier, test_examples, tmp_path):
+def test_path_bytes_and_image_agree(classifier, test_examples, tmp_path):
     from PIL import Image
 
     path = tmp_path / "flower.jpg"
@@ -127,12 +127,12 @@ def test_a_path_bytes_and_a_picture_get_the_same_answer(classifier, test_example
     assert all(answer == answers[0] for answer in answers)
 
 
-def test_a_single_input_is_not_taken_for_a_list(classifier):
+def test_single_input_is_a_type_error(classifier):
     with pytest.raises(TypeError, match="expected a list of inputs"):
         classifier.predict("flower.jpg")
 
 
-def test_a_folder_that_is_no_classifier_is_refused(tmp_path, reproduced):
+def test_folder_without_classifier_is_refused(tmp_path, reproduced):
     for text in (None, "[]", "{", '{"format": 0}'):
         if text is not None:
             (tmp_path / "classifier.json").write_text(text)
@@ -145,14 +145,14 @@ def test_a_folder_that_is_no_classifier_is_refused(tmp_path, reproduced):
         Classifier.load(tmp_path)
 
 
-def test_an_unreadable_input_leaves_the_others_their_answers(classifier, test_examples):
+def test_unreadable_input_spares_the_others(classifier, test_examples):
     raws = [test_examples[0].raw, b"no picture", test_examples[1].raw]
     first, broken, last = classifier.predict_each(raws)
     assert isinstance(broken, InputError)
     assert [first, last] == classifier.predict([raws[0], raws[2]])
 
 
-def test_top_k_stops_at_the_number_of_classes_and_starts_at_one(classifier, test_examples):
+def test_top_k_is_within_one_and_classes(classifier, test_examples):
     (answer,) = classifier.predict([test_examples[0].raw], top_k=99)
     assert len(answer.top) == 10
     assert sum(candidate.probability for candidate in answer.top) == pytest.approx(1)
@@ -160,7 +160,7 @@ def test_top_k_stops_at_the_number_of_classes_and_starts_at_one(classifier, test
         classifier.predict([test_examples[0].raw], top_k=0)
 
 
-def test_every_trial_is_a_run_under_the_search(runs):
+def test_trial_is_a_run_under_the_search(runs):
     parent = runs["search"]
     trials = [run for name, run in runs.items() if name.startswith("trial")]
     assert len(trials) == 3
@@ -171,7 +171,7 @@ def test_every_trial_is_a_run_under_the_search(runs):
         assert {"data_digest", "git_commit"} <= set(run.data.tags)
 
 
-def test_the_parent_carries_the_best_trial(runs):
+def test_parent_run_names_the_best_trial(runs):
     parent = runs["search"]
     best = runs[f"trial {parent.data.tags['best_trial']}"]
     assert parent.data.tags["best_run_id"] == best.info.run_id
@@ -180,20 +180,20 @@ def test_the_parent_carries_the_best_trial(runs):
     assert parent.data.metrics["best_valid_accuracy"] == max(scores)
 
 
-def test_each_epoch_is_logged(client, runs):
+def test_every_epoch_is_logged(client, runs):
     history = client.get_metric_history(runs["trial 0"].info.run_id, "valid_accuracy")
     assert [metric.step for metric in history] == [1, 2, 3, 4]
     assert max(metric.value for metric in history) == runs["trial 0"].data.metrics["best_valid_accuracy"]
 
 
-def test_the_first_version_is_promoted(client, runs):
+def test_first_version_is_promoted(client, runs):
     version = client.get_model_version("flowers", "1")
     assert version.tags["verdict"] == "promoted"
     assert version.tags["reason"] == "there was no champion to compare with"
     assert float(version.tags["accuracy"]) == runs["export"].data.metrics["accuracy"]
 
 
-def test_an_experiment_with_another_parameter_is_judged_against_the_champion(reproduced, client):
+def test_experiment_faces_the_champion(reproduced, client):
     reproduced.run("dvc", "exp", "run", "--temp", "export@flowers", "-S", "flowers.train.search.trials=1")
     assert "flowers.train.search.trials" in reproduced.run("dvc", "exp", "show", "--csv").stdout
     newest = max(client.search_model_versions("name='flowers'"), key=lambda version: int(version.version))
@@ -210,10 +210,10 @@ def test_an_experiment_with_another_parameter_is_judged_against_the_champion(rep
 
 
 def test_dvc_shows_metrics_and_plots(reproduced):
-    shown = json.loads(reproduced.run("dvc", "metrics", "show", "--json").stdout)
-    assert "reports/flowers/metrics.json" in shown[""]["data"]
+    metrics = json.loads(reproduced.run("dvc", "metrics", "show", "--json").stdout)
+    assert "reports/flowers/metrics.json" in metrics[""]["data"]
     page = Path(reproduced.run("dvc", "plots", "show").stdout.strip().removeprefix("file://")).read_text()
-    assert all(f'"{shown}"' in page for shown in ("predicted", "measure", "best_valid_accuracy", "f1"))
+    assert all(f'"{column}"' in page for column in ("predicted", "measure", "best_valid_accuracy", "f1"))
 
 
 def test_no_pickle_is_written(reproduced):
@@ -222,13 +222,13 @@ def test_no_pickle_is_written(reproduced):
     assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".pt", ".pth")]
 
 
-def test_the_tables_have_a_row_for_each_class_and_trial(reproduced):
+def test_tables_have_all_classes_and_trials(reproduced):
     reports = reproduced.folder / "reports/flowers"
     per_class = pd.read_csv(reports / "per_class.csv")
     assert per_class["support"].sum() == len(pd.read_csv(reports / "predictions.csv")) == 20
     assert len(pd.read_csv(reports / "trials.csv")) == 3
 
 
-def test_mlflow_run_reproduces_the_project(reproduced):
-    done = reproduced.run("mlflow", "run", ".", "--env-manager", "local")
-    assert "Data and pipelines are up to date" in done.stdout + done.stderr
+def test_mlflow_run_finds_all_up_to_date(reproduced):
+    process = reproduced.run("mlflow", "run", ".", "--env-manager", "local")
+    assert "Data and pipelines are up to date" in process.stdout + process.stderr
