@@ -1,4 +1,4 @@
-"""A finished classifier as the start of another training: its encoder as it is, its network's weights to go on from."""
+"""Starting a training from a saved classifier: its encoder stays, its network's weights are trained further."""
 
 import tempfile
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ from flowerml.tasks.registry import TASKS
 if TYPE_CHECKING:
     from torch import Tensor
 
-FROZEN, NETWORK = "frozen.", "network."  # the parts of a saved graph
+FROZEN, NETWORK = "frozen.", "network."  # prefixes of weights in a saved graph
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """What a saved classifier leaves to go on from. `parameters` are those of encode and train, by dotted names."""
+    """A saved classifier to continue training from; `parameters` are those of encode and train, by dotted names."""
 
     folder: Path
     kind: str
@@ -32,7 +32,7 @@ class WarmStart:
 
     @classmethod
     def load(cls, folder: Path) -> "WarmStart":
-        """Read a saved classifier; raises ModelError where there is none, or one that cannot be trained further."""
+        """Return the warm start from a saved classifier; raises ModelError where it cannot be trained further."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -41,31 +41,37 @@ class WarmStart:
             name: value for name, value in saved["parameters"].items() if name.startswith(("encode.", "train."))
         }
         if parameters.get("train.network") == "ngrams":
-            raise ModelError(f"{folder}: n-grams are counted, not trained further; train anew on all the data")
+            raise ModelError(
+                f"{folder}: an n-gram model is counted and cannot be trained further; train a new one on all the data"
+            )
         try:
             tensors = load_file(folder / "weights.safetensors")
         except (OSError, SafetensorError) as error:
-            raise ModelError(f"{folder}: its weights cannot be read ({error}); copy the whole folder") from None
+            raise ModelError(f"{folder}: the weights cannot be read ({error}); copy the whole folder again") from None
         return cls(
-            *(folder, saved["task"], tuple(saved["classes"]), saved["names"], parameters),
+            folder=folder,
+            kind=saved["task"],
+            classes=tuple(saved["classes"]),
+            names=saved["names"],
+            parameters=parameters,
             encoder=_encoder(saved, _part(tensors, FROZEN)),
             weights=_part(tensors, NETWORK),
         )
 
     def check(self, classes: tuple[str, ...]) -> None:
-        """Raises ModelError unless the classes to train on are those it has."""
+        """Raise ModelError unless the classes to train on are the saved ones."""
         if classes == self.classes:
             return
         new, missing = sorted(set(classes) - set(self.classes)), sorted(set(self.classes) - set(classes))
         parts = [f"{word} {', '.join(labels[:5])}" for word, labels in (("new:", new), ("missing:", missing)) if labels]
         raise ModelError(
-            f"{self.folder}: trained further on the same {len(self.classes)} classes only, and those of the data "
-            f"differ ({'; '.join(parts)}); train anew without --from"
+            f"{self.folder}: expected the same {len(self.classes)} classes to train further; those of the data differ "
+            f"({'; '.join(parts)}); train a new classifier without --from"
         )
 
 
 def _encoder(saved: Mapping[str, Any], frozen: "Mapping[str, Tensor]") -> Encoder[Any, Any, Any]:
-    """The encoder with all that training needs, by way of a folder as it saves itself in."""
+    """Return the encoder with all that training needs, loaded from a temporary folder in its own format."""
     from safetensors.torch import save_file
 
     with tempfile.TemporaryDirectory(prefix="flowerml-") as folder:

@@ -1,10 +1,10 @@
-"""The command line: `flowerml train`, `predict`, `evaluate`, `models`, `info` and `web`."""
+"""The command line: `flowerml train`, `predict`, `evaluate` and the others, and the command line of a stage."""
 
 import sys
 
 
 def main() -> None:
-    """Run the command in sys.argv and exit: 0 for well done, 1 for what failed, 2 for a command that makes no sense."""
+    """Run the command in sys.argv and exit: 0 for success, 1 for an error, 2 for wrong usage."""
     try:
         from flowerml.cli.app import app
     except ModuleNotFoundError as error:

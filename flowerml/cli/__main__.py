@@ -1,4 +1,4 @@
-"""`python -m flowerml.cli` is the command `flowerml`."""
+"""Run `python -m flowerml.cli` as the command `flowerml`."""
 
 from flowerml.cli import main
 

@@ -1,4 +1,4 @@
-"""The commands together, and what they share: help, errors in a line, exit codes."""
+"""The app with all commands, and what they share: help, errors in one line, exit codes."""
 
 import io
 import os
@@ -14,7 +14,7 @@ from flowerml.core.errors import FlowermlError
 
 DEBUG = "--debug"
 INTERRUPTED = 130
-# Nothing phones home, and MLflow tells of errors only.
+# No telemetry, and MLflow logs errors only.
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -24,17 +24,17 @@ ENVIRONMENT = {
 
 
 class Commands(TyperGroup):
-    """The commands; an error that is meant for a person is told in a line, and ends with exit code 1."""
+    """The group of commands; an error becomes one line on stderr and exit code 1."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """--debug is understood wherever it stands, up to a `--`."""
+        """Accept --debug anywhere before a `--`."""
         options = args[: args.index("--")] if "--" in args else args
         ctx.obj = DEBUG in options
-        kept = [one for one in options if one != DEBUG]
+        kept = [argument for argument in options if argument != DEBUG]
         return super().parse_args(ctx, kept + args[len(options) :])
 
     def invoke(self, ctx: Any) -> object:
-        """Run the command that was named."""
+        """Run the named command."""
         try:
             return super().invoke(ctx)
         except (typer.Exit, typer.TyperException, BrokenPipeError):
@@ -42,25 +42,25 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             output.say("interrupted")
             raise typer.Exit(INTERRUPTED) from None
-        except Exception as error:  # whatever it is, its trace says nothing to a person who only wants to use this
+        except Exception as error:  # a stack trace tells a user nothing
             if ctx.obj:
                 raise
-            output.tell_error(_explained(error))
+            output.print_error(_message(error))
             raise typer.Exit(1) from None
 
 
-def _explained(error: Exception) -> str:
-    """What a person can make of an error."""
+def _message(error: Exception) -> str:
+    """Return an error in words that a user understands."""
     if isinstance(error, FlowermlError):
         return str(error)
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("flowerml"):
-        return f"this needs {error.name}, which is not installed; say: pip install {error.name}"
+        return f"this needs {error.name}, which is not installed; run: pip install {error.name}"
     if line := os_errors.explain_os_error(error):
         return line
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     reason = output.short(f"{type(error).__name__}: {error}", 300)
-    return f"this should not have happened: {reason}; {DEBUG} shows where"
+    return f"unexpected error, probably a bug: {reason}; {DEBUG} shows the stack trace"
 
 
 app = typer.Typer(
@@ -70,31 +70,31 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={
         "help_option_names": ["-h", "--help"],
-        # The course's spelling: --learning_rate, --save_dir, --top_k.
+        # Also accept the spelling of the Udacity course: --learning_rate, --save_dir, --top_k.
         "token_normalize_func": lambda name: name.replace("_", "-"),
     },
-    help="From a folder of pictures or a pile of texts to a classifier, and its answers.",
-    epilog="flowerml COMMAND --help tells more, with examples.",
+    help="Train a classifier on labelled pictures or texts, evaluate it, and use it.",
+    epilog="flowerml COMMAND --help shows options and examples.",
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
+def _print_version(requested: bool) -> None:
+    if requested:
+        from importlib import metadata
 
-        print(f"flowerml {version('flowerml')}")
+        print(f"flowerml {metadata.version('flowerml')}")
         raise typer.Exit
 
 
 @app.callback()
 def start(
-    shown: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_print_version)] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_print_version)] = False,
     debug: Annotated[bool, typer.Option(DEBUG, help="Show the stack trace of an error.")] = False,
 ) -> None:
-    """What every command begins with."""
+    """Prepare the environment and the output streams for any command."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    # What is printed must not fail for a name that is no UTF-8.
+    # Printing a name that is not valid UTF-8 must not fail.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""`flowerml check`: what is wrong with labelled data, before anything is trained on it."""
+"""`flowerml check`: find problems in labelled data before training on it."""
 
 import os
 import sys
@@ -22,26 +22,29 @@ EXAMPLES = """[bold]Examples[/]
   flowerml check reviews.csv --set data.text_column=review --fail-on leak --fail-on error
   flowerml check data/flowers/examples.parquet --json
 """
-SHOWN = 3  # ids of a finding
+SHOWN_IDS = 3  # of a finding
 
 
 def main(
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="A folder, archive, table, URL, published name or examples.parquet.")
     ],
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="A page with pictures of what was found.")] = None,
-    fail_on: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A finding or a severity that ends with exit code 1.")
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a page (HTML) that shows the findings.")
     ] = None,
-    kind: Annotated[options.Kind | None, typer.Option(help="Of the data, where it cannot be told.")] = None,
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Exit with code 1 for this finding or severity. Repeatable."),
+    ] = None,
+    kind: Annotated[options.Kind | None, typer.Option(help="Kind of the data. Default: inferred from it.")] = None,
     category_names: options.CategoryNames = None,
     changes: options.Changes = None,
     json: options.Json = False,
 ) -> None:
-    """Look for what is wrong with labelled pictures or texts: copies across splits, two labels, damaged files, ….
+    """Find problems in labelled pictures or texts: copies across splits, conflicting labels, damaged files, ….
 
-    Nothing of yours is changed. Likely label errors show in encodings only: they are looked for by `dvc repro encode`,
-    and here for an examples.parquet that has its encoded.arrow beside it.
+    Your data are not changed. Likely label errors need encodings: `dvc repro encode` looks for them, and so does this
+    command for an examples.parquet with its encoded.arrow beside it.
     """
     from flowerml.checks import page
     from flowerml.data import findings
@@ -52,22 +55,22 @@ def main(
     if category_names is not None:
         values["data.category_names"] = str(category_names)
     if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")  # a bar in a file is a mess
+        os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars clutter a log file
     with tempfile.TemporaryDirectory(prefix="flowerml-") as root:
-        found = _surveyed(data, kind and kind.value, values, Path(root))
+        survey = _survey(data, kind and kind.value, values, Path(root))
         if html is not None:
-            page.write(html, data, found.report, task=task_of(found.pipeline), raws=found.raws)
+            page.write(html, data, survey.report, task=task_of(survey.pipeline), raws=survey.raws)
     if json:
-        output.json_line({"kind": found.pipeline.kind, **found.report})
+        output.json_line({"kind": survey.pipeline.kind, **survey.report})
     else:
-        _print(found.report, html)
-    wanted = {*names, *found.pipeline.data.checks.fail_on}
-    stopping = findings.failing(found.report["findings"], wanted)
-    if stopping:
-        raise findings.ChecksError(stopping)
+        _print(survey.report, html)
+    fail_on_names = {*names, *survey.pipeline.data.checks.fail_on}
+    failing = findings.failing(survey.report["findings"], fail_on_names)
+    if failing:
+        raise findings.ChecksError(failing)
 
 
-def _surveyed(data: str, kind: str | None, values: dict[str, Any], root: Path) -> "Survey":
+def _survey(data: str, kind: str | None, values: dict[str, Any], root: Path) -> "Survey":
     from flowerml.evaluation import labelled
     from flowerml.pipeline import adhoc, check
 
@@ -84,14 +87,15 @@ def _print(report: dict[str, Any], html: Path | None) -> None:
     for warning in report["warnings"]:
         output.say(f"warning: {warning}")
     if not report["findings"]:
-        print(f"{title}\nnothing was found")
+        print(f"{title}\nno findings")
         return
     rows = [
-        (one["name"], one["severity"], f"{one['count']:,}", one["text"], _examples(one)) for one in report["findings"]
+        (finding["name"], finding["severity"], f"{finding['count']:,}", finding["text"], _examples(finding))
+        for finding in report["findings"]
     ]
-    output.table(("finding", "severity", "count", "what", "such as"), rows, title=title, numbers=["count"])
-    print(f"with pictures: {html}" if html else "with pictures: --html FILE")
+    output.table(("finding", "severity", "count", "description", "examples"), rows, title=title, numbers=["count"])
+    print(f"wrote {html}" if html else "see them on a page: --html FILE")
 
 
 def _examples(finding: dict[str, Any]) -> str:
-    return preview_list([output.short(id) for id in finding["ids"]], SHOWN)
+    return preview_list([output.short(id) for id in finding["ids"]], SHOWN_IDS)

@@ -1,4 +1,4 @@
-"""`flowerml evaluate`: how good a classifier is on labelled data, saved, registered or served."""
+"""`flowerml evaluate`: score a saved, registered or served classifier on labelled data."""
 
 import enum
 import sys
@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
@@ -32,13 +32,13 @@ EXAMPLES = """[bold]Examples[/]
   flowerml evaluate http://127.0.0.1:5001 pictures/ --split all --json
 """
 TOP_K = 5
-RESAMPLES = 1000  # behind each interval
-GALLERY = 24  # of the worst mistakes
-SHOWN = 5  # of the unreadable, and of the hardest classes
+RESAMPLES = 1000  # for each interval
+GALLERY = 24  # worst mistakes shown in the report
+SHOWN = 5  # unreadable examples, and hardest classes
 
 
 class Split(enum.StrEnum):
-    """What of the data is taken."""
+    """The split to score on."""
 
     all = "all"
     train = "train"
@@ -48,25 +48,27 @@ class Split(enum.StrEnum):
 
 def main(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A folder, models:/NAME@ALIAS, or the URL of a served one.")
+        str, typer.Argument(metavar="MODEL", help="A folder, models:/NAME@ALIAS, or the URL of a served model.")
     ],
     data: Annotated[str, typer.Argument(metavar="DATA", help="A folder, archive, table, URL or published name.")],
-    split: Annotated[Split | None, typer.Option(help="Default: test, or all where the data have no splits.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many of each class.")] = None,
+    split: Annotated[
+        Split | None, typer.Option(help="Split to score. Default: test, or all if the data have no splits.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many examples of each class.")] = None,
     category_names: options.CategoryNames = None,
-    kind: Annotated[options.Kind | None, typer.Option(help="Of the data, where it cannot be told.")] = None,
+    kind: Annotated[options.Kind | None, typer.Option(help="Kind of the data. Default: inferred from it.")] = None,
     changes: options.Changes = None,
     json: options.Json = False,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write a page (HTML) of what is right and what is not.")
+        Path | None, typer.Option(metavar="FILE", help="Also write a report (HTML) with the mistakes.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows in one request to a server.")] = 512,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds a server has to answer.")] = 60.0,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for a server.")] = 60.0,
 ) -> None:
     """Score a classifier on labelled examples: accuracy, loss, macro-F1, top-5 and calibration, with 95 % intervals.
 
-    Of the data it was trained on, those are taken that were kept for the test.
-    A served one is asked over HTTP as any other client asks it, and gets the same numbers.
+    On the data it was trained on, only the test split is scored.
+    A served classifier is queried over HTTP like any other client would, and gets the same numbers.
     """
     from flowerml.classifier.classifier import Classifier
     from flowerml.evaluation import scoring
@@ -75,106 +77,106 @@ def main(
     from flowerml.tasks.registry import TASKS
 
     _refuse_folder(report)
-    wanted = _Wanted(data, split and split.value, limit, options.parsed(changes))
+    selection = _Selection(data, split and split.value, limit, options.parsed(changes))
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flowerml-")))
         classifier = None
         if client.is_url(model):
-            labelled = wanted.found(kind and kind.value, {}, root)
+            labelled = selection.labelled(kind and kind.value, {}, root)
             server = client.Endpoint(model, TASKS[labelled.kind], rows=batch_size, seconds=timeout)
-            with _Told(len(labelled.rows)) as told:
-                found = scoring.evaluate_endpoint(server, labelled, on_example=told)
+            with ProgressReporter(len(labelled.rows)) as reporter:
+                evaluation = scoring.evaluate_endpoint(server, labelled, on_example=reporter)
         else:
             classifier = Classifier.load(stack.enter_context(resolve_model(model)))
             parameters = classifier.description["parameters"]
-            labelled = wanted.found(kind.value if kind else classifier.kind, parameters, root)
-            with _Told(len(labelled.rows)) as told:
-                found = scoring.evaluate_classifier(classifier, labelled, on_example=told)
+            labelled = selection.labelled(kind.value if kind else classifier.kind, parameters, root)
+            with ProgressReporter(len(labelled.rows)) as reporter:
+                evaluation = scoring.evaluate_classifier(classifier, labelled, on_example=reporter)
         if category_names is not None:
-            found.names.update(options.names_of(found.classes, category_names))
-        numbers = found.intervals(top_k=TOP_K, resamples=RESAMPLES)
+            evaluation.names.update(options.names_of(evaluation.classes, category_names))
+        intervals = evaluation.intervals(top_k=TOP_K, resamples=RESAMPLES)
         if report is not None:
-            _write(report, found, numbers, labelled, classifier, model=model, data=data)
-    _print(found, numbers, labelled, unread=told.unread, json=json)
+            _write(report, evaluation, intervals, labelled, classifier, model=model, data=data)
+    _print(evaluation, intervals, labelled, unreadable=reporter.unreadable, json=json)
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """Which examples are asked for."""
+class _Selection:
+    """The examples to score on."""
 
     data: str
     split: str | None
     limit: int | None
     values: Mapping[str, Any]
 
-    def found(self, kind: str | None, trained: Mapping[str, Any], root: Path) -> "LabelledExamples":
-        """These examples. Of the data that a classifier was `trained` on (its parameters), those dealt to its test."""
+    def labelled(self, kind: str | None, trained: Mapping[str, Any], root: Path) -> "LabelledExamples":
+        """Return these examples; on the data that the classifier's parameters `trained` name, in its own splits."""
         from flowerml.evaluation import labelled
         from flowerml.pipeline import adhoc
 
         if labelled.is_table(Path(self.data)):
             return labelled.from_table(Path(self.data), self.split, limit=self.limit)
         dealt = _is_same(self.data, trained.get("data.source"))
-        names = ("data.category_names", "data.source")
-        own = {name: value for name, value in trained.items() if name.startswith("data.") and name not in names}
+        given = ("data.category_names", "data.source")
+        own = {name: value for name, value in trained.items() if name.startswith("data.") and name not in given}
         pipeline, _ = adhoc.pipeline_from_data(
             self.data, kind, self.values, name="data", root=root, start=own if dealt else None
         )
-        found = labelled.from_source(
+        examples = labelled.from_source(
             pipeline.kind, pipeline.paths, pipeline.data, self.split, dealt=dealt, limit=self.limit
         )
-        for warning in found.warnings:
+        for warning in examples.warnings:
             output.say(f"warning: {warning}")
-        return found
+        return examples
 
 
 def _is_same(data: str, source: str | None) -> bool:
-    """Whether both name the same data, be it by another path."""
+    """Return whether both name the same data, even by different paths."""
     return source is not None and (data == source or Path(data).resolve() == Path(source).resolve())
 
 
-class _Told:
-    """Hears of each example: a bar on a terminal, a line for each of the first that cannot be read."""
+class ProgressReporter:
+    """A progress bar on a terminal, and a warning for each of the first examples that cannot be read."""
 
     def __init__(self, count: int) -> None:
         from tqdm import tqdm
 
-        self.unread = 0
+        self.unreadable = 0
         self._bar = tqdm(total=count, desc="evaluate", unit="example", disable=not sys.stderr.isatty())
 
-    def __enter__(self) -> "_Told":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
-        if self.unread > SHOWN:
-            output.say(f"warning: … and {self.unread - SHOWN:,} more; they are not in the numbers")
+        if self.unreadable > SHOWN:
+            output.say(f"warning: … and {self.unreadable - SHOWN:,} more were skipped")
 
     def __call__(self, row: "Row", error: "InputError | None") -> None:
         self._bar.update()
         if error is not None:
-            self.unread += 1
-            if self.unread <= SHOWN:
-                self._bar.write(f"warning: left out {output.short(row.id)}: {error.message}", file=sys.stderr)
+            self.unreadable += 1
+            if self.unreadable <= SHOWN:
+                self._bar.write(f"warning: skipped {output.short(row.id)}: {error.message}", file=sys.stderr)
 
 
 def _refuse_folder(report: Path | None) -> None:
-    """Raises BadParameter, before anything is scored."""
+    """Raise BadParameter for a folder, before anything is scored."""
     if report is not None and report.is_dir():
         raise typer.BadParameter(f"{str(report)!r} is a folder; expected the name of a file", param_hint="--report")
 
 
 def _write(
     path: Path,
-    found: "Evaluation",
-    numbers: "Mapping[str, Interval]",
+    evaluation: "Evaluation",
+    intervals: "Mapping[str, Interval]",
     labelled: "LabelledExamples",
     classifier: "Classifier | None",
     *,
     model: str,
     data: str,
 ) -> None:
-    """Write the page; of a served classifier (None) without why, as each would be fifty requests."""
+    """Write the report; of a served classifier (None) without explanations, as each would take fifty requests."""
     from flowerml.core.errors import DataError, InputError
     from flowerml.evaluation import report
 
@@ -192,7 +194,14 @@ def _write(
         explain = _explains(classifier)
     try:
         report.write(
-            *(path, found, numbers, subject), raws=raws, explain=explain, gallery_size=GALLERY, resamples=RESAMPLES
+            path,
+            evaluation,
+            intervals,
+            subject,
+            raws=raws,
+            explain=explain,
+            gallery_size=GALLERY,
+            resamples=RESAMPLES,
         )
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror})") from None
@@ -204,30 +213,41 @@ def _explains(classifier: "Classifier") -> "Explains":
 
 
 def _print(
-    found: "Evaluation", numbers: "Mapping[str, Interval]", labelled: "LabelledExamples", *, unread: int, json: bool
+    evaluation: "Evaluation",
+    intervals: "Mapping[str, Interval]",
+    labelled: "LabelledExamples",
+    *,
+    unreadable: int,
+    json: bool,
 ) -> None:
-    count = len(found.targets)
+    count = len(evaluation.targets)
     if json:
-        estimates = {name: one.estimate for name, one in numbers.items()}
-        limits = {name: one.limits() for name, one in numbers.items()}
-        about = {"examples": count, "left_out": unread, "split": labelled.split}
-        output.json_line({**estimates, "intervals": limits, **about})
+        estimates = {name: interval.estimate for name, interval in intervals.items()}
+        output.json_line(
+            {
+                **estimates,
+                "intervals": {name: interval.limits() for name, interval in intervals.items()},
+                "examples": count,
+                "left_out": unreadable,
+                "split": labelled.split,
+            }
+        )
         return
     rows = [
-        (name.replace("_", " "), f"{one.estimate:.4f}", f"{one.low:.4f} to {one.high:.4f}")
-        for name, one in numbers.items()
+        (name.replace("_", " "), f"{interval.estimate:.4f}", f"{interval.low:.4f} to {interval.high:.4f}")
+        for name, interval in intervals.items()
     ]
-    title = f"{count:,} examples ({labelled.split}), {len(found.classes)} classes"
+    title = f"{count:,} examples ({labelled.split}), {len(evaluation.classes)} classes"
     output.table(("", "", "95 % interval"), rows, title=title, numbers=("", "95 % interval"))
-    if len(found.classes) > 2:
-        _print_hardest(found)
+    if len(evaluation.classes) > 2:
+        _print_hardest(evaluation)
 
 
-def _print_hardest(found: "Evaluation") -> None:
-    table = found.per_class().query("support > 0").sort_values("f1", kind="stable").head(SHOWN)
+def _print_hardest(evaluation: "Evaluation") -> None:
+    table = evaluation.per_class().query("support > 0").sort_values("f1", kind="stable").head(SHOWN)
     columns = ("name", "precision", "recall", "f1", "support")
     rows = [
-        [str(row["name"]), *(f"{row[one]:.3f}" for one in columns[1:4]), str(row["support"])]
+        [str(row["name"]), *(f"{row[metric]:.3f}" for metric in ("precision", "recall", "f1")), str(row["support"])]
         for _, row in table.iterrows()
     ]
     output.table(("hardest classes", *columns[1:]), rows, numbers=columns[1:])

@@ -1,4 +1,4 @@
-"""`flowerml info`: what a saved classifier is."""
+"""`flowerml info`: describe a saved classifier."""
 
 import struct
 from pathlib import Path
@@ -22,19 +22,19 @@ def main(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder, or models:/NAME@ALIAS.")],
     json: options.Json = False,
 ) -> None:
-    """Tell what a saved classifier knows, what it is made of, how it was trained, and how large it is."""
+    """Show a saved classifier: its classes, network, parameters, training and size."""
     from flowerml.registry.locate import resolve_model
 
     with resolve_model(model) as folder:
-        found = describe(folder)
+        description = describe(folder)
     if json:
-        output.json_line(found)
+        output.json_line(description)
     else:
-        output.table(("", ""), _rows(found), title=output.short(model))
+        output.table(("", ""), _rows(description), title=output.short(model))
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """What a saved classifier is, as plain data; sizes are in bytes. Raises ModelError."""
+    """Return the description of a saved classifier as plain data, with sizes in bytes. Raises ModelError."""
     from flowerml.classifier.classifier import Classifier
     from flowerml.registry import card
 
@@ -57,7 +57,7 @@ def describe(folder: Path) -> dict[str, Any]:
 
 
 def _weights(path: Path) -> int | None:
-    """How many numbers a safetensors file holds, from its header alone; None where there is no such file."""
+    """Return the number of weights in a safetensors file, read from its header; None where the file is missing."""
     import json
     import math
 
@@ -69,24 +69,26 @@ def _weights(path: Path) -> int | None:
     return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
 
 
-def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
-    trained = {name: value for name, value in found["trained"].items() if not name.startswith("version.")}
-    versions = {name.removeprefix("version."): value for name, value in found["trained"].items() if name not in trained}
-    shown = {**found["data"], **found["parameters"]}
+def _rows(description: dict[str, Any]) -> list[tuple[str, str]]:
+    trained = {name: value for name, value in description["trained"].items() if not name.startswith("version.")}
+    versions = {
+        name.removeprefix("version."): value for name, value in description["trained"].items() if name not in trained
+    }
+    shown = {**description["data"], **description["parameters"]}
     return [
-        ("kind", found["kind"]),
-        ("classes", _classes(found)),
-        ("network", found["network"]),
-        ("weights", "unknown" if found["weights"] is None else f"{found['weights']:,}"),
+        ("kind", description["kind"]),
+        ("classes", _classes(description)),
+        ("network", description["network"]),
+        ("weights", "unknown" if description["weights"] is None else f"{description['weights']:,}"),
         *((name, _value(value)) for name, value in shown.items() if value is not None),
         *((f"trained: {name.replace('_', ' ')}", _value(value)) for name, value in trained.items()),
         ("trained with", ", ".join(f"{name} {value}" for name, value in versions.items())),
-        *((name, format_size(size)) for name, size in found["bytes"].items()),
+        *((name, format_size(size)) for name, size in description["bytes"].items()),
     ]
 
 
-def _classes(found: dict[str, Any]) -> str:
-    names = [found["names"].get(label, label) for label in found["classes"]]
+def _classes(description: dict[str, Any]) -> str:
+    names = [description["names"].get(label, label) for label in description["classes"]]
     return f"{len(names)}: {preview_list(names, SHOWN_CLASSES)}"
 
 

@@ -1,4 +1,4 @@
-"""From the arguments of `flowerml predict` to raw inputs: files, folders, globs, stdin and texts."""
+"""Reading the arguments of `flowerml predict` as raw inputs: files, folders, globs, stdin and texts."""
 
 import glob
 import os
@@ -19,18 +19,18 @@ from flowerml.tasks.registry import TASKS
 
 STDIN = "-"
 MAX_BYTES = 256 * 2**20  # of one file
-HIDDEN = "."
+HIDDEN = "."  # the start of a hidden file's name
 
 
 @dataclass(frozen=True)
 class Input:
-    """One thing to predict, under the name its answer is given by; read when its turn comes."""
+    """One input and the name that its answer is printed with; read only when its turn comes."""
 
     name: str
     source: "str | Path | Stdin"
 
     def raw(self, task: Task) -> Any:
-        """What the classifier takes, or an InputError."""
+        """Return the raw input that the classifier takes, or an InputError."""
         try:
             if isinstance(self.source, str):
                 return self.source
@@ -40,16 +40,16 @@ class Input:
 
 
 class Stdin:
-    """What comes through stdin, read once."""
+    """The content of stdin, read once."""
 
     @cached_property
     def content(self) -> bytes:
-        """All of it; raises InputError where it is too large."""
+        """Return all of it; raises InputError where it is too large."""
         return _limited(sys.stdin.buffer.read(MAX_BYTES + 1))
 
     @property
     def kind(self) -> str:
-        """The first kind that recognizes the content; the first of all where none does, or it is too large."""
+        """Return the first kind that recognizes the content; the first of all where none does, or it is too large."""
         with suppress(InputError):
             for kind, task in TASKS.items():
                 if task.recognizes(self.content):
@@ -58,18 +58,18 @@ class Stdin:
 
 
 def expanded(arguments: Iterable[str], task: Task, stdin: Stdin) -> Iterator[Input]:
-    """The inputs that the arguments stand for, in their order; a folder's and a glob's sorted by name.
+    """Yield the inputs that the arguments stand for, in order; those of a folder or glob are sorted by name.
 
-    What is no file is a text, where the task reads texts; else it is an input that will not be found.
+    An argument that is no file is a text where the task reads texts; otherwise it becomes an error for its input.
     """
     for argument in arguments:
         path = Path(argument)
         if argument == STDIN:
             yield Input(argument, stdin)
         elif not argument:
-            yield Input(argument, argument)  # and no path to this very folder
+            yield Input(argument, argument)  # Path("") would be this folder
         elif is_there(path) and path.is_dir():
-            yield from _of_folder(path, task)
+            yield from _folder_inputs(path, task)
         elif is_there(path):
             yield Input(argument, path)
         elif matches := _matches(argument):
@@ -79,58 +79,58 @@ def expanded(arguments: Iterable[str], task: Task, stdin: Stdin) -> Iterator[Inp
 
 
 def kind(arguments: Iterable[str], stdin: Stdin) -> str | None:
-    """The kind of classifier that all the arguments are for, as far as their names tell; None where they differ."""
-    found = {_kind(argument, stdin) for argument in arguments}
-    return found.pop() if len(found) == 1 else None
+    """Return the kind of all the arguments, inferred from their names; None where they differ."""
+    kinds = {_kind(argument, stdin) for argument in arguments}
+    return kinds.pop() if len(kinds) == 1 else None
 
 
 def answers(
     classifier: Classifier, inputs: Iterable[Input], *, top_k: int
 ) -> Iterator[tuple[Input, Prediction | InputError]]:
-    """Each input with its answer, in order; memory does not grow with their number."""
-    read = ((one, one.raw(classifier.task)) for one in inputs)
-    return map_readable(read, lambda raws: classifier.predict_each(raws, top_k=top_k))
+    """Yield each input with its answer, in order; memory is bounded."""
+    pairs = ((item, item.raw(classifier.task)) for item in inputs)
+    return map_readable(pairs, lambda raws: classifier.predict_each(raws, top_k=top_k))
 
 
-def _of_folder(folder: Path, task: Task) -> Iterator[Input]:
-    found = False
+def _folder_inputs(folder: Path, task: Task) -> Iterator[Input]:
+    empty = True
     for path in _files(folder):
         if path.suffix.lower() in task.SUFFIXES:
-            found = True
+            empty = False
             yield Input(str(path), path)
-    if not found:
-        yield Input(str(folder), folder)  # and its answer will be that it is a folder of other things
+    if empty:
+        yield Input(str(folder), folder)  # its answer will be the error `empty_folder`
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """The files in a folder and below, sorted by name in each; hidden ones are passed over."""
+    """Yield the files in a folder and its subfolders, sorted by name in each; hidden ones are skipped."""
     for above, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith(HIDDEN))
         yield from (Path(above, name) for name in sorted(names) if not name.startswith(HIDDEN))
 
 
 def _matches(pattern: str) -> list[str]:
-    """The paths that a glob stands for; none, where it is none."""
+    """Return the paths that a glob matches; none where the text is no glob."""
     if not glob.has_magic(pattern):
         return []
     start = Path(PurePath(pattern).anchor)
     try:
         return sorted(str(path) for path in start.glob(str(PurePath(pattern).relative_to(start))))
-    except (ValueError, OSError):  # a text with a question mark or two stars
+    except (ValueError, OSError):  # text with a question mark or two stars
         return []
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is a file or folder; not, either, where this is a text and no path."""
+    """Return whether this is an existing file or folder; text that cannot be a path is not."""
     try:
         path.stat()
-    except (OSError, ValueError):  # a text is too long for a name
+    except (OSError, ValueError):  # text too long for a path
         return False
     return True
 
 
 def _is_text(argument: str, task: Task) -> bool:
-    """A text of the user's, and not a file that is missing."""
+    """Return whether an argument is text, and not the name of a missing file."""
     return task.RAW is str and PurePath(argument).suffix.lower() not in task.SUFFIXES
 
 
@@ -146,7 +146,7 @@ def _kind(argument: str, stdin: Stdin) -> str:
         for kind, task in TASKS.items():
             if name.suffix.lower() in task.SUFFIXES:
                 return kind
-    # No file, so it is an input itself, of the first kind whose inputs can be typed.
+    # No file, so it is an input itself: of the first kind whose inputs can be typed.
     return next(kind for kind, task in TASKS.items() if task.RAW is str)
 
 

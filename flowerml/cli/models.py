@@ -1,4 +1,4 @@
-"""`flowerml models`: what is registered."""
+"""`flowerml models`: list the registered versions."""
 
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -18,18 +18,18 @@ EXAMPLES = """[bold]Examples[/]
   flowerml models flowers --json
   flowerml predict rose.jpg --model models:/flowers/3
 """
-DIGITS = 12  # of a digest, as git shows them
-LONGEST_REASON = 500  # characters
+DIGEST_LENGTH = 12  # characters, as git abbreviates commits
+MAX_REASON = 500  # characters
 
 
 def main(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Of this registered model only.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only this registered model.")] = None,
     json: options.Json = False,
 ) -> None:
-    """List the registered versions: which is the champion, how good it is, on what data, and what the gate said.
+    """List the registered versions, with aliases, accuracy, data and the gate's decision.
 
-    Of one model it also tells the gate's reasons.
-    They are those of the MLflow registry at MLFLOW_TRACKING_URI, by default mlflow.db in this folder.
+    With NAME it also shows the reason for each decision.
+    The registry is MLflow's at MLFLOW_TRACKING_URI, by default mlflow.db in this folder.
     """
     from flowerml.registry import client
 
@@ -42,14 +42,14 @@ def main(
         output.table(columns, map(_row, versions), numbers=("version", "accuracy"))
         for version in versions if name else ():
             if version.reason:
-                print(f"  version {version.version}: {output.short(version.reason, LONGEST_REASON)}")
+                print(f"  version {version.version}: {output.short(version.reason, MAX_REASON)}")
     else:
-        output.say("nothing is registered yet; `dvc repro` registers what it has trained")
+        output.say("no registered models yet; `dvc repro` registers what it has trained")
 
 
 def _row(version: "Version") -> list[str]:
     accuracy = "" if version.accuracy is None else f"{version.accuracy:.4f}"
-    digest = (version.data_digest or "")[:DIGITS]
+    digest = (version.data_digest or "")[:DIGEST_LENGTH]
     created = f"{datetime.fromtimestamp(version.created):%Y-%m-%d %H:%M}"
     verdict = output.short(version.verdict or "")
     return [version.name, str(version.version), ", ".join(version.aliases), accuracy, digest, created, verdict]

@@ -1,4 +1,4 @@
-"""What several commands ask in the same words."""
+"""Options that several commands share."""
 
 import enum
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flowerml.core.display import preview_list
 from flowerml.core.errors import DataError
 from flowerml.tasks.registry import TASKS
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Device(enum.StrEnum):
-    """What torch computes on; `auto` is the GPU where there is one."""
+    """The device that torch computes on; `auto` is the GPU where there is one."""
 
     auto = "auto"
     cpu = "cpu"
@@ -23,35 +24,37 @@ class Device(enum.StrEnum):
 
 
 Kind = enum.StrEnum("Kind", list(TASKS))  # type: ignore[misc]  # mypy asks for literals
-"""The kinds of inputs there are."""
+"""The kinds of inputs, one for each task."""
 
 
 CategoryNames = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="JSON of class -> name, such as cat_to_name.json.")
+    Path | None, typer.Option(metavar="FILE", help="JSON file with a name for each class, such as cat_to_name.json.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Gpu = Annotated[bool, typer.Option("--gpu", hidden=True)]
 
 
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", "-S", metavar="NAME=VALUE", help="Any parameter by its name in params.yaml."),
+    typer.Option(
+        "--set", "-S", metavar="NAME=VALUE", help="Set any parameter by its dotted name in params.yaml. Repeatable."
+    ),
 ]
 
 
 def parsed(changes: list[str] | None) -> dict[str, Any]:
-    """NAME=VALUE as {NAME: value}, the value read as YAML is; raises BadParameter."""
+    """Return NAME=VALUE pairs as {NAME: value}, with values read as YAML; raises BadParameter."""
     values = {}
-    for one in changes or []:
-        name, equals, value = one.partition("=")
+    for change in changes or []:
+        name, equals, value = change.partition("=")
         if not equals or not name:
-            raise typer.BadParameter(f"expected NAME=VALUE, such as data.text_column=review; found {one!r}")
+            raise typer.BadParameter(f"expected NAME=VALUE, such as data.text_column=review; found {change!r}")
         values[name] = _value(value)
     return values
 
 
 def finding_names(names: list[str] | None) -> list[str]:
-    """The names of findings or severities, once they are known; raises BadParameter."""
+    """Return the names of findings or severities once they are validated; raises BadParameter."""
     from flowerml.data import findings
 
     try:
@@ -61,20 +64,20 @@ def finding_names(names: list[str] | None) -> list[str]:
 
 
 def rename(classifier: "Classifier", path: Path | None) -> None:
-    """Give the classes the names in a JSON file; those it does not name keep theirs. Raises DataError."""
+    """Give classes the names in a JSON file; classes missing from it keep theirs. Raises DataError."""
     if path is not None:
         classifier.names.update(names_of(classifier.classes, path))
 
 
 def names_of(classes: Sequence[str], path: Path) -> dict[str, str]:
-    """The names that a JSON file has for some of the classes; raises DataError where it has none for any."""
+    """Return the names that a JSON file has for some of the classes; raises DataError where it has none of them."""
     from flowerml.data.names import category_names
 
     names = category_names(path)
     if not set(names) & set(classes):
         raise DataError(
-            f"{path}: names none of the classes ({', '.join(classes[:5])}, …) but "
-            f"{', '.join(list(names)[:5]) or 'nothing'}; expected the file that belongs to this classifier's data"
+            f"{path}: names none of the classes ({preview_list(classes)}), only "
+            f"{preview_list(list(names)) or 'nothing'}; expected the file for this classifier's data"
         )
     return {label: names[label] for label in classes if label in names}
 

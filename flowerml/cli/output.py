@@ -1,4 +1,4 @@
-"""What the commands print: answers on stdout, and all that is said about them on stderr."""
+"""Printing: answers on stdout, everything else on stderr."""
 
 import json
 import sys
@@ -10,29 +10,29 @@ from flowerml.core.display import one_line, printable, truncate
 if TYPE_CHECKING:
     from rich.console import Console
 
-WIDE = 1000  # columns of what is no terminal: a program that reads lines wants them whole
-BAR = 20  # characters of a probability of 1
+WIDE = 1000  # columns where stdout is no terminal, so that programs read whole lines
+BAR_LENGTH = 20  # characters for a probability of 1
 
 
 def say(line: str) -> None:
-    """A remark on stderr."""
+    """Print a line on stderr."""
     print(line, file=sys.stderr)
 
 
-def tell_error(message: str) -> None:
-    """An error on stderr, each of its lines marked as one."""
+def print_error(message: str) -> None:
+    """Print an error on stderr, with `error: ` in front of each of its lines."""
     for line in message.splitlines():
         say(f"error: {line}")
 
 
 def json_line(value: Any) -> None:
-    """A value as one line of JSON on stdout, at once."""
-    readable = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    print(json.dumps(value, ensure_ascii=not readable), flush=True)
+    """Print a value on stdout as one line of JSON, and flush it."""
+    is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    print(json.dumps(value, ensure_ascii=not is_utf8), flush=True)
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """Rich's console on stdout or stderr: colours on a terminal, whole lines elsewhere."""
+    """Return Rich's console on stdout or stderr: with colours on a terminal, with whole lines elsewhere."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
@@ -42,32 +42,36 @@ def console(*, stderr: bool = False) -> "Console":
 def table(
     columns: Iterable[str], rows: Iterable[Iterable[str]], *, title: str = "", numbers: Collection[str] = ()
 ) -> None:
-    """A table on stdout; the columns in `numbers` are set to the right. Nothing in it is read as markup."""
+    """Print a table on stdout, with the columns in `numbers` right-aligned; nothing in it is taken for markup."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     names = list(columns)
-    drawn = Table(box=box.SIMPLE_HEAD, show_header=any(names))
+    grid = Table(box=box.SIMPLE_HEAD, show_header=any(names))
     for name in names:
-        drawn.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
+        grid.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
     for row in rows:
-        drawn.add_row(*(Text(cell) for cell in row))
+        grid.add_row(*(Text(cell) for cell in row))
     if title:
         console().print(Text(f"\n{title}", style="bold"))
-    console().print(drawn)
+    console().print(grid)
 
 
 def percent(probability: float) -> str:
-    """A probability as people read it, such as 93.1 %."""
+    """Return a probability as a percentage.
+
+    >>> percent(0.931)
+    '93.1 %'
+    """
     return f"{100 * probability:.1f} %"
 
 
 def bar(probability: float) -> str:
-    """A probability as a bar of up to BAR characters."""
-    return "█" * round(BAR * probability)
+    """Return a probability as a bar of up to BAR_LENGTH characters."""
+    return "█" * round(BAR_LENGTH * probability)
 
 
 def short(text: str, length: int = 60) -> str:
-    """A text from anywhere as one line of at most `length` characters."""
+    """Return text from anywhere as one line of at most `length` characters."""
     return truncate(printable(one_line(text[: 10 * length])), length)

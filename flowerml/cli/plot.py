@@ -1,4 +1,4 @@
-"""The course's figure: the input, and what the classifier makes of it."""
+"""A figure of an input and its most probable classes, as in the Udacity course."""
 
 import warnings
 from pathlib import Path
@@ -14,48 +14,46 @@ from flowerml.core.errors import DataError
 from flowerml.core.files import replacing
 
 FORMATS = (".png", ".pdf", ".svg", ".jpg", ".jpeg")
-PLAIN = "#3b6ea5"
+BAR_COLOUR = "#3b6ea5"
 DOTS_PER_INCH = 150
 
 
 def refuse_unknown(path: Path) -> None:
-    """Raises BadParameter, before anything is predicted, for what cannot be drawn to."""
+    """Raise BadParameter for an unknown file format, before anything is predicted."""
     if path.suffix.lower() not in FORMATS:
         raise typer.BadParameter(f"{path.name!r} does not end in one of {', '.join(FORMATS)}", param_hint="--plot")
 
 
 def draw(path: Path, classifier: Classifier, raw: Any, prediction: Prediction) -> None:
-    """Draw an input above the bars of its most probable classes, a text with the words that spoke for and against.
+    """Draw an input above the bars of its most probable classes; of a text, the words for and against the best one.
 
-    The file is written whole or not at all. Raises DataError where it cannot be written.
+    The file is written atomically. Raises DataError where it cannot be written.
     """
     figure = Figure(figsize=(6, 8), layout="constrained")
-    above, below = figure.subplots(2, height_ratios=(3, 2))
+    input_axes, bar_axes = figure.subplots(2, height_ratios=(3, 2))
     best = prediction.top[0]
-    classifier.task.draw(above, raw, classifier.preprocessing, lambda: classifier.explain(raw), name=_line(best.name))
-    above.set_title(_line(best.name) + ("" if prediction.known else " (not sure)"))
-    _bars(below, prediction)
+    classifier.task.draw(
+        input_axes, raw, classifier.preprocessing, lambda: classifier.explain(raw), name=_line(best.name)
+    )
+    input_axes.set_title(_line(best.name) + ("" if prediction.known else " (not sure)"))
+    _draw_bars(bar_axes, prediction)
     try:
         with replacing(path) as temporary, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of characters the font does not have
+            warnings.simplefilter("ignore")  # about characters that the font lacks
             figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=DOTS_PER_INCH)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def _bars(axes: Axes, prediction: Prediction) -> None:
+def _draw_bars(axes: Axes, prediction: Prediction) -> None:
     top = prediction.top[::-1]
-    axes.barh(range(len(top)), [one.probability for one in top], color=PLAIN)
-    axes.set_yticks(range(len(top)), [_line(one.name) for one in top])
+    axes.barh(range(len(top)), [candidate.probability for candidate in top], color=BAR_COLOUR)
+    axes.set_yticks(range(len(top)), [_line(candidate.name) for candidate in top])
     axes.set_xlim(0, 1)
     axes.set_xlabel("probability")
-    _only_axes(axes)
-
-
-def _only_axes(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def _line(text: str) -> str:
-    """Short, and nothing in it is read as mathematics."""
+    """Return a short line in which matplotlib sees no mathematics."""
     return short(text, 30).replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""`flowerml predict`: what is in these pictures, or how these texts are meant."""
+"""`flowerml predict`: print the most probable classes of pictures or texts."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -32,135 +32,140 @@ EXAMPLES = """[bold]Examples[/]
 def main(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT", help="Files, folders, globs, - for stdin, and texts themselves."),
+        typer.Argument(metavar="INPUT", help="Files, folders, globs, texts, or - for stdin."),
     ],
     model: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="A folder, or models:/NAME@ALIAS. Default: the one in models/ that fits."),
+        typer.Option(metavar="MODEL", help="A folder, or models:/NAME@ALIAS. Default: the matching one in models/."),
     ] = None,
-    top_k: Annotated[int, typer.Option(min=1, help="How many classes of each input.")] = 5,
+    top_k: Annotated[int, typer.Option(min=1, help="The number of classes for each input.")] = 5,
     category_names: options.CategoryNames = None,
-    json: Annotated[bool, typer.Option("--json", help="A line of JSON for each input.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each input.")] = False,
     plot: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Draw the one input and its classes (.png, .pdf, .svg, .jpg)."),
+        typer.Option(metavar="FILE", help="Draw a single input and its classes (.png, .pdf, .svg, .jpg)."),
     ] = None,
-    device: Annotated[options.Device, typer.Option(help="Predicting runs on the CPU.")] = options.Device.auto,
+    device: Annotated[options.Device, typer.Option(help="Prediction always runs on the CPU.")] = options.Device.auto,
     gpu: options.Gpu = False,
 ) -> None:
-    """Tell the most probable classes of pictures or texts.
+    """Print the most probable classes of pictures or texts.
 
-    What cannot be read is told on stderr and the rest is answered; the exit code is then 1.
+    Inputs that cannot be read are reported on stderr, and the exit code is 1; the others are still answered.
     """
     from flowerml.classifier.classifier import Classifier
-    from flowerml.cli import inputs as reading
+    from flowerml.cli.inputs import Stdin, answers, expanded, kind
 
-    _remark_on_device(device, gpu)
+    _check_device(device, gpu)
     _refuse_models(inputs)
     if plot is not None:
         from flowerml.cli import plot as figure
 
         figure.refuse_unknown(plot)
-    stdin = reading.Stdin()
-    with resolve_model(model or default_model(reading.kind(inputs, stdin))) as folder:
+    stdin = Stdin()
+    with resolve_model(model or default_model(kind(inputs, stdin))) as folder:
         classifier = Classifier.load(folder)
         options.rename(classifier, category_names)
-        found = reading.expanded(inputs, classifier.task, stdin)
-        answers: Iterable[Answer] = reading.answers(classifier, found, top_k=top_k)
+        answered: Iterable[Answer] = answers(classifier, expanded(inputs, classifier.task, stdin), top_k=top_k)
         if plot is not None:
-            answers = _drawn(plot, classifier, list(answers))
-        unread = _print_lines(answers) if json else _print_table(answers)
-    if unread:
+            answered = _plotted(plot, classifier, list(answered))
+        unreadable = _print_lines(answered) if json else _print_table(answered)
+    if unreadable:
         raise typer.Exit(1)
 
 
 def _print_lines(answers: "Iterable[Answer]") -> int:
-    """A line of JSON for each answer, as it comes; gives how many inputs could not be read."""
-    unread = 0
-    for one, answer in answers:
+    """Print a line of JSON for each answer as it comes; return the number of unreadable inputs."""
+    unreadable = 0
+    for item, answer in answers:
         if isinstance(answer, InputError):
-            unread += 1
-            _tell(one, answer)
-            output.json_line({"input": one.name, "error": {"code": answer.code, "message": answer.message}})
+            unreadable += 1
+            _print_error(item, answer)
+            output.json_line({"input": item.name, "error": {"code": answer.code, "message": answer.message}})
         else:
-            output.json_line({"input": one.name, **answer.to_json()})
-    return unread
+            output.json_line({"input": item.name, **answer.to_json()})
+    return unreadable
 
 
 def _print_table(answers: "Iterable[Answer]") -> int:
-    """All answers as a table; gives how many inputs could not be read."""
-    told = []
-    unread = 0
-    for one, answer in answers:
+    """Print all answers as a table; return the number of unreadable inputs."""
+    predictions = []
+    unreadable = 0
+    for item, answer in answers:
         if isinstance(answer, InputError):
-            unread += 1
-            _tell(one, answer)
+            unreadable += 1
+            _print_error(item, answer)
         else:
-            told.append((one.name, answer))
-    if len(told) == 1 and not unread:
-        _print_one(*told[0])
-    elif told:
-        _print_many(told)
-    return unread
+            predictions.append((item.name, answer))
+    if len(predictions) == 1 and not unreadable:
+        _print_one(*predictions[0])
+    elif predictions:
+        _print_many(predictions)
+    return unreadable
 
 
-def _print_many(told: "list[tuple[str, Prediction]]") -> None:
+def _print_many(predictions: "list[tuple[str, Prediction]]") -> None:
     rows = [
         [
-            *(output.short(name), found.top[0].name, output.percent(found.top[0].probability)),
-            *("" if found.known else NOT_SURE, _rest(found.top)),
+            output.short(name),
+            prediction.top[0].name,
+            output.percent(prediction.top[0].probability),
+            "" if prediction.known else NOT_SURE,
+            _rest(prediction.top),
         ]
-        for name, found in told
+        for name, prediction in predictions
     ]
     output.table(("input", "most probable", "", " ", "then"), rows, numbers=[""])
 
 
-def _tell(one: "Input", error: InputError) -> None:
-    output.tell_error(f"{output.short(one.name) or 'an empty input'}: {error.message}")
+def _print_error(item: "Input", error: InputError) -> None:
+    output.print_error(f"{output.short(item.name) or 'an empty input'}: {error.message}")
 
 
-def _print_one(name: str, found: "Prediction") -> None:
-    top = found.top
-    labelled = any(one.name != one.label for one in top)
-    columns = ["", "class", *(["label"] if labelled else []), "probability", " "]
+def _print_one(name: str, prediction: "Prediction") -> None:
+    top = prediction.top
+    has_names = any(candidate.name != candidate.label for candidate in top)
+    columns = ["", "class", *(["label"] if has_names else []), "probability", " "]
     rows = [
         [
-            *(str(number), one.name, *([one.label] if labelled else [])),
-            *(output.percent(one.probability), output.bar(one.probability)),
+            str(rank),
+            candidate.name,
+            *([candidate.label] if has_names else []),
+            output.percent(candidate.probability),
+            output.bar(candidate.probability),
         ]
-        for number, one in enumerate(top, 1)
+        for rank, candidate in enumerate(top, 1)
     ]
-    title = output.short(name) + ("" if found.known else f" ({NOT_SURE}: it may be none of the classes)")
+    title = output.short(name) + ("" if prediction.known else f" ({NOT_SURE}: it may be none of the classes)")
     output.table(columns, rows, title=title, numbers=["", "probability"])
 
 
 def _rest(top: "tuple[ClassProbability, ...]") -> str:
-    return ", ".join(f"{one.name} {output.percent(one.probability)}" for one in top[1:])
+    return ", ".join(f"{candidate.name} {output.percent(candidate.probability)}" for candidate in top[1:])
 
 
-def _drawn(path: Path, classifier: "Classifier", answers: "list[Answer]") -> "list[Answer]":
-    """The answers, once the only one of them is drawn."""
+def _plotted(path: Path, classifier: "Classifier", answers: "list[Answer]") -> "list[Answer]":
+    """Draw the only answer and return it; raises BadParameter where there are several."""
     from flowerml.cli import plot as figure
 
     if len(answers) != 1:
-        raise typer.BadParameter(f"draws one input, and there are {len(answers):,}", param_hint="--plot")
-    ((one, answer),) = answers
+        raise typer.BadParameter(f"expected one input to draw, found {len(answers):,}", param_hint="--plot")
+    ((item, answer),) = answers
     if not isinstance(answer, InputError):
-        figure.draw(path, classifier, one.raw(classifier.task), answer)
+        figure.draw(path, classifier, item.raw(classifier.task), answer)
     return answers
 
 
 def _refuse_models(inputs: list[str]) -> None:
-    """The course's predict took the checkpoint as its second argument."""
+    """Raise ModelError for a model among the inputs, as the Udacity course's predict.py took it second."""
     from flowerml.cli.inputs import is_there
 
-    for one in inputs:
-        if one.startswith("models:/") or is_there(Path(one, DESCRIPTION)):
-            raise ModelError(f"{one} is a model, and not an input; say --model {one}")
+    for argument in inputs:
+        if argument.startswith("models:/") or is_there(Path(argument, DESCRIPTION)):
+            raise ModelError(f"{argument} is a model, not an input; write --model {argument}")
 
 
-def _remark_on_device(device: options.Device, gpu: bool) -> None:
+def _check_device(device: options.Device, gpu: bool) -> None:
     if device is options.Device.cuda:
-        raise ModelError("predicting runs on the CPU, as it does where the classifier is served; leave --device out")
+        raise ModelError("prediction runs on the CPU, as in serving; leave out --device")
     if gpu:
-        output.say("predicting runs on the CPU; --gpu changes nothing")
+        output.say("prediction runs on the CPU; --gpu has no effect")

@@ -1,4 +1,4 @@
-"""How a search gets on: live on a terminal, line after line elsewhere."""
+"""The progress of a search: a live bar on a terminal, lines elsewhere."""
 
 import sys
 import time
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Live:
-    """A bar with the last epoch's numbers on valid and the time left; 80 columns have no room for more."""
+    """A bar with the last epoch's metrics on valid and the time left; 80 columns have no room for more."""
 
     def __init__(self, search: "Search") -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -35,20 +35,20 @@ class Live:
         self._bar.stop()
 
     def epoch(self, trial: "Trial", epoch: "Epoch") -> None:
-        """Show the numbers of an epoch."""
+        """Show the metrics of an epoch."""
         done = trial.number * self._search.section.epochs + epoch.number
         numbers = f"valid loss {epoch.valid_loss:.3f}, accuracy {epoch.valid_accuracy:.3f}"
-        self._bar.update(self._task, completed=done, description=_place(self._search, trial, epoch), numbers=numbers)
+        self._bar.update(self._task, completed=done, description=_position(self._search, trial, epoch), numbers=numbers)
 
     def trial(self, search: "Search") -> None:
-        """Leave the trial's score behind; the epochs that it did not need are done too."""
+        """Print the trial's score, and count the epochs that it skipped as done."""
         self._bar.update(self._task, completed=len(search.trials) * search.section.epochs)
         if search.count > 1:
             self._bar.console.print(_score(search))
 
 
 class Lines:
-    """A line for each epoch."""
+    """One line for each epoch."""
 
     def __init__(self, search: "Search") -> None:
         self._search = search
@@ -61,10 +61,10 @@ class Lines:
         pass
 
     def epoch(self, trial: "Trial", epoch: "Epoch") -> None:
-        """Print the numbers of an epoch, and the time that the others will take if they take as long."""
+        """Print the metrics of an epoch, and the time left at the average speed so far."""
         done = trial.number * self._search.section.epochs + epoch.number
         left = (self._search.count * self._search.section.epochs - done) * (time.monotonic() - self._started) / done
-        say(f"{_place(self._search, trial, epoch)}: {_numbers(epoch)}, {_duration(left)} left")
+        say(f"{_position(self._search, trial, epoch)}: {_numbers(epoch)}, {_duration(left)} left")
 
     def trial(self, search: "Search") -> None:
         """Print the trial's score."""
@@ -72,14 +72,14 @@ class Lines:
             say(_score(search))
 
 
-def shown(search: "Search") -> Live | Lines:
-    """What suits stderr."""
+def reporter(search: "Search") -> Live | Lines:
+    """Return a bar where stderr is a terminal, lines elsewhere."""
     return Live(search) if sys.stderr.isatty() else Lines(search)
 
 
-def _place(search: "Search", trial: "Trial", epoch: "Epoch") -> str:
-    place = f"epoch {epoch.number}/{trial.section.epochs}"
-    return f"trial {trial.number + 1}/{search.count}, {place}" if search.count > 1 else place
+def _position(search: "Search", trial: "Trial", epoch: "Epoch") -> str:
+    position = f"epoch {epoch.number}/{trial.section.epochs}"
+    return f"trial {trial.number + 1}/{search.count}, {position}" if search.count > 1 else position
 
 
 def _numbers(epoch: "Epoch") -> str:
@@ -98,7 +98,11 @@ def _score(search: "Search") -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Whole seconds as 1:02:03, 2:03 or 3 s."""
+    """Return seconds as hours, minutes and seconds.
+
+    >>> _duration(3723), _duration(123), _duration(3)
+    ('1:02:03', '2:03', '3 s')
+    """
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -14,20 +14,20 @@ EXAMPLES = """[bold]Examples[/]
   flowerml promote reviews 2 --alias candidate
 """
 
-Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="Why, for the trace.")]
+Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, for the history.")]
 
 
 def main(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the registered model.")],
-    version: Annotated[int, typer.Argument(metavar="VERSION", min=1, help="Its number.")],
-    alias: Annotated[str | None, typer.Option(metavar="ALIAS", help="Default: that of params.yaml.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Whatever the gate says; the trace tells who did.")] = False,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The registered model.")],
+    version: Annotated[int, typer.Argument(metavar="VERSION", min=1, help="The number of the version.")],
+    alias: Annotated[str | None, typer.Option(metavar="ALIAS", help="Default: the alias in params.yaml.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Skip the gate; the history records who did.")] = False,
     why: Why = "",
 ) -> None:
     """Give an alias, such as champion, to a registered version.
 
-    The gate judges it again, by what was logged with it, against the version that has the alias, and with the limits of
-    params.yaml. Each move stands in the registered model's tag `history`.
+    The gate compares what was logged with it against the version that has the alias, with the limits in params.yaml.
+    Each move is recorded in the registered model's tag `history`.
     """
     from flowerml.registry import promotion
 

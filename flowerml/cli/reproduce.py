@@ -1,4 +1,4 @@
-"""`flowerml reproduce`: a registered version made once more, and whether the same came out."""
+"""`flowerml reproduce`: run a registered version again and compare the results."""
 
 import tempfile
 from contextlib import ExitStack
@@ -20,19 +20,19 @@ EXAMPLES = """[bold]Examples[/]
 
 def main(
     version: Annotated[
-        str | None, typer.Argument(metavar="[VERSION]", help="A number or an alias. Default: the pipeline's alias.")
+        str | None, typer.Argument(metavar="[VERSION]", help="A number or an alias. Default: the alias in params.yaml.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Registered model. Default: that of the first pipeline.")
+        str | None, typer.Option(metavar="NAME", help="The registered model. Default: that of the first pipeline.")
     ] = None,
-    keep: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Leave the copy here; must not exist.")] = None,
-    force: Annotated[bool, typer.Option(help="Also where the code is not to be had as it was.")] = False,
+    keep: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep the copy in this new folder.")] = None,
+    force: Annotated[bool, typer.Option(help="Run even if uncommitted changes of its code are lost.")] = False,
 ) -> None:
     """Run the pipeline of a registered version in a clean copy, and compare.
 
-    The copy has the version's commit and parameters, the present Python environment, and no results to start from;
-    nothing is registered. Says identical, within the stored intervals (exit code 0), or different, first at which
-    stage (1).
+    The copy has the version's commit and parameters, the current Python environment, and no cached results.
+    Nothing is registered. The outcome is identical or within the stored intervals (exit code 0), or different, with
+    the first stage that differs (exit code 1).
     """
     from flowerml.core.errors import FlowermlError
     from flowerml.registry import reproduce
@@ -41,28 +41,30 @@ def main(
     export = export_section_for(name)
     model = name or export.registered_model
     recorded = reproduce.load_recorded(model, version or export.alias)
-    output.say(f"{model} version {recorded.version}, {reproduce.origin(recorded)}")
+    output.say(f"{recorded.title}, {reproduce.origin(recorded)}")
     if lost := reproduce.lost_changes(recorded):
         if not force:
-            raise FlowermlError(f"{model} version {recorded.version}: {lost}; --force leaves them out")
+            raise FlowermlError(f"{recorded.title}: {lost}; --force leaves them out")
         output.say(f"warning: {lost}")
     for remark in reproduce.remarks(recorded):
-        output.say(f"remark: {remark}")
+        output.say(f"note: {remark}")
     with ExitStack() as block:
-        scratch = _new(keep) if keep else Path(block.enter_context(tempfile.TemporaryDirectory(prefix="flowerml-")))
+        scratch = (
+            _new_folder(keep) if keep else Path(block.enter_context(tempfile.TemporaryDirectory(prefix="flowerml-")))
+        )
         copy = reproduce.clean_copy(recorded, Path.cwd(), scratch)
         reproduce.run(recorded, copy, scratch, on_stage=lambda stage: output.say(f"running {stage} …"))
-        found = reproduce.compare(recorded, copy)
+        comparison = reproduce.compare(recorded, copy)
     if keep:
         output.say(f"kept in {copy}")
-    for detail in found.details:
+    for detail in comparison.details:
         output.say(f"  {output.short(detail, 200)}")
-    print(f"{model} version {recorded.version}: {found}")
-    if not found.reproduced:
+    print(f"{recorded.title}: {comparison}")
+    if not comparison.reproduced:
         raise typer.Exit(1)
 
 
-def _new(folder: Path) -> Path:
+def _new_folder(folder: Path) -> Path:
     from flowerml.core.errors import FlowermlError
 
     try:

@@ -1,4 +1,4 @@
-"""`flowerml rollback`: give an alias back to the version that had it before."""
+"""`flowerml rollback`: return an alias to the version that had it before."""
 
 from typing import Annotated
 
@@ -15,13 +15,13 @@ EXAMPLES = """[bold]Examples[/]
 
 
 def main(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the registered model.")],
-    alias: Annotated[str | None, typer.Option(metavar="ALIAS", help="Default: that of params.yaml.")] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The registered model.")],
+    alias: Annotated[str | None, typer.Option(metavar="ALIAS", help="Default: the alias in params.yaml.")] = None,
     why: promote.Why = "",
 ) -> None:
-    """Give an alias back to the version that had it before; again, to the one before that.
+    """Return an alias to the version that had it before. Repeat it to go further back.
 
-    What had it when is told by the registered model's tag `history`, which this adds to.
+    The registered model's tag `history` records which version had the alias when, and this move too.
     """
     from flowerml.registry import promotion
 

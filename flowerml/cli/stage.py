@@ -1,4 +1,4 @@
-"""The command line of a stage."""
+"""The command line that all stages share."""
 
 import argparse
 import signal
@@ -17,19 +17,18 @@ R = TypeVar("R")
 
 
 def run(stage: Callable[[Pipeline], R], summary: Callable[[R], str] | None = None) -> None:
-    """Call `stage` with the pipeline named on the command line, and print its summary; one stage of a pipeline at a time.
+    """Call `stage` with the pipeline named on the command line, and print its summary; one at a time per pipeline.
 
-    A FlowermlError becomes one line (one for each thing wrong) and exit code 1, and so does an error of the system: a
-    full disk, a folder that may not be written to. Ctrl-C and SIGTERM are exit code 130. Anything else is a bug and
-    keeps its stack trace.
+    A FlowermlError becomes one line (or one for each problem) and exit code 1, as do errors of the system such as a
+    full disk or a read-only folder. Ctrl-C and SIGTERM give exit code 130. Anything else is a bug and keeps its trace.
     """
     parser = argparse.ArgumentParser(description=stage.__doc__)
     parser.add_argument("pipeline", help="one of the names under `pipelines:` in params.yaml")
     name = parser.parse_args().pipeline
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        # Where only `dvc repro` was killed, its stage is still running.
-        with hold_lock(Paths(name).lock, waiting=f"{name}: another process is working on it; waiting for it to end"):
+        # If only `dvc repro` was killed, its stage is still running.
+        with hold_lock(Paths(name).lock, waiting=f"{name}: another process is running it; waiting for it to finish"):
             result = stage(load_pipeline(name))
             if summary is not None:
                 print(summary(result))

@@ -1,4 +1,4 @@
-"""`flowerml train`: from labelled pictures or texts to a classifier."""
+"""`flowerml train`: train a classifier on labelled pictures or texts."""
 
 import os
 import re
@@ -28,9 +28,9 @@ EXAMPLES = """[bold]Examples[/]
   flowerml train pictures.zip --backbone vgg16 --hidden-units 512 --epochs 10
   flowerml train more_pictures/ --from models/my_pictures/classifier
 """
-WORK = Path(".flowerml")
-PACKINGS = re.compile(r"(\.tar)?\.(gz|bz2|xz|tgz|tar|zip|csv|tsv|jsonl|parquet)$", re.IGNORECASE)
-ARCHITECTURE = {
+WORK_DIR = Path(".flowerml")
+ARCHIVE_SUFFIXES = re.compile(r"(\.tar)?\.(gz|bz2|xz|tgz|tar|zip|csv|tsv|jsonl|parquet)$", re.IGNORECASE)
+ARCHITECTURE_OPTIONS = {
     "--backbone": "encode.backbone",
     "--network": "train.network",
     "--hidden-units": "train.hidden_units",
@@ -41,62 +41,75 @@ def main(
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="A folder, archive, table, URL or published name (flowers102, imdb).")
     ],
-    kind: Annotated[options.Kind | None, typer.Option(help="Of the data, where it cannot be told.")] = None,
+    kind: Annotated[options.Kind | None, typer.Option(help="Kind of the data. Default: inferred from it.")] = None,
     save_dir: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="The classifier's. Default: models/DATA/classifier.")
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of the classifier. Default: models/DATA/classifier.")
     ] = None,
     from_: Annotated[
-        str | None, typer.Option("--from", metavar="CLASSIFIER", help="Train this one further, on the same classes.")
+        str | None,
+        typer.Option("--from", metavar="CLASSIFIER", help="Continue training this one, on the same classes."),
     ] = None,
-    backbone: Annotated[str | None, typer.Option(help="Of pictures: any of torchvision, or timm/NAME.")] = None,
-    network: Annotated[str | None, typer.Option(help="Of texts: lstm, ngrams or blend.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Backbone for pictures: any of torchvision, or timm/NAME.")
+    ] = None,
+    network: Annotated[str | None, typer.Option(help="Network for texts: lstm, ngrams or blend.")] = None,
     hidden_units: Annotated[
-        list[int] | None, typer.Option(min=1, help="Of pictures: width of a hidden layer; again for another.")
+        list[int] | None, typer.Option(min=1, help="Width of a hidden layer for pictures. Repeatable.")
     ] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Step size.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Step size of the optimizer.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training examples.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Examples in one step.")] = None,
-    dropout: Annotated[float | None, typer.Option(help="Share of the inputs of a layer left out.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights, order and search.")] = None,
-    trials: Annotated[int, typer.Option(min=1, help="Of a search over train.search.space; 1 is no search.")] = 1,
-    device: Annotated[options.Device, typer.Option(help="auto: the GPU where there is one.")] = options.Device.auto,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Examples in one training step.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="Share of a layer's inputs that are dropped.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed for weights, order and search.")] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Trials of a search over train.search.space; 1 is no search.")] = 1,
+    device: Annotated[options.Device, typer.Option(help="auto: the GPU if there is one.")] = options.Device.auto,
     category_names: options.CategoryNames = None,
-    valid: Annotated[float | None, typer.Option(help="Share dealt to valid, where the data have none.")] = None,
-    test: Annotated[float | None, typer.Option(help="Share dealt to test, where the data have none.")] = None,
-    limit: Annotated[int | None, typer.Option(min=3, help="At most so many of each class.")] = None,
+    valid: Annotated[float | None, typer.Option(help="Share for validation, if the data have no splits.")] = None,
+    test: Annotated[float | None, typer.Option(help="Share for the test, if the data have no splits.")] = None,
+    limit: Annotated[int | None, typer.Option(min=3, help="At most this many examples of each class.")] = None,
     changes: options.Changes = None,
-    work_dir: Annotated[Path, typer.Option(metavar="FOLDER", help="Keeps encodings for the next time.")] = WORK,
+    work_dir: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder that keeps encodings for the next run.")
+    ] = WORK_DIR,
     arch: Annotated[str | None, typer.Option("--arch", hidden=True)] = None,
     gpu: options.Gpu = False,
 ) -> None:
-    """Train a classifier on labelled pictures or texts, of which the kind is told from the data.
+    """Train a classifier on labelled pictures or texts; their kind is inferred from the data.
 
-    What is not said is as in params.yaml: in a project, as the winner of its last search had it.
-    Every trial is a run in MLflow (MLFLOW_TRACKING_URI, by default mlflow.db in this folder).
+    Other parameters come from params.yaml; in a project, from the winner of its last search.
+    Every trial is an MLflow run (at MLFLOW_TRACKING_URI, by default mlflow.db in this folder).
     """
-    _use(options.Device.cuda if gpu else device)
+    _select_device(options.Device.cuda if gpu else device)
     chosen = {
-        **{"encode.backbone": backbone or arch, "train.network": network, "train.hidden_units": hidden_units or None},
-        **{"train.learning_rate": learning_rate, "train.epochs": epochs, "train.batch_size": batch_size},
-        **{"train.dropout": dropout, "train.seed": seed, "train.search.trials": trials},
-        **{"data.split.valid": valid, "data.split.test": test, "data.limit": limit},
+        "encode.backbone": backbone or arch,
+        "train.network": network,
+        "train.hidden_units": hidden_units or None,
+        "train.learning_rate": learning_rate,
+        "train.epochs": epochs,
+        "train.batch_size": batch_size,
+        "train.dropout": dropout,
+        "train.seed": seed,
+        "train.search.trials": trials,
+        "data.split.valid": valid,
+        "data.split.test": test,
+        "data.limit": limit,
         "data.category_names": None if category_names is None else str(category_names),
     }
     values = {**{name: value for name, value in chosen.items() if value is not None}, **options.parsed(changes)}
     if from_ is not None:
-        _refuse_sizes(values)
+        _refuse_changes(values)
     name = _name(data)
     folder = _folder(save_dir, name, data)
     result, pipeline = _train(data, kind and kind.value, values, name, folder, work_dir, from_)
-    again = [f"-S {shlex.quote(one)}" for one in changes or [] if one.startswith("data.")]
-    _print(result, pipeline, " ".join([shlex.quote(data), *again]))
+    data_changes = [f"-S {shlex.quote(change)}" for change in changes or [] if change.startswith("data.")]
+    _print(result, pipeline, " ".join([shlex.quote(data), *data_changes]))
 
 
 def _train(
-    data: str, kind: str | None, values: dict[str, Any], name: str, folder: Path, work: Path, finished: str | None
+    data: str, kind: str | None, values: dict[str, Any], name: str, folder: Path, work: Path, start_model: str | None
 ) -> "tuple[RunResult, Pipeline]":
     if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")  # a bar in a file is a mess
+        os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars clutter a log file
     from flowerml.cli import progress
     from flowerml.config.paths import Paths
     from flowerml.core.locks import hold_lock
@@ -104,14 +117,18 @@ def _train(
     from flowerml.tracking import connection
 
     connection.check()
-    warm_start = _warm_start(finished)
+    warm_start = _warm_start(start_model)
     kind = kind or (warm_start.kind if warm_start else None)
     start = warm_start.parameters if warm_start else None
-    root = _kept(work)
-    with hold_lock(Paths(name, root).lock, waiting=f"{name}: another process trains it in {root}; waiting for its end"):
+    root = _work_folder(work)
+    with hold_lock(
+        Paths(name, root).lock, waiting=f"{name}: another process is training it in {root}; waiting for it to finish"
+    ):
         pipeline, origin = adhoc.pipeline_from_data(data, kind, values, name=name, root=root, start=start)
-        output.say(f"{data}: of kind {pipeline.kind}; parameters not given are those of {finished or origin}")
-        result = run.run(pipeline, folder, shows=progress.shown, say=output.say, warm_start=warm_start)
+        output.say(f"{data}: of kind {pipeline.kind}; parameters not given are those of {start_model or origin}")
+        result = run.run(
+            pipeline, folder, show_progress=progress.reporter, on_summary=output.say, warm_start=warm_start
+        )
         return result, pipeline
 
 
@@ -125,37 +142,37 @@ def _warm_start(model: str | None) -> "WarmStart | None":
         return WarmStart.load(folder)
 
 
-def _print(result: "RunResult", pipeline: "Pipeline", same_data: str) -> None:
+def _print(result: "RunResult", pipeline: "Pipeline", data: str) -> None:
     from flowerml.tasks.registry import task_of
 
     best = result.trial.best
-    assert best is not None, "a trial that won has seen an epoch"
+    assert best is not None, "the winning trial has finished an epoch"
     folder = shlex.quote(str(result.classifier.folder))
-    numbers = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in result.metrics.items())
+    metrics = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in result.metrics.items())
     print(f"valid: accuracy {best.valid_accuracy:.4f}, loss {best.valid_loss:.4f} (epoch {best.number})")
-    print(f"test: {numbers}")
+    print(f"test: {metrics}")
     print(f"\nclassifier: {folder}")
     print(f"  flowerml predict {task_of(pipeline).EXAMPLE_ARGUMENT} --model {folder}")
-    print(f"  flowerml evaluate {folder} {same_data}")
+    print(f"  flowerml evaluate {folder} {data}")
     print(f"  flowerml web --model {folder}")
-    print(f"runs: experiment {pipeline.name!r} in MLflow; reports: {pipeline.paths.reports}")
+    print(f"MLflow experiment: {pipeline.name}; reports: {pipeline.paths.reports}")
 
 
 def _name(data: str) -> str:
-    """What the experiment and the folders are called: the data's name without what says how they are packed."""
+    """Return the name of the experiment and the folders: the data's file name without the suffixes of archives."""
     last = urlsplit(data).path if "://" in data else str(Path(data).expanduser().resolve())
-    return re.sub(r"[^\w.-]+", "_", PACKINGS.sub("", PurePath(last).name)).strip("._") or "data"
+    return re.sub(r"[^\w.-]+", "_", ARCHIVE_SUFFIXES.sub("", PurePath(last).name)).strip("._") or "data"
 
 
-def _folder(given: Path | None, name: str, data: str) -> Path:
-    """Where the classifier will be saved; raises FlowermlError for a folder that holds anything else."""
+def _folder(save_dir: Path | None, name: str, data: str) -> Path:
+    """Return where to save the classifier; raises FlowermlError for a folder with other contents."""
     from flowerml.config.paths import Paths
 
-    folder = given or Paths(name).classifier
-    if given is None:
-        _refuse_anothers(folder, name, data)
+    folder = save_dir or Paths(name).classifier
+    if save_dir is None:
+        _refuse_others(folder, name, data)
     if folder.exists() and not (folder / DESCRIPTION).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FlowermlError(f"{folder}: holds other things, and would be replaced; name a new folder with --save-dir")
+        raise FlowermlError(f"{folder}: has other contents, which would be replaced; name a new folder with --save-dir")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -163,44 +180,45 @@ def _folder(given: Path | None, name: str, data: str) -> Path:
     return folder
 
 
-def _refuse_anothers(folder: Path, name: str, data: str) -> None:
-    """Raises FlowermlError where a pipeline, or a training on other data, has its classifier in this folder."""
+def _refuse_others(folder: Path, name: str, data: str) -> None:
+    """Raise FlowermlError where the folder is a pipeline's, or has a classifier trained on other data."""
     from flowerml.config import params
     from flowerml.core import files
 
     if params.PARAMS_FILE.exists() and name in params.read()["pipelines"]:
-        raise FlowermlError(f"{folder} is where `dvc repro` puts the pipeline {name}; choose a folder with --save-dir")
+        raise FlowermlError(f"{folder} belongs to the pipeline {name} of `dvc repro`; choose a folder with --save-dir")
     if (folder / DESCRIPTION).is_file():
         source = files.read_json(folder / DESCRIPTION)["parameters"].get("data.source")
         if source != data:
             raise FlowermlError(f"{folder} was trained on {source}; choose another folder with --save-dir")
 
 
-def _refuse_sizes(values: dict[str, Any]) -> None:
-    fixed = [option for option, name in ARCHITECTURE.items() if name in values]
+def _refuse_changes(values: dict[str, Any]) -> None:
+    """Raise BadParameter for options that training further cannot follow."""
+    fixed = [option for option, name in ARCHITECTURE_OPTIONS.items() if name in values]
     if fixed:
-        raise typer.BadParameter(f"keeps the network it has; leave out {', '.join(fixed)}", param_hint="--from")
+        raise typer.BadParameter(f"keeps its network; leave out {', '.join(fixed)}", param_hint="--from")
     if values["train.search.trials"] > 1:
-        raise typer.BadParameter("is one training, not a search; leave out --trials", param_hint="--from")
+        raise typer.BadParameter("trains once, without a search; leave out --trials", param_hint="--from")
 
 
-def _kept(work: Path) -> Path:
-    """The working folder; git passes it over."""
+def _work_folder(work: Path) -> Path:
+    """Return the folder for encodings, after telling git to ignore it."""
     from flowerml.core import files
 
     ignored = work / ".gitignore"
-    if not ignored.exists() and (work == WORK or not work.exists()):
+    if not ignored.exists() and (work == WORK_DIR or not work.exists()):
         with files.replacing(ignored) as temporary:
             temporary.write_text("*\n")
     return work
 
 
-def _use(device: options.Device) -> None:
-    """Have torch compute there; raises FlowermlError where it cannot."""
+def _select_device(device: options.Device) -> None:
+    """Select the device for torch; raises FlowermlError where it is not available."""
     if device is options.Device.cpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if device is options.Device.cuda:
         import torch
 
         if not torch.cuda.is_available():
-            raise FlowermlError("torch finds no GPU here; leave --device out, or say --device cpu")
+            raise FlowermlError("torch finds no GPU here; leave out --device, or choose --device cpu")

@@ -1,4 +1,4 @@
-"""`flowerml web`: the page in the browser."""
+"""`flowerml web`: a page to try classifiers in the browser."""
 
 from contextlib import ExitStack
 from typing import Annotated
@@ -16,30 +16,28 @@ EXAMPLES = """[bold]Examples[/]
 
 def main(
     model: Annotated[
-        list[str] | None, typer.Option(metavar="MODEL", help="A folder, or models:/NAME@ALIAS; again for another.")
+        list[str] | None, typer.Option(metavar="MODEL", help="A folder, or models:/NAME@ALIAS. Repeatable.")
     ] = None,
     endpoint: Annotated[
         list[str] | None,
-        typer.Option(metavar="URL", help="Of a served model, perhaps as image=URL; again for another."),
+        typer.Option(metavar="URL", help="A served model; image=URL also gives its kind. Repeatable."),
     ] = None,
-    host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="0.0.0.0 allows other machines.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
-    top_k: Annotated[int, typer.Option(min=1, help="So many classes are shown.")] = 5,
-    unsure: Annotated[
-        float | None, typer.Option(min=0, max=1, help='Below this probability the page says "not sure".')
-    ] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a served model has to answer.")] = 20.0,
+    top_k: Annotated[int, typer.Option(min=1, help="The number of classes to show.")] = 5,
+    unsure: Annotated[float | None, typer.Option(min=0, max=1, help='Show "not sure" below this probability.')] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for a served model.")] = 20.0,
 ) -> None:
-    """Open a page that asks classifiers: here, or served ones (mlflow models serve).
+    """Open a page to try classifiers, loaded here or served (mlflow models serve).
 
-    Without options it has those that the pipelines in this folder have made.
+    Without options it has those trained by the pipelines in this folder.
     """
     from flowerml import web
     from flowerml.registry.locate import default_models, resolve_model
 
     models = model or ([] if endpoint else default_models())
     with ExitStack() as stack:
-        folders = [stack.enter_context(resolve_model(one)) for one in models]
+        folders = [stack.enter_context(resolve_model(name)) for name in models]
         web.launch(
             models=folders,
             endpoints=endpoint or [],

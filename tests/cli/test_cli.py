@@ -19,7 +19,7 @@ COMMANDS = ("check", "train", "predict", "evaluate", "models", "info", "promote"
 
 @pytest.fixture
 def project(reproduced, monkeypatch):
-    """The reproduced project as the folder that commands run in."""
+    """Return the folder of the reproduced project, which commands run in."""
     monkeypatch.chdir(reproduced.folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{reproduced.folder}/mlflow.db")
     return reproduced.folder
@@ -27,7 +27,7 @@ def project(reproduced, monkeypatch):
 
 @pytest.fixture(scope="module")
 def pictures(reproduced, tmp_path_factory):
-    """A folder of five pictures, one of them in a folder below."""
+    """Return a folder of five pictures, one of them in a subfolder."""
     folder = tmp_path_factory.mktemp("pictures")
     (folder / "below").mkdir()
     examples = list(Examples(reproduced.folder / "data/flowers/examples.parquet").of("test"))
@@ -37,7 +37,7 @@ def pictures(reproduced, tmp_path_factory):
 
 
 def run(*arguments, input=None):
-    return CliRunner().invoke(app, [str(one) for one in arguments], input=input)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], input=input)
 
 
 def lines(result):
@@ -45,12 +45,12 @@ def lines(result):
 
 
 def start(*arguments, **options):
-    """The command as a process of its own."""
+    """Run the command in a process of its own."""
     command = [sys.executable, "-m", "flowerml", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
 
 
-def test_the_answer_is_the_classifiers_own(project, pictures):
+def test_answer_is_the_classifiers(project, pictures):
     result = run("predict", pictures / "0.jpg", "--json", "--top-k", 3)
     (answer,) = lines(result)
     (expected,) = Classifier.load(FLOWERS).predict([pictures / "0.jpg"], top_k=3)
@@ -58,11 +58,11 @@ def test_the_answer_is_the_classifiers_own(project, pictures):
     assert result.exit_code == 0
 
 
-def test_a_folder_is_read_with_what_is_below_and_a_glob_as_the_shell_would(project, pictures):
-    names = [one["input"] for one in lines(run("predict", pictures, "--json"))]
+def test_folders_and_globs(project, pictures):
+    names = [answer["input"] for answer in lines(run("predict", pictures, "--json"))]
     assert names == [str(pictures / name) for name in ("0.jpg", "1.jpg", "2.jpg", "3.jpg", "below/4.jpg")]
-    assert [one["input"] for one in lines(run("predict", pictures / "*", "--json"))] == names
-    names = [one["input"] for one in lines(run("predict", pictures / "[12].jp*", "--json"))]
+    assert [answer["input"] for answer in lines(run("predict", pictures / "*", "--json"))] == names
+    names = [answer["input"] for answer in lines(run("predict", pictures / "[12].jp*", "--json"))]
     assert names == [str(pictures / "1.jpg"), str(pictures / "2.jpg")]
 
 
@@ -71,19 +71,19 @@ def test_stdin_is_a_picture_or_a_text(project, pictures):
     (named,) = lines(run("predict", pictures / "0.jpg", "--json"))
     assert picture == {**named, "input": "-"}
     (text,) = lines(run("predict", "-", "--json", input="A wonderful film."))
-    assert {one["name"] for one in text["top"]} == {"positive", "negative"}
+    assert {candidate["name"] for candidate in text["top"]} == {"positive", "negative"}
 
 
-def test_texts_are_read_from_files_and_taken_as_they_are(project, tmp_path):
+def test_texts_from_files_and_arguments(project, tmp_path):
     (tmp_path / "review.txt").write_bytes("Très bon, a wonderful film.".encode("cp1252"))
     texts = ["Is it **good**? [Yes.]", "a very long text " * 1000]
     answers = lines(run("predict", *texts, tmp_path / "review.txt", "--json"))
     expected = Classifier.load(REVIEWS).predict([*texts, "Très bon, a wonderful film."])
-    assert [answer["top"] for answer in answers] == [one.to_json()["top"] for one in expected]
+    assert [answer["top"] for answer in answers] == [prediction.to_json()["top"] for prediction in expected]
     assert [answer["input"] for answer in answers[:2]] == texts
 
 
-def test_what_cannot_be_read_is_told_and_the_rest_answered(project, pictures, tmp_path):
+def test_unreadable_inputs_are_reported(project, pictures, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     asked = [tmp_path / "broken.jpg", pictures / "0.jpg", tmp_path / "none.jpg", tmp_path]
     result = run("predict", *asked[:3], "--json")
@@ -94,54 +94,54 @@ def test_what_cannot_be_read_is_told_and_the_rest_answered(project, pictures, tm
     assert run("predict", *asked[:3]).stdout.count("0.jpg") == 1
 
 
-def test_an_empty_text_is_an_error_and_not_this_folder(project):
+def test_empty_text_is_an_error(project):
     result = run("predict", "", "--model", REVIEWS, "--json")
     assert [answer["error"]["code"] for answer in lines(result)] == ["empty_text"]
 
 
-def test_the_table_names_the_classes_as_they_are_called(project, pictures, tmp_path):
-    (tmp_path / "names.json").write_text(json.dumps(dict.fromkeys(["rose", "tulip"], "[red]One[/]")))
+def test_category_names_in_the_table(project, pictures, tmp_path):
+    (tmp_path / "names.json").write_text(json.dumps(dict.fromkeys(["rose", "tulip"], "[red]Rose[/]")))
     result = run("predict", pictures / "0.jpg", "--top_k", 10, "--category_names", tmp_path / "names.json")
-    assert result.stdout.count("[red]One[/]") == 2
+    assert result.stdout.count("[red]Rose[/]") == 2
     assert "%" in result.stdout
     (tmp_path / "names.json").write_text('{"1": "other"}')
     wrong = run("predict", pictures / "0.jpg", "--category-names", tmp_path / "names.json")
     assert wrong.exit_code == 1 and "names none of the classes" in wrong.stderr
 
 
-def test_the_model_is_the_one_that_fits_the_inputs_or_has_to_be_said(project, pictures, monkeypatch, tmp_path):
+def test_default_model_fits_the_inputs(project, pictures, monkeypatch, tmp_path):
     both = run("predict", pictures / "0.jpg", "A film.")
     assert both.exit_code == 1
-    assert f"there are {FLOWERS} (image), {REVIEWS} (text)" in both.stderr
+    assert f"models/ has {FLOWERS} (image), {REVIEWS} (text); name one with --model" in both.stderr
     monkeypatch.chdir(tmp_path)
     assert "no classifier in models/" in run("predict", pictures / "0.jpg").stderr
 
 
 @pytest.mark.parametrize("model", ["models:/flowers@champion", "models:/flowers/1", "models/flowers", FLOWERS])
-def test_a_model_is_found_by_every_name(project, pictures, model):
-    found = lines(run("predict", pictures / "0.jpg", "--json", "--model", model))
-    # A later version may be the champion by now, and answer otherwise.
-    assert len(found[0]["top"]) == 5
+def test_every_name_of_a_model(project, pictures, model):
+    (answer,) = lines(run("predict", pictures / "0.jpg", "--json", "--model", model))
+    # A later version may be the champion by now, with another answer.
+    assert len(answer["top"]) == 5
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "message"),
     [
         ("models:/flowers@nobody", "alias nobody not found"),
         ("models:/nothing/1", "not found"),
         ("models:/", "Not a proper models:/ URI"),
-        ("nowhere", "there is nothing"),
+        ("nowhere", "nowhere: does not exist"),
         ("data", "no saved classifier"),
-        ("http://127.0.0.1:1", "a saved classifier is expected"),
+        ("http://127.0.0.1:1", "expected a saved classifier, found a URL"),
     ],
 )
-def test_a_model_that_is_not_there_is_told_in_a_line(project, pictures, model, said):
+def test_missing_model_is_one_line(project, pictures, model, message):
     result = run("predict", pictures / "0.jpg", "--model", model)
     assert result.exit_code == 1
-    assert said in result.stderr and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert message in result.stderr and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
 
 
-def test_no_registry_is_made_where_there_is_none(tmp_path, monkeypatch):
+def test_no_registry_is_created(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for command in (["models"], ["info", "models:/flowers@champion"]):
@@ -150,55 +150,56 @@ def test_no_registry_is_made_where_there_is_none(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
-def test_the_plot_is_a_figure_of_one_input(project, pictures, tmp_path, suffix):
+def test_plot_of_a_picture(project, pictures, tmp_path, suffix):
     path = tmp_path / f"figure{suffix}"
     assert run("predict", pictures / "0.jpg", "--plot", path).exit_code == 0
     if suffix == ".png":
         figure = Image.open(io.BytesIO(path.read_bytes())).convert("RGB")
         assert len(figure.getcolors(2**24)) > 1000  # the photograph is in it
-    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-def test_the_plot_of_a_text_has_its_words(project, tmp_path):
+def test_plot_of_a_text(project, tmp_path):
     path = tmp_path / "words.svg"
     assert run("predict", "A wonderful film, $5 well spent.", "--plot", path).exit_code == 0
     drawn = path.read_text()
     assert all(f"<!-- {word} -->" in drawn for word in ("wonderful", "spent.", "positive", "negative"))
 
 
-def test_what_cannot_be_drawn_is_refused(project, pictures, tmp_path):
+def test_plot_refuses_the_rest(project, pictures, tmp_path):
     for arguments in ([pictures], [pictures / "0.jpg", "--plot", tmp_path / "figure.xyz"]):
         result = run("predict", "--plot", tmp_path / "figure.png", *arguments)
         assert result.exit_code == 2 and "--plot" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_info_tells_what_a_classifier_is(project):
-    found = lines(run("info", FLOWERS, "--json"))[0]
-    assert found["kind"] == "image" and len(found["classes"]) == 10
-    assert found["parameters"]["train.epochs"] == 4
-    assert found["bytes"].keys() == {"classifier.json", "network.onnx", "weights.safetensors"}
-    assert found["weights"] > 3_000_000  # of EfficientNet-Lite0 without its head
+def test_info(project):
+    (description,) = lines(run("info", FLOWERS, "--json"))
+    assert description["kind"] == "image" and len(description["classes"]) == 10
+    assert description["parameters"]["train.epochs"] == 4
+    assert description["bytes"].keys() == {"classifier.json", "network.onnx", "weights.safetensors"}
+    assert description["weights"] > 3_000_000  # of EfficientNet-Lite0 without its head
     assert "rose" in run("info", REVIEWS).stdout + run("info", FLOWERS).stdout
 
 
-def test_models_lists_versions_with_what_is_known_of_them(project):
-    found = lines(run("models", "flowers", "--json"))
-    assert {one["name"] for one in found} == {"flowers"} and found[-1]["version"] == 1
-    assert sum("champion" in one["aliases"] for one in found) == 1
-    assert 0 <= found[-1]["accuracy"] <= 1 and len(found[-1]["data_digest"]) == 64
+def test_models_lists_versions(project):
+    versions = lines(run("models", "flowers", "--json"))
+    first = versions[-1]
+    assert {version["name"] for version in versions} == {"flowers"} and first["version"] == 1
+    assert sum("champion" in version["aliases"] for version in versions) == 1
+    assert 0 <= first["accuracy"] <= 1 and len(first["data_digest"]) == 64
     assert "reviews" in run("models").stdout
-    assert "there are flowers, reviews" in run("models", "nothing").stderr
+    assert "known are flowers, reviews" in run("models", "nothing").stderr
 
 
-def test_a_page_with_nothing_to_show_is_refused(tmp_path, monkeypatch):
+def test_web_without_a_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "no classifier in models/" in run("web").stderr
-    assert "nowhere: there is nothing" in run("web", "--model", "nowhere").stderr
+    assert "nowhere: does not exist" in run("web", "--model", "nowhere").stderr
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_with_examples(command):
+def test_help_has_examples(command):
     result = run(command, "--help")
     assert result.exit_code == 0
     assert f"flowerml {command}" in result.stdout.rsplit("Examples", 1)[1]
@@ -207,25 +208,25 @@ def test_every_command_has_help_with_examples(command):
 @pytest.mark.parametrize(
     "arguments", [["predict"], ["nothing"], ["predict", "x", "--top-k", "0"], ["predict", "x", "--nothing"], ["info"]]
 )
-def test_a_command_that_makes_no_sense_ends_with_2(arguments):
+def test_wrong_usage_exits_with_2(arguments):
     assert run(*arguments).exit_code == 2
 
 
-def test_a_stack_trace_is_shown_only_when_asked_for(project):
+def test_stack_trace_needs_debug(project):
     plain = start("info", "nowhere")
     assert plain.returncode == 1 and "Traceback" not in plain.stderr
     traced = start("info", "nowhere", "--debug")
     assert traced.returncode == 1 and "Traceback" in traced.stderr and "ModelError" in traced.stderr
 
 
-def test_a_reader_that_has_enough_ends_it_silently(project, pictures):
+def test_closed_pipe_ends_silently(project, pictures):
     command = f"{sys.executable} -m flowerml predict {pictures} {pictures} --json | head -n 1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
     assert len(done.stdout.splitlines()) == 1
     assert done.stderr == ""
 
 
-def test_predicting_with_a_folder_imports_nothing_heavy(project, pictures):
+def test_predict_imports_nothing_heavy(project, pictures):
     program = (
         "import sys; from flowerml.cli.app import app\n"
         f"app(['predict', {str(pictures / '0.jpg')!r}, '--model', {FLOWERS!r}], standalone_mode=False)\n"

@@ -1,4 +1,4 @@
-"""`flowerml evaluate`, of classifiers that are saved, registered and served."""
+"""`flowerml evaluate`, for saved, registered and served classifiers."""
 
 import json
 import threading
@@ -33,7 +33,7 @@ def endpoint(reviews_served):
 
 @pytest.fixture
 def pictures(reproduced, tmp_path):
-    """The pictures of the test split in class folders, without any split, and one that is broken."""
+    """Write the pictures of the test split to class folders, without splits, and a broken one."""
     folder = tmp_path / "pictures"
     for example in Examples(reproduced.folder / "data/flowers/examples.parquet").of("test"):
         (folder / example.label).mkdir(parents=True, exist_ok=True)
@@ -43,10 +43,10 @@ def pictures(reproduced, tmp_path):
 
 
 def run(*arguments):
-    return CliRunner().invoke(app, [str(one) for one in arguments])
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def numbers(*arguments):
+def evaluate(*arguments):
     result = run("evaluate", *arguments, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
@@ -56,53 +56,53 @@ def reported(name):
     return json.loads(Path("reports", name, "metrics.json").read_text())
 
 
-def told(found):
-    """What a served model tells, too; not how its probabilities were before their calibration."""
-    return {name: value for name, value in found.items() if name not in ("intervals", "ece_uncalibrated")}
+def served_metrics(metrics):
+    """Return the metrics that can be measured on a served model: without those before calibration."""
+    return {name: value for name, value in metrics.items() if name not in ("intervals", "ece_uncalibrated")}
 
 
-def test_the_project_s_test_split_gets_the_numbers_of_its_report(project):
-    found = numbers(FLOWERS, "data/flowers/examples.parquet")
-    assert {name: found[name] for name in reported("flowers")} == pytest.approx(reported("flowers"), abs=1e-6)
+def test_metrics_equal_the_report(project):
+    metrics = evaluate(FLOWERS, "data/flowers/examples.parquet")
+    assert {name: metrics[name] for name in reported("flowers")} == pytest.approx(reported("flowers"), abs=1e-6)
     limits = json.loads(Path("reports/flowers/intervals.json").read_text())["intervals"]
-    assert found["intervals"]["loss"] == pytest.approx(limits["loss"], abs=1e-6)
-    assert (found["examples"], found["left_out"], found["split"]) == (20, 0, "test")
+    assert metrics["intervals"]["loss"] == pytest.approx(limits["loss"], abs=1e-6)
+    assert (metrics["examples"], metrics["left_out"], metrics["split"]) == (20, 0, "test")
 
 
-def test_any_folder_is_scored_and_what_is_broken_left_out_and_told(project, pictures):
-    found = numbers(FLOWERS, pictures)
-    assert found["accuracy"] == pytest.approx(reported("flowers")["accuracy"])
-    assert (found["examples"], found["left_out"], found["split"]) == (20, 1, "all")
+def test_broken_pictures_are_skipped(project, pictures):
+    metrics = evaluate(FLOWERS, pictures)
+    assert metrics["accuracy"] == pytest.approx(reported("flowers")["accuracy"])
+    assert (metrics["examples"], metrics["left_out"], metrics["split"]) == (20, 1, "all")
     assert "rose/broken.jpg: not a picture" in run("evaluate", FLOWERS, pictures).stderr
 
 
-def test_a_limit_takes_so_many_of_each_class(project):
-    assert numbers(FLOWERS, "data/flowers/archive", "--split", "all", "--limit", 3)["examples"] == 30
+def test_limit_per_class(project):
+    assert evaluate(FLOWERS, "data/flowers/archive", "--split", "all", "--limit", 3)["examples"] == 30
 
 
-def test_served_and_saved_get_the_same_numbers(project, endpoint):
-    offline = told(numbers(REVIEWS, "data/reviews/archive", "--split", "all"))
+def test_served_and_saved_agree(project, endpoint):
+    offline = served_metrics(evaluate(REVIEWS, "data/reviews/archive", "--split", "all"))
     assert offline["examples"] == 120
     address = endpoint.removesuffix("/invocations")
-    served = told(numbers(address, "data/reviews/archive", "--split", "all", "--batch-size", 50))
+    served = served_metrics(evaluate(address, "data/reviews/archive", "--split", "all", "--batch-size", 50))
     assert served == pytest.approx(offline)
-    assert told(numbers(endpoint, "data/reviews/examples.parquet")) == pytest.approx(
-        told(numbers("models:/reviews/1", "data/reviews/examples.parquet"))
+    assert served_metrics(evaluate(endpoint, "data/reviews/examples.parquet")) == pytest.approx(
+        served_metrics(evaluate("models:/reviews/1", "data/reviews/examples.parquet"))
     )
 
 
-def test_served_pictures_get_the_numbers_of_the_report_too(project, flowers_served):
-    found = numbers(flowers_served.address, "data/flowers/examples.parquet")
-    assert told(found) == pytest.approx(told({**found, **reported("flowers")}), abs=1e-5)
+def test_served_pictures_equal_the_report(project, flowers_served):
+    metrics = evaluate(flowers_served.address, "data/flowers/examples.parquet")
+    assert served_metrics(metrics) == pytest.approx(served_metrics({**metrics, **reported("flowers")}), abs=1e-5)
 
 
-def test_an_endpoint_says_of_each_row_what_is_wrong(endpoint):
+def test_endpoint_reports_each_row(endpoint):
     good, empty, again = Endpoint(endpoint, TASKS["text"], rows=2).answers(["A film.", " ", "A film."])
     assert isinstance(empty, InputError) and empty.code == "empty_text"
     assert good == again and sum(good.probabilities.values()) == pytest.approx(1)
 
 
-def test_a_model_of_another_kind_is_told_in_a_line(project, endpoint, pictures):
+def test_model_of_another_kind(project, endpoint, pictures):
     result = run("evaluate", endpoint, pictures)
     assert result.exit_code == 1
     assert "answered with 400" in result.stderr and "missing inputs" in result.stderr
@@ -110,32 +110,32 @@ def test_a_model_of_another_kind_is_told_in_a_line(project, endpoint, pictures):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([REVIEWS, "data/flowers/archive"], "no examples found"),
         ([FLOWERS, "data/flowers/examples.parquet", "--split", "all"], None),
         ([FLOWERS, "data/flowers/archive", "--split", "train"], "no examples of the split train; it has no splits"),
-        ([FLOWERS, "nowhere"], "there is nothing"),
-        (["nowhere", "data/flowers/archive"], "there is nothing"),
+        ([FLOWERS, "nowhere"], "nowhere: does not exist"),
+        (["nowhere", "data/flowers/archive"], "nowhere: does not exist"),
         (["http://", "data/flowers/archive"], "is not the address of a server"),
         (["http://127.0.0.1:1", "data/flowers/archive"], "cannot be reached (Connection refused)"),
-        (["http://127.0.0.1:1", "nowhere"], "there is nothing"),
+        (["http://127.0.0.1:1", "nowhere"], "nowhere: does not exist"),
     ],
 )
-def test_what_cannot_be_scored_is_told_in_a_line(project, arguments, said):
+def test_error_is_one_line(project, arguments, message):
     result = run("evaluate", *arguments)
-    assert result.exit_code == (1 if said else 0)
-    assert (said or "") in result.stderr and "Traceback" not in result.output
+    assert result.exit_code == (1 if message else 0)
+    assert (message or "") in result.stderr and "Traceback" not in result.output
 
 
-def test_labels_that_are_no_classes_are_refused(project, pictures):
+def test_unknown_labels_are_refused(project, pictures):
     (pictures / "rose").rename(pictures / "thistle")
     result = run("evaluate", FLOWERS, pictures)
     assert result.exit_code == 1
     assert "1 of the 10 labels of the data are not classes of this classifier (thistle)" in result.stderr
 
 
-def test_the_kind_of_mixed_data_has_to_be_said(project, tmp_path):
+def test_mixed_data_need_a_kind(project, tmp_path):
     for name in ("a/1.jpg", "a/1.txt", "b/2.jpg", "b/2.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("text")
@@ -145,7 +145,7 @@ def test_the_kind_of_mixed_data_has_to_be_said(project, tmp_path):
 
 @contextmanager
 def answering(reply):
-    """The address of a server that answers each request with what `reply` gives for its number: status and body."""
+    """Yield the address of a server that answers request number n with `reply(n, rows)`: status and body."""
     count = iter(range(1000))
 
     class Handler(BaseHTTPRequestHandler):
@@ -153,7 +153,7 @@ def answering(reply):
             rows = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["dataframe_split"]["data"]
             status, body = reply(next(count), rows)
             content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-            with suppress(BrokenPipeError):  # it has waited long enough
+            with suppress(BrokenPipeError):  # the client has given up
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
@@ -174,7 +174,7 @@ def answering(reply):
 TOP = [{"label": "a", "name": "A", "probability": 0.75}, {"label": "b", "name": "B", "probability": 0.25}]
 
 
-def all_well(number, rows):
+def answer_all(number, rows):
     return 200, {"predictions": [{"top": TOP} for _ in rows]}
 
 
@@ -187,26 +187,26 @@ def test_rows_go_in_batches():
 
     def reply(number, rows):
         sizes.append(len(rows))
-        return all_well(number, rows)
+        return answer_all(number, rows)
 
     with answering(reply) as address:
         assert len(ask(address, 1100)) == 1100
     assert sizes == [512, 512, 76]
 
 
-def test_a_server_that_is_about_to_be_back_is_asked_again():
-    with answering(lambda number, rows: (503, "") if number < 2 else all_well(number, rows)) as address:
+def test_unavailable_server_is_retried():
+    with answering(lambda number, rows: (503, "") if number < 2 else answer_all(number, rows)) as address:
         assert len(ask(address)) == 3
 
 
-def test_what_a_served_model_says_of_its_certainty_is_kept():
-    told = [{"top": TOP, "known": True}, {"top": TOP, "known": False}, {"top": TOP}]
-    with answering(lambda number, rows: (200, {"predictions": told})) as address:
+def test_known_field_is_optional():
+    predictions = [{"top": TOP, "known": True}, {"top": TOP, "known": False}, {"top": TOP}]
+    with answering(lambda number, rows: (200, {"predictions": predictions})) as address:
         assert [answer.known for answer in ask(address)] == [True, False, None]
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "said"),
+    ("status", "body", "message"),
     [
         (500, "<html>boom</html>", "answered with 500 Internal Server Error; its log says more"),
         (400, {"message": "Failed. Error: Model is missing inputs"}, "Bad Request: Model is missing inputs"),
@@ -217,22 +217,22 @@ def test_what_a_served_model_says_of_its_certainty_is_kept():
         (200, {"predictions": [{"top": TOP, "known": "yes"}] * 3}, "not as a model that flowerml exported"),
     ],
 )
-def test_an_answer_that_makes_no_sense_is_told_in_a_line(status, body, said):
+def test_invalid_answer_is_one_line(status, body, message):
     with answering(lambda number, rows: (status, body)) as address, pytest.raises(ModelError) as raised:
         ask(address)
-    assert said in str(raised.value) and "\n" not in str(raised.value)
+    assert message in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_a_slow_server_is_given_up():
+def test_slow_server_times_out():
     def slow(number, rows):
         time.sleep(1)
-        return all_well(number, rows)
+        return answer_all(number, rows)
 
     with answering(slow) as address, pytest.raises(ModelError, match=r"no answer within 0\.2 s to 3 rows"):
         ask(address, seconds=0.2)
 
 
-def test_what_a_server_could_not_do_is_no_fault_of_an_input():
+def test_server_error_is_no_input_error():
     endpoint = Endpoint("http://127.0.0.1:5001", TASKS["text"])
     error = {"code": "out_of_time", "message": "only 5 of 10 rows could be answered in time"}
     with pytest.raises(ModelError, match=r"only 5 of 10 rows could be answered in time; try fewer rows in a request"):

@@ -32,7 +32,7 @@ GOOD, BAD = "good great fine lovely", "bad awful poor dreadful"
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory):
-    """An MLflow database without a run; to make one takes seconds."""
+    """Return an MLflow database without runs; creating one takes seconds."""
     path = tmp_path_factory.mktemp("database") / "mlflow.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
@@ -40,7 +40,7 @@ def database(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch, database):
-    """A folder that is no project and has a database, for commands to run in."""
+    """Return a folder for commands to run in: no project, with a database."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(database, tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
@@ -51,7 +51,7 @@ def folder(tmp_path, monkeypatch, database):
 
 @pytest.fixture
 def pictures(folder):
-    """Twelve pictures each of two colours, one folder per class."""
+    """Write twelve pictures of each of two colours, one folder per class."""
     rng = np.random.default_rng(0)
     for name, colour in COLOURS.items():
         (folder / "colours" / name).mkdir(parents=True)
@@ -63,7 +63,7 @@ def pictures(folder):
 
 @pytest.fixture
 def reviews(folder):
-    """Sixty short reviews in a table."""
+    """Write sixty short reviews in a table."""
     rng = np.random.default_rng(0)
     words = {5: GOOD.split(), 1: BAD.split()}
     rows = [f"{' '.join(rng.choice(words[stars], 8))} film,{stars}" for stars in words for _ in range(30)]
@@ -73,7 +73,7 @@ def reviews(folder):
 
 @pytest.fixture
 def first(reviews):
-    """A classifier of the reviews, in the folder `first`."""
+    """Train a classifier of the reviews, in the folder `first`."""
     train(reviews, *LSTM, "--save-dir", "first")
     return Path("first")
 
@@ -83,7 +83,7 @@ LSTM = (*TABLE, "--network", "lstm", "--epochs", "3", "--set", "train.hidden_dim
 
 
 def run(*arguments):
-    return CliRunner().invoke(app, [str(one) for one in arguments])
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def train(*arguments):
@@ -98,7 +98,7 @@ def runs(name):
     return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
 
 
-def test_pictures_become_a_classifier_that_is_recorded_and_can_be_used(pictures):
+def test_pictures_to_classifier(pictures):
     Path("names.json").write_text('{"red": "scarlet", "blue": "navy"}')
     course = ("--hidden_units", 64, "--learning_rate", "0.01", "--arch", "tf_efficientnet_lite0")
     result = train(pictures, "--epochs", 12, *course, "--category_names", "names.json")
@@ -112,57 +112,57 @@ def test_pictures_become_a_classifier_that_is_recorded_and_can_be_used(pictures)
     assert recorded["evaluate"].data.metrics["accuracy"] == 1
     assert recorded["search"].data.params["train.learning_rate"] == "0.01"
     evaluated = json.loads(run("evaluate", "models/colours", pictures.resolve(), "--json").stdout)
-    assert (evaluated["split"], evaluated["examples"]) == ("test", 4)  # of 24, the two of each class it was not shown
+    assert (evaluated["split"], evaluated["examples"]) == ("test", 4)  # its own test split: 2 of the 12 of each class
     prediction = run("predict", pictures / "red/0.png", "--json")
     assert json.loads(prediction.stdout)["top"][0]["name"] == "scarlet"
 
 
-def test_a_table_of_texts_is_told_from_its_name_and_trained_on(reviews):
+def test_table_of_texts(reviews):
     train(reviews, *LSTM)
     classifier = Classifier.load("models/reviews/classifier")
     assert classifier.kind == "text" and classifier.classes == ("1", "5")
     assert classifier.description["parameters"]["train.epochs"] == 3
 
 
-def test_a_finished_one_is_trained_further_from_its_weights(reviews, first):
+def test_from_starts_with_its_weights(reviews, first):
     train(reviews, *TABLE, "--from", first, "--save-dir", "second", "--learning-rate", "1e-9", "--epochs", "1")
     texts = ["A good film.", "A bad film."]
-    before, after = (Classifier.load(one) for one in ("first", "second"))
+    before, after = (Classifier.load(folder) for folder in ("first", "second"))
     np.testing.assert_allclose(after.probabilities(texts), before.probabilities(texts), atol=1e-4)
     assert after.description["parameters"]["train.hidden_dim"] == 8
 
 
-def test_pictures_are_trained_further_on_the_backbone_that_was_saved(pictures):
+def test_from_keeps_the_backbone(pictures):
     train(pictures, "--epochs", 2, "--save-dir", "first", "--backbone", "squeezenet1_1", "--set", "encode.weights=none")
     result = train(pictures, "--from", "first", "--save-dir", "second", "--epochs", 2)
-    first, second = (Classifier.load(one) for one in ("first", "second"))
+    first, second = (Classifier.load(folder) for folder in ("first", "second"))
     assert second.preprocessing == first.preprocessing
     assert "parameters not given are those of first" in result.stderr
 
 
-def test_what_cannot_be_trained_further_is_told(reviews, first):
+def test_from_refuses_changes(reviews, first):
     reviews.write_text(reviews.read_text().replace(",5", ",3"))
-    for arguments, code, said in (
+    for arguments, code, message in (
         (["--from", "first"], 1, "differ (new: 3; missing: 5)"),
         (["--from", "first", "--network", "ngrams"], 2, "leave out --network"),
         (["--from", "first", "--trials", "2"], 2, "leave out --trials"),
-        (["--from", "nowhere"], 1, "there is nothing"),
+        (["--from", "nowhere"], 1, "nowhere: does not exist"),
     ):
         result = run("train", reviews, *TABLE, *arguments, "--save-dir", "second")
-        assert (result.exit_code, said in result.stderr) == (code, True), result.output
+        assert (result.exit_code, message in result.stderr) == (code, True), result.output
     assert not Path("second").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
-        (["nowhere"], 1, "there is nothing"),
-        (["sample"], 1, "say --kind"),
+        (["nowhere"], 1, "nowhere: does not exist"),
+        (["sample"], 1, "add --kind"),
         (["colours", "--network", "lstm"], 1, "train.network: unknown parameter for this kind of data"),
         (["colours", "--kind", "text"], 1, "no examples found"),
         (["colours", "--learning-rate", "-1"], 1, "expected greater than 0"),
         (["colours", "--valid", "0.6", "--test", "0.5"], 1, "must leave a share for train"),
-        (["colours", "--save-dir", "colours"], 1, "holds other things"),
+        (["colours", "--save-dir", "colours"], 1, "has other contents"),
         (["colours", "--device", "cuda"], 1, "torch finds no GPU"),
         (["colours", "--gpu"], 1, "torch finds no GPU"),
         (["colours", "--epochs", "0"], 2, "--epochs"),
@@ -170,34 +170,34 @@ def test_what_cannot_be_trained_further_is_told(reviews, first):
         (["colours", "--kind", "sound"], 2, "--kind"),
     ],
 )
-def test_what_makes_no_sense_is_told_before_anything_is_trained(pictures, arguments, code, said):
+def test_wrong_usage_trains_nothing(pictures, arguments, code, message):
     result = run("train", *arguments)
-    assert (result.exit_code, said in result.stderr) == (code, True), result.output
+    assert (result.exit_code, message in result.stderr) == (code, True), result.output
     assert not Path("models", "colours", "classifier").exists()
     assert len(list(pictures.rglob("*.png"))) == 24
 
 
-def test_a_classifier_of_other_data_is_not_replaced(reviews, folder):
+def test_other_classifier_is_not_replaced(reviews, folder):
     train(reviews, *LSTM)
     (folder / "other").mkdir()
     result = run("train", reviews.rename(folder / "other/reviews.csv"), *LSTM)
     assert result.exit_code == 1 and "was trained on reviews.csv" in result.stderr
 
 
-def test_a_search_leaves_what_was_said_alone(reviews):
+def test_search_keeps_given_values(reviews):
     result = train(reviews, *LSTM, "--trials", 2)
     assert "trial 2/2" in result.stderr
     recorded = runs("reviews")
     trials = [recorded[name].data.params for name in ("trial 0", "trial 1")]
-    assert [one["train.network"] for one in trials] == ["lstm", "lstm"]
-    assert [one["train.learning_rate"] for one in trials] == ["0.02", "0.02"]
+    assert [trial["train.network"] for trial in trials] == ["lstm", "lstm"]
+    assert [trial["train.learning_rate"] for trial in trials] == ["0.02", "0.02"]
     assert (
         trials[0]["train.dropout"] != trials[1]["train.dropout"]
         or trials[0]["train.penalty"] != trials[1]["train.penalty"]
     )
 
 
-def test_ctrl_c_ends_it_with_130_and_leaves_nothing_half_written(reviews, folder):
+def test_ctrl_c_exits_with_130(reviews, folder):
     command = [sys.executable, "-m", "flowerml", "train", reviews, *LSTM, "--epochs", "5000", "--save-dir", "stopped"]
     log = folder / "log"
     # A program that was started in the background of a shell ignores SIGINT, and so would its children.
@@ -214,23 +214,24 @@ def test_ctrl_c_ends_it_with_130_and_leaves_nothing_half_written(reviews, folder
     assert {run.info.status for run in runs("reviews").values()} == {"KILLED"}
 
 
-def test_the_defaults_are_those_of_the_params_of_this_project():
+def test_defaults_are_this_params_yaml():
     for kind in TASKS:
-        found = defaults(kind).sections
-        name = next(name for name, its in params.read(REPOSITORY / "params.yaml")["pipelines"].items() if its == kind)
-        assert found == params.read(REPOSITORY / "params.yaml")[name]
-        checked_pipeline(name, kind, found, path=SHIPPED_PARAMS)
+        sections = defaults(kind).sections
+        values = params.read(REPOSITORY / "params.yaml")
+        name = next(name for name, pipeline_kind in values["pipelines"].items() if pipeline_kind == kind)
+        assert sections == values[name]
+        checked_pipeline(name, kind, sections, path=SHIPPED_PARAMS)
 
 
-def test_in_a_project_the_winner_of_the_last_search_is_the_default(reproduced, monkeypatch):
+def test_defaults_are_the_winner(reproduced, monkeypatch):
     monkeypatch.chdir(reproduced.folder)
     winner = Classifier.load("models/flowers/classifier").description["parameters"]
-    found = flatten(defaults("image").sections)
-    assert all(found[name] == value for name, value in winner.items() if name.startswith(("encode.", "train.")))
-    assert found["data.sample_per_class"] == 14
+    parameters = flatten(defaults("image").sections)
+    assert all(parameters[name] == value for name, value in winner.items() if name.startswith(("encode.", "train.")))
+    assert parameters["data.sample_per_class"] == 14
 
 
-def test_a_name_that_is_none_is_refused():
+def test_unknown_name_is_refused():
     sections = {"train": {"epochs": 3}}
     with pytest.raises(ParamsError, match=r"train\.epoch: no parameter .* known are epochs"):
         set_by_dotted_name(sections, {"train.epoch": 4})
