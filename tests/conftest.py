@@ -1,7 +1,7 @@
 import os
 
-# Before anything else is imported: libraries read these on import. One thread, as the tests' tensors are so small
-# that on a busy machine two would mostly wait for each other.
+# Before other imports, since libraries read these when they are imported. One thread: the tests' tensors are so small
+# that on a busy machine two threads would mostly wait for each other.
 os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DVC_NO_ANALYTICS="true", GRADIO_ANALYTICS_ENABLED="False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,19 +20,20 @@ import pytest
 from tests.support.project import REPOSITORY, Project, set_params
 from tests.support.serving import Served, served
 
-# Files that take longest, so that of two processes none is left alone with one of them at the end.
-LONGEST = ("kills", "pipeline", "notebooks", "web", "recording", "os_errors", "reproduce", "card", "bad_data")
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker of this suite."""
+    config.addinivalue_line("markers", "slow: a file that takes long; skip such files with -m 'not slow'")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first, the rest as it is."""
-    place = {f"test_{name}.py": number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+    """Put slow files first, so that no process of pytest-xdist is left alone with one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session")
 def reproduced(tmp_path_factory) -> Project:
-    """A small copy of this project after its first `dvc repro`."""
+    """Return a small copy of this project after its first `dvc repro`."""
     project = Project(tmp_path_factory.mktemp("project"))
     project.run("dvc", "repro")
     return project
@@ -40,7 +41,7 @@ def reproduced(tmp_path_factory) -> Project:
 
 @pytest.fixture(scope="session")
 def flowers_served(reproduced, tmp_path_factory) -> Iterator[Served]:
-    """A real `mlflow models serve` of the first version of the flowers."""
+    """Yield a real `mlflow models serve` of the first version of flowers."""
     registry = f"sqlite:///{reproduced.folder}/mlflow.db"
     with served("models:/flowers/1", tmp_path_factory.mktemp("serve"), tracking_uri=registry) as server:
         yield server
@@ -48,7 +49,7 @@ def flowers_served(reproduced, tmp_path_factory) -> Iterator[Served]:
 
 @pytest.fixture(scope="session")
 def reviews_served(reproduced, tmp_path_factory) -> Iterator[Served]:
-    """A real `mlflow models serve` of the first version of the reviews."""
+    """Yield a real `mlflow models serve` of the first version of reviews."""
     registry = f"sqlite:///{reproduced.folder}/mlflow.db"
     with served("models:/reviews/1", tmp_path_factory.mktemp("serve"), tracking_uri=registry) as server:
         yield server
@@ -56,7 +57,7 @@ def reviews_served(reproduced, tmp_path_factory) -> Iterator[Served]:
 
 @pytest.fixture(scope="session")
 def picture(reproduced) -> bytes:
-    """A flower of the test split."""
+    """Return a flower of the test split."""
     from flowerml.data.examples import Examples
 
     return bytes(next(Examples(reproduced.folder / "data/flowers/examples.parquet").of("test")).raw)
@@ -64,13 +65,13 @@ def picture(reproduced) -> bytes:
 
 @pytest.fixture(scope="session")
 def flower(picture) -> str:
-    """The same in base64."""
+    """Return the picture in base64."""
     return base64.b64encode(picture).decode()
 
 
 @pytest.fixture
 def changed(tmp_path) -> Callable[[str, Any], Path]:
-    """Writes the project's params.yaml with the value at one dotted name set to another, and gives its path."""
+    """Return a function that writes params.yaml with the value of one dotted name changed, and returns its path."""
 
     def write(name: str, value: Any) -> Path:
         path = tmp_path / "params.yaml"
@@ -83,7 +84,7 @@ def changed(tmp_path) -> Callable[[str, Any], Path]:
 
 @pytest.fixture
 def pack(tmp_path) -> Callable[..., Path]:
-    """Writes files (name -> content) as a `folder`, or as a `tar`, `tar.gz`, `tar.xz` or `zip`, in their order."""
+    """Return a function that writes files (name -> content) in order as a folder, tar, tar.gz, tar.xz or zip."""
 
     def write(files: dict[str, bytes], kind: str = "tar") -> Path:
         path = tmp_path / f"source.{kind}"

@@ -12,6 +12,8 @@ from nbclient import NotebookClient
 from flowerml import notebook as notebooks
 from tests.support.project import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 NOTEBOOKS = ("flowers.ipynb", "reviews.ipynb")
 TEST_ACCURACY = "print(result.metrics['accuracy'], len(result.classifier.classes))"
 

@@ -14,6 +14,8 @@ from flowerml.pipeline import extract as extraction
 from flowerml.tasks.pipelines import load_pipeline
 from tests.support.project import REPOSITORY, Project, set_params
 
+pytestmark = pytest.mark.slow
+
 
 def jpeg(shade: int) -> bytes:
     buffer = io.BytesIO()

@@ -16,6 +16,8 @@ from tests.support.killing import (
 )
 from tests.support.project import Project
 
+pytestmark = pytest.mark.slow
+
 OUTPUTS = {
     "download": ["data/flowers/archive", "data/flowers/category_names.json", "data/flowers/split_table.csv"],
     "extract": ["data/flowers/examples.parquet", "data/flowers/checks.json"],

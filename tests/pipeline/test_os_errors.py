@@ -15,6 +15,8 @@ from tests.search.test_resume import first_trial
 from tests.support.killing import file_written, kill_when, recorded_runs, stage_command, start, temporary_files
 from tests.support.project import Project
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def limit_file_size():

@@ -14,6 +14,8 @@ from flowerml.data.examples import Examples
 from flowerml.evaluation.evaluation import evaluate
 from tests.support.project import Project
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def client(reproduced):

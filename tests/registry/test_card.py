@@ -16,6 +16,8 @@ from flowerml.registry.card.examples import PORT
 from flowerml.tasks.pipelines import load_pipeline
 from flowerml.tasks.text.presentation import REVIEW
 
+pytestmark = pytest.mark.slow
+
 BLOCK = re.compile(r"^```(python|sh)\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
 
 

@@ -18,6 +18,8 @@ from flowerml.registry import reproduce
 from flowerml.tracking import lineage
 from tests.support.project import set_params
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def project(reproduced, monkeypatch):

@@ -1,4 +1,4 @@
-"""A copy of this project in a folder of its own, small enough to be run by tests."""
+"""A copy of this project in its own folder, small enough to be run by tests."""
 
 import os
 import shutil
@@ -57,14 +57,15 @@ class Project:
         set_params(self.folder / "params.yaml", values)
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command in the project's folder with this interpreter's programs first on PATH."""
-        kept = {"cwd": self.folder, "env": self.environment()}
-        done = subprocess.run(command, **kept, capture_output=True, text=True, timeout=300)
-        assert not check or done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        return done
+        """Run a command in the project's folder, with this interpreter's programs first on PATH."""
+        process = subprocess.run(
+            command, cwd=self.folder, env=self.environment(), capture_output=True, text=True, timeout=300
+        )
+        assert not check or process.returncode == 0, f"{command}\n{process.stdout}\n{process.stderr}"
+        return process
 
     def environment(self) -> dict[str, str]:
-        """What its commands are run with."""
+        """Return the environment of its commands."""
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
             "PATH": str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"],
@@ -72,7 +73,7 @@ class Project:
         }
 
     def copy(self, folder: Path) -> "Project":
-        """The same in another folder, with all that was made so far."""
+        """Return a copy in another folder, with all outputs so far."""
         shutil.copytree(self.folder, folder, symlinks=True)
         copied = Project.__new__(Project)
         copied.folder = folder
@@ -80,12 +81,12 @@ class Project:
 
 
 def set_params(path: Path, values: dict[str, Any]) -> None:
-    """Change values of a params.yaml by their dotted names."""
-    whole = params.read(path)
+    """Change values of a params.yaml by their dotted names. Unlike `set_by_dotted_name` it adds unknown names, too."""
+    content = params.read(path)
     for name, value in values.items():
-        *above, last = name.split(".")
-        section: Any = whole
-        for part in above:
+        *parents, last = name.split(".")
+        section: Any = content
+        for part in parents:
             section = section[part]
         section[last] = value
-    path.write_text(yaml.safe_dump(whole), encoding="utf-8")
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")

@@ -18,6 +18,8 @@ from flowerml.engine.fit import Epoch
 from flowerml.tracking import connection, runs
 from flowerml.tracking.journal import Journal
 
+pytestmark = pytest.mark.slow
+
 
 class Server:
     """`mlflow server` with its own database, always on the same port."""
