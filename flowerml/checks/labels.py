@@ -4,9 +4,9 @@ The core of confident learning (C. Northcutt, L. Jiang, I. Chuang, "Confident Le
 Dataset Labels", JAIR 2021): probabilities come from models that have not seen the example, and a model is confident of
 a class where its probability reaches the mean over that class's own examples.
 
-Not cleanlab, the authors' package: its licence is the AGPL. `find_label_issues` there takes probabilities as given and
+Not cleanlab, the authors' package: its license is the AGPL. `find_label_issues` there is given probabilities, and
 prunes by the estimated noise rate of each pair of classes; here cross-validated models of the cached encodings give the
-probabilities, and a margin (MIN_MARGIN) keeps only the clear cases, so that few correct labels are reported.
+probabilities, and MIN_MARGIN keeps only the clearest cases.
 """
 
 import warnings

@@ -7,7 +7,7 @@ from typing import Any
 LARGE = 2**20  # bytes
 M_MMAP_THRESHOLD = -3  # from glibc's malloc.h
 
-# Neither function exists in C libraries other than glibc. No package wraps them.
+# Neither function exists in C libraries other than glibc.
 _LIBC: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 

@@ -28,7 +28,7 @@ HEADERS = {
 class Guard:
     """ASGI middleware that answers 404 for paths the page does not use, such as those that fetch remote files.
 
-    Gradio has no setting for this: its routes are registered whether they are used or not.
+    Gradio registers these routes whether a page uses them or not.
     """
 
     def __init__(self, app: ASGIApp) -> None:
