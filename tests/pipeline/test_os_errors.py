@@ -135,5 +135,5 @@ def test_search_survives_ctrl_c_and_two_at_once(project):
     first, second = start(project, train), start(project, train)
     outputs = [process.communicate()[0] for process in (first, second)]
     assert first.returncode == second.returncode == 0
-    assert sum("flowers: another process is working on it" in text for text in outputs) == 1
+    assert sum("flowers: another process is running it" in text for text in outputs) == 1
     assert {run["status"] for run in recorded_runs(project)} == {"FINISHED"} and not checkpoint.exists()
