@@ -8,45 +8,67 @@ MODEL  ?= models:/flowers@champion
 
 VENV := .venv
 DONE := $(VENV)/installed
+PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := true
 export MLFLOW_DISABLE_TELEMETRY := true
 export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_DISABLE_TELEMETRY := 1
-# Absolute, so that experiments in a copy of the project (dvc exp run --temp) are recorded here too.
-export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
+# Absolute, so that experiments in a copy of the project (dvc exp run --temp) are recorded here too. SQLAlchemy decodes
+# the path, so a folder with % or ? in its name is encoded; the slashes too, as MLflow makes the folders it sees in it.
+DATABASE := $(CURDIR)/mlflow.db
+ENCODED := $(subst /,%2F,$(subst ?,%3F,$(subst %,%25,$(DATABASE))))
+export MLFLOW_TRACKING_URI ?= sqlite:///$(if $(findstring %,$(DATABASE))$(findstring ?,$(DATABASE)),$(ENCODED),$(DATABASE))
+# DVC makes its folders of hashes with mode 0777, by default in /var/tmp/dvc: nobody else may enter the one above them.
+# One for each user, as several may share a project.
+PRIVATE := .dvc/tmp/private-$(shell id -u)
+export DVC_SITE_CACHE_DIR ?= $(CURDIR)/$(PRIVATE)/dvc
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: help install repro test coverage torture check ui serve web clean
+.PHONY: help install lock private repro test coverage torture check ui serve web clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(DONE) ## create .venv with the exact versions in constraints.txt (the other targets do it if needed)
+install: $(DONE) ## create .venv with the exact files in requirements.lock (the other targets do it if needed)
 
-$(DONE): constraints.txt pyproject.toml
+# The versions are chosen in constraints.txt; requirements.lock adds the SHA-256 of each of their files on PyPI. First
+# what others are built with, as --require-hashes does not reach into pip's isolated builds. pip refuses hashes in
+# constraints and for `-e .`, so the package itself comes last, without dependencies.
+$(DONE): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("error: Python 3.11 or newer is needed, found %d.%d; choose another: make PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
-	@echo 'installing the exact versions in constraints.txt into $(VENV): a few minutes, 7 GB'
+	@echo 'installing the exact files in requirements.lock into $(VENV): a few minutes, 7 GB'
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[train,web,notebooks,dev]'
+	sed -n '/^setuptools==/,/[^\\]$$/p' requirements.lock > $(VENV)/build.lock
+	$(PIP) --require-hashes -r $(VENV)/build.lock
+	$(PIP) --require-hashes --no-deps --no-build-isolation -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation -e .
 	touch $@
 
-repro: $(DONE) ## run the stages that have changed, for every pipeline in params.yaml (dvc repro)
+lock: ## write requirements.lock anew, after a change of constraints.txt or of the dependencies in pyproject.toml
+	@test -x $(VENV)/bin/uv || { echo 'error: uv, which writes it, comes with the environment; run `make install` first'; exit 1; }
+	$(VENV)/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --all-extras -c constraints.txt \
+	  --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links -o requirements.lock
+
+private:
+	@mkdir -p -m 700 $(PRIVATE)
+
+repro: $(DONE) private ## run the stages that have changed, for every pipeline in params.yaml (dvc repro)
 	$(VENV)/bin/dvc repro
 
-test: $(DONE) ## run all tests in two processes (WORKERS=0: one process)
+test: $(DONE) private ## run all tests in two processes (WORKERS=0: one process)
 	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-coverage: $(DONE) ## run all tests under coverage.py, print the total and write htmlcov/
+coverage: $(DONE) private ## run all tests under coverage.py, print the total and write htmlcov/
 	$(VENV)/bin/coverage erase
 	$(VENV)/bin/coverage run -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 	$(VENV)/bin/coverage combine --quiet
 	$(VENV)/bin/coverage html --quiet
 	$(VENV)/bin/coverage report
 
-torture: $(DONE) ## kill every stage at ten random moments, re-run it and compare the outputs (an hour)
+torture: $(DONE) private ## kill every stage at ten random moments, re-run it and compare the outputs (an hour)
 	$(VENV)/bin/python -m tests.support.torture
 
 check: $(DONE) ## run ruff and mypy
@@ -55,7 +77,7 @@ check: $(DONE) ## run ruff and mypy
 	$(VENV)/bin/mypy
 
 ui: $(DONE) ## start the MLflow UI on http://127.0.0.1:5000 (PORT=…)
-	$(VENV)/bin/mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI) --host 127.0.0.1 --port $(PORT)
+	$(VENV)/bin/mlflow ui --backend-store-uri "$$MLFLOW_TRACKING_URI" --host 127.0.0.1 --port $(PORT)
 
 serve: $(DONE) ## serve the champion on http://127.0.0.1:5001/invocations (MODEL=…, SERVE_PORT=…)
 	$(VENV)/bin/mlflow models serve -m $(MODEL) --env-manager local --host 127.0.0.1 --port $(SERVE_PORT)
