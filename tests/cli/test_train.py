@@ -105,7 +105,7 @@ def test_pictures_to_classifier(pictures):
     classifier = Classifier.load("models/colours/classifier")
     assert classifier.kind == "image" and classifier.classes == ("blue", "red")
     assert classifier.description["parameters"]["train.hidden_units"] == [64]
-    assert f"flowerml predict PICTURE.jpg --model {classifier.folder}" in result.stdout
+    assert f"flowerml predict picture.jpg --model {classifier.folder}" in result.stdout
     assert sum(line.startswith("epoch ") for line in result.stderr.splitlines()) == 12
     recorded = runs("colours")
     assert set(recorded) == {"search", "trial 0", "evaluate"}
@@ -233,7 +233,7 @@ def test_defaults_are_the_winner(reproduced, monkeypatch):
 
 def test_unknown_name_is_refused():
     sections = {"train": {"epochs": 3}}
-    with pytest.raises(ParamsError, match=r"train\.epoch: no parameter .* known are epochs"):
+    with pytest.raises(ParamsError, match=r"train\.epoch: unknown parameter .* known are epochs"):
         set_by_dotted_name(sections, {"train.epoch": 4})
     set_by_dotted_name(sections, {"train.epochs": 5, "encode.views": 2}, known_only=True)
     assert sections == {"train": {"epochs": 5}}

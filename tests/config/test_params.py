@@ -1,4 +1,6 @@
 import re
+from functools import reduce
+from operator import getitem
 
 import pytest
 from pydantic import ValidationError
@@ -50,7 +52,10 @@ def test_wrong_type_is_located(changed, name, value, expected):
     ],
 )
 def test_unknown_name_gets_a_suggestion(changed, name, nearest):
-    check_error(changed(f"flowers.{name}", 1), f"flowers.{name}: unknown name; did you mean {nearest!r}?")
+    parent, _, last = f"flowers.{name}".rpartition(".")
+    section = reduce(getitem, parent.split("."), params.read(REPOSITORY / "params.yaml"))
+    path = changed(parent, {**section, last: 1})
+    check_error(path, f"flowers.{name}: unknown name; did you mean {nearest!r}?")
 
 
 def test_misspelt_name_is_reported_once(tmp_path):
@@ -74,8 +79,10 @@ def test_shares_must_leave_some_for_train(changed):
     check_error(changed("flowers.data.split.valid", 0.99), message)
 
 
-def test_unknown_section_gets_a_suggestion(changed):
-    check_error(changed("flower", {}), "unknown section 'flower'; did you mean 'flowers'?")
+def test_unknown_section_gets_a_suggestion(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text((REPOSITORY / "params.yaml").read_text() + "\nflower: {}\n")
+    check_error(path, "unknown section 'flower'; did you mean 'flowers'?")
 
 
 def test_missing_section_is_listed(changed):

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from flowerml.config import params
+from flowerml.config.dotted import set_by_dotted_name
 
 REPOSITORY = Path(__file__).parents[2]
 SMALL: dict[str, Any] = {
@@ -81,12 +82,7 @@ class Project:
 
 
 def set_params(path: Path, values: dict[str, Any]) -> None:
-    """Change values of a params.yaml by their dotted names. Unlike `set_by_dotted_name` it adds unknown names, too."""
+    """Change values of a params.yaml by their dotted names."""
     content = params.read(path)
-    for name, value in values.items():
-        *parents, last = name.split(".")
-        section: Any = content
-        for part in parents:
-            section = section[part]
-        section[last] = value
+    set_by_dotted_name(content, values)
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
