@@ -97,9 +97,13 @@ class Classifier:
         """Return the classifier saved in a folder. Raises ModelError where there is none.
 
         `threads` is the number for one pass through the network. 0 uses all cores, for the fastest answer of a large
-        network on an idle machine.
+        network on an idle machine. If the folder is replaced meanwhile, the classifier is wholly of one version.
         """
-        folder = Path(folder)
+        path = Path(folder)
+        return files.read_version(path, lambda: cls._load(path, threads=threads))
+
+    @classmethod
+    def _load(cls, folder: Path, *, threads: int) -> Self:
         try:
             description = files.read_json(folder / "classifier.json")
         except (OSError, ValueError):

@@ -33,6 +33,10 @@ class WarmStart:
     @classmethod
     def load(cls, folder: Path) -> "WarmStart":
         """Return the warm start from a saved classifier; raises ModelError where it cannot be trained further."""
+        return files.read_version(folder, lambda: cls._load(folder))
+
+    @classmethod
+    def _load(cls, folder: Path) -> "WarmStart":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 

@@ -54,6 +54,8 @@ def default_models() -> list[str]:
 
 def _classifiers() -> dict[str, str]:
     """Return the folders of the classifiers in models/, with their kinds."""
+    for model in Path("models").glob("*/"):
+        files.recover(model / "classifier")
     return {str(path.parent): _kind(path) for path in sorted(Path("models").glob(f"*/classifier/{DESCRIPTION}"))}
 
 
@@ -63,6 +65,7 @@ def _saved_at(folder: str) -> float:
 
 def _classifier_folder(folder: Path, model: str) -> Path:
     for subfolder in SUBFOLDERS:
+        files.recover(folder / subfolder)
         if (folder / subfolder / DESCRIPTION).is_file():
             return folder / subfolder
     if not folder.exists():
