@@ -150,8 +150,9 @@ def read_version(folder: Path, read: Callable[[], R]) -> R:
         try:
             # While it is open, no other folder gets its number.
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError:
-            if _former_versions(folder) or folder.is_dir():  # the instant between two renames
+        except OSError as error:
+            missing = isinstance(error, FileNotFoundError)
+            if missing and (_former_versions(folder) or folder.is_dir()):  # the instant between two renames
                 continue
             return read()  # which knows how to report it
         try:
