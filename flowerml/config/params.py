@@ -222,7 +222,11 @@ class Export(Section):
 
 
 class Loader(yaml.SafeLoader):
-    """A YAML loader that reads floats as YAML 1.2 and DVC do; plain PyYAML reads 1e-3 as a string."""
+    """A YAML loader that reads floats as YAML 1.2 and DVC do; plain PyYAML reads 1e-3 as a string.
+
+    >>> yaml.load("1e-3", Loader), yaml.safe_load("1e-3")
+    (0.001, '1e-3')
+    """
 
 
 Loader.add_implicit_resolver(

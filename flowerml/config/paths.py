@@ -10,7 +10,11 @@ DOWNLOADS = Path("data", "downloads")  # downloaded files as HOST/PATH; a person
 
 @dataclass(frozen=True)
 class Paths:
-    """The files of one pipeline below `root`, by default the working directory."""
+    """The files of one pipeline below `root`, by default the working directory.
+
+    >>> Paths("flowers").examples.as_posix()
+    'data/flowers/examples.parquet'
+    """
 
     pipeline: str
     root: Path = Path()

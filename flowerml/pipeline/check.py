@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from flowerml.config.pipeline import Pipeline
 from flowerml.core.errors import DataError
 from flowerml.data import findings, split
 from flowerml.data.encodings import Encoded
-from flowerml.data.examples import Examples
+from flowerml.data.examples import Examples, Raw
 from flowerml.data.findings import Finding
 from flowerml.data.layout import Listing, Row
 from flowerml.data.names import category_names
@@ -33,7 +34,7 @@ class Survey:
     """The report, with the content of checks.json, and a function that reads raw inputs by their ids."""
 
     pipeline: Pipeline
-    report: dict[str, Any]
+    report: extract.Report
     raws: Raws
 
 
@@ -51,7 +52,7 @@ def from_pipeline(pipeline: Pipeline) -> Survey:
     refused = [Finding("refused", 1, "", detail=reason) for reason in reasons]
     report = extract.make_report(listing, summary.rows, skipped, summary.findings(rows, folders, refused))
 
-    def raws(ids: set[str]) -> Iterator[tuple[str, Any]]:
+    def raws(ids: set[str]) -> Iterator[tuple[str, Raw]]:
         return extract.raws(pipeline, ids)
 
     return Survey(pipeline, report, raws)
@@ -74,7 +75,7 @@ def from_table(path: Path, values: Mapping[str, Any]) -> Survey:
         known = category_names(names) if names.is_file() else {}
         all_findings += encodings.findings(task, pipeline.data.checks, encoded, known, all_findings)
 
-    def raws(ids: set[str]) -> Iterator[tuple[str, Any]]:
+    def raws(ids: set[str]) -> Iterator[tuple[str, Raw]]:
         return ((example.id, example.raw) for example in table.of(*split.SPLITS, where=lambda key: key.id in ids))
 
     return Survey(pipeline, extract.make_report(Listing(), summary.rows, [], findings.by_severity(all_findings)), raws)
@@ -82,15 +83,15 @@ def from_table(path: Path, values: Mapping[str, Any]) -> Survey:
 
 def _assign_splits(rows: list[Row], data: Data) -> tuple[list[Row], list[str]]:
     """Return the rows with the splits of `extract`, and its error, if any; classes that are too small go to train."""
-    shares: dict[str, Any] = {"valid": data.split.valid, "test": data.split.test, "seed": data.seed}
+    deal = partial(split.deal, valid=data.split.valid, test=data.split.test, seed=data.seed)
     try:
-        return split.deal(rows, **shares), []
+        return deal(rows), []
     except DataError as error:
         reason = str(error)
     sizes = Counter(row.label for row in rows)
     small = [replace(row, split=row.split or "train") for row in rows if sizes[row.label] < MIN_PER_CLASS]
     try:
-        return split.deal([row for row in rows if sizes[row.label] >= MIN_PER_CLASS], **shares) + small, [reason]
+        return deal([row for row in rows if sizes[row.label] >= MIN_PER_CLASS]) + small, [reason]
     except DataError:
         return rows, [reason]
 
