@@ -41,6 +41,17 @@ def run(
     raises ModelError if it does not fit, and DataError for data that cannot be learned from.
     """
     on_summary(extract.summary(extract.run(pipeline)))
+    return train_extracted(pipeline, folder, show_progress=show_progress, warm_start=warm_start)
+
+
+def train_extracted(
+    pipeline: Pipeline,
+    folder: Path,
+    *,
+    show_progress: ShowProgress,
+    warm_start: WarmStart | None = None,
+) -> RunResult:
+    """Run the stages after `extract`: encode, search, save the winner to `folder` and evaluate it."""
     if warm_start is not None:
         keys = Examples(pipeline.paths.examples).keys("train")
         warm_start.check(tuple(sorted({key.label for key in keys})))
