@@ -43,8 +43,8 @@ def main(
 ) -> None:
     """Find problems in labelled pictures or texts: copies across splits, conflicting labels, damaged files, ….
 
-    Your data are not changed. Likely label errors need encodings: `dvc repro encode` looks for them, and so does this
-    command for an examples.parquet with its encoded.arrow beside it.
+    Your data are not changed.
+    Likely label errors show in encodings only: in an examples.parquet beside its encoded.arrow, or by `dvc repro encode`.
     """
     from flowerml.checks import page
     from flowerml.data import findings

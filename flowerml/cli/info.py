@@ -92,5 +92,5 @@ def _classes(description: dict[str, Any]) -> str:
     return f"{len(names)}: {preview_list(names, SHOWN_CLASSES)}"
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING
 
 from flowerml.classifier.classifier import Classifier, Prediction
 from flowerml.core.display import format_size
@@ -16,6 +16,9 @@ from flowerml.core.errors import InputError
 from flowerml.engine.parallel import map_readable
 from flowerml.tasks.base import Task
 from flowerml.tasks.registry import TASKS
+
+if TYPE_CHECKING:
+    from flowerml.data.examples import Raw
 
 STDIN = "-"
 MAX_BYTES = 256 * 2**20  # of one file
@@ -29,7 +32,7 @@ class Input:
     name: str
     source: "str | Path | Stdin"
 
-    def raw(self, task: Task) -> Any:
+    def raw(self, task: Task) -> "Raw | InputError":
         """Return the raw input that the classifier takes, or an InputError."""
         try:
             if isinstance(self.source, str):

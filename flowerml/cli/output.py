@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flowerml.core.display import one_line, printable, truncate
 
@@ -25,7 +25,7 @@ def print_error(message: str) -> None:
         say(f"error: {line}")
 
 
-def json_line(value: Any) -> None:
+def json_line(value: object) -> None:
     """Print a value on stdout as one line of JSON, and flush it."""
     is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     print(json.dumps(value, ensure_ascii=not is_utf8), flush=True)

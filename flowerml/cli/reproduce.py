@@ -31,8 +31,8 @@ def main(
     """Run the pipeline of a registered version in a clean copy, and compare.
 
     The copy has the version's commit and parameters, the current Python environment, and no cached results.
-    Nothing is registered. The outcome is identical or within the stored intervals (exit code 0), or different, with
-    the first stage that differs (exit code 1).
+    Nothing is registered.
+    Exit code 0: identical, or within the stored intervals. Exit code 1: different, with the first stage that differs.
     """
     from flowerml.core.errors import FlowermlError
     from flowerml.registry import reproduce

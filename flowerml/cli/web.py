@@ -10,7 +10,7 @@ EXAMPLES = """[bold]Examples[/]
 
   flowerml web
   flowerml web --model models:/flowers@champion --port 8000
-  flowerml web --endpoint http://127.0.0.1:5001 --host 0.0.0.0
+  flowerml web --endpoint http://127.0.0.1:5001 --host 0.0.0.0 --allowed-host models.example.org
 """
 
 
@@ -24,6 +24,12 @@ def main(
     ] = None,
     host: Annotated[str, typer.Option(help="0.0.0.0 allows other machines.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="A name under which others reach the page, with or without :PORT. Repeatable."
+        ),
+    ] = None,
     top_k: Annotated[int, typer.Option(min=1, help="The number of classes to show.")] = 5,
     unsure: Annotated[float | None, typer.Option(min=0, max=1, help='Show "not sure" below this probability.')] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for a served model.")] = 20.0,
@@ -46,4 +52,5 @@ def main(
             top_k=top_k,
             unsure=unsure,
             timeout=timeout,
+            allowed_hosts=allowed_host or [],
         )

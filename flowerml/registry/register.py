@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from flowerml.classifier.classifier import TOP_K, Classifier
 from flowerml.config.paths import PACKAGE
@@ -16,6 +16,9 @@ from flowerml.core import files
 from flowerml.registry import card
 from flowerml.registry.gate import Candidate, Decision, Rule
 from flowerml.tracking import runs
+
+if TYPE_CHECKING:
+    from flowerml.data.examples import Raw
 
 # The subpackages that a served model imports; it ships with these only.
 SERVED_ROOMS = ("core", "data", "engine", "config", "tasks", "classifier", "serving")
@@ -57,7 +60,7 @@ class Logged:
     id: str
 
 
-def log_model(run: runs.Run, classifier: Classifier, *, example: Any, name: str) -> Logged:
+def log_model(run: runs.Run, classifier: Classifier, *, example: "Raw", name: str) -> Logged:
     """Log a classifier as an MLflow model, and register it; `example` is a raw input.
 
     The model is logged as code ("models from code") with flowerml beside it, so it loads without this project and
@@ -101,7 +104,7 @@ def _copy_served_rooms(folder: Path) -> Path:
     return target
 
 
-def describe(logged: Logged, candidate: Candidate, tags: Mapping[str, Any]) -> None:
+def describe(logged: Logged, candidate: Candidate, tags: Mapping[str, str]) -> None:
     """Tag a version with its lineage and with what the gate will compare of it."""
     from mlflow import MlflowClient
 

@@ -1,7 +1,6 @@
 """Escaping text from anywhere for Markdown, so that none of it is taken for markup."""
 
 import re
-from typing import Any
 
 from flowerml.core.display import one_line, printable, truncate
 
@@ -10,7 +9,7 @@ MAX_LENGTH = 120  # characters
 MARKUP = re.compile(r"([\\`*{}\[\]<>#|~&$@!]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=\bwww)\.)", re.IGNORECASE)
 
 
-def escaped(value: Any) -> str:
+def escaped(value: object) -> str:
     r"""Return a value as one line of at most MAX_LENGTH characters without markup, HTML or links.
 
     >>> print(escaped("**bold** <b> www.example.com"))
