@@ -44,7 +44,7 @@ def main(
     """Find problems in labelled pictures or texts: copies across splits, conflicting labels, damaged files, ….
 
     Your data are not changed.
-    Likely label errors show in encodings only: in an examples.parquet beside its encoded.arrow, or by `dvc repro encode`.
+    Likely label errors show in encodings only: in an examples.parquet beside encoded.arrow, or by `dvc repro encode`.
     """
     from flowerml.checks import page
     from flowerml.data import findings
