@@ -7,18 +7,17 @@ them. The hashes are eight lines of NumPy; imagehash, which has them too, would 
 """
 
 import hashlib
-import io
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
 from flowerml.core.errors import InputError
 from flowerml.tasks.base import Inspection
-from flowerml.tasks.image.encoder.pictures import FORMATS, upright_rgb
+from flowerml.tasks.image.encoder.pictures import PICTURE_STARTS, TRANSPOSE, Loaded, load
 
 if TYPE_CHECKING:
     from flowerml.data.encodings import Encoded
@@ -27,14 +26,16 @@ if TYPE_CHECKING:
 FORMAT_OF_SUFFIX = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
     ".png": "PNG",
     ".webp": "WEBP",
     ".bmp": "BMP",
     ".gif": "GIF",
     ".tif": "TIFF",
     ".tiff": "TIFF",
+    ".avif": "AVIF",
 }
-PICTURE_STARTS = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
 OTHER_STARTS = (b"%PDF", b"PK\3\4", b"\x1f\x8b", b"<svg")  # PDF, zip, gzip, SVG
 USUAL_MODES = ("RGB", "L")
 DCT_SIDE = 32  # pixels of the gray copy whose cosine transform is hashed
@@ -50,13 +51,17 @@ BLOCK = 256  # signatures compared with all later ones at once, to bound memory
 Pairs = NDArray[np.int64]
 
 
+def digest(content: bytes, section: "Data") -> bytes | None:
+    """Return what only the same bytes have; None for an empty file."""
+    return hashlib.sha256(content).digest() if content else None
+
+
 def inspect(name: str, raw: bytes, section: "Data") -> Inspection:
     """Return the problems of a readable picture, and its signature [272] bytes: two hashes and a gray copy."""
-    with Image.open(io.BytesIO(raw), formats=FORMATS) as picture:
-        notes = dict(_notes(name, picture, section.checks))
-        picture.draft("L", (2 * DCT_SIDE, 2 * DCT_SIDE))  # decodes a JPEG at a fraction of its size: 3 times as fast
-        gray = upright_rgb(picture).convert("L")
-    return Inspection(hashlib.sha256(raw).digest(), _signature(gray), notes)
+    # Decodes a JPEG at a fraction of its size: 3 times as fast.
+    loaded = load(raw, draft=("L", (2 * DCT_SIDE, 2 * DCT_SIDE)))
+    notes = dict(_notes(name, loaded, section.checks))
+    return Inspection(hashlib.sha256(raw).digest(), _signature(loaded.upright("L")), notes)
 
 
 def classify_error(name: str, content: bytes, error: InputError) -> str:
@@ -84,25 +89,25 @@ def vectors(encoded: "Encoded") -> NDArray[np.float32]:
     return features / (np.linalg.norm(features, axis=1, keepdims=True) + np.float32(1e-12))
 
 
-def _notes(name: str, picture: Image.Image, section: "Checks") -> Iterator[tuple[str, str]]:
+def _notes(name: str, loaded: Loaded, section: "Checks") -> Iterator[tuple[str, str]]:
+    picture, (width, height) = loaded.picture, loaded.size
     suffix = PurePosixPath(name).suffix.lower()
     file_format = "JPEG" if picture.format == "MPO" else picture.format
     if file_format != FORMAT_OF_SUFFIX.get(suffix, file_format):
         yield "wrong_type", f"{file_format} called {suffix}"
-    short, long = sorted(picture.size)
-    size = f"{picture.width} x {picture.height} pixels"
+    short, long = sorted(loaded.size)
+    size = f"{width} x {height} pixels"
     if short < section.smallest_side:
         yield "tiny", size
     if long > section.largest_side:
         yield "enormous", f"{size}; data.checks.largest_side is {section.largest_side:,}"
     if long > section.longest_shape * short:
         yield "extreme_shape", size
-    if picture.mode not in USUAL_MODES or picture.has_transparency_data:
+    if loaded.mode not in USUAL_MODES or picture.has_transparency_data:
         transparent = ", transparent" if picture.has_transparency_data else ""
-        yield "odd_mode", f"{picture.mode}{transparent}"
-    orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
-    if orientation in range(2, 9):
-        yield "rotated", f"EXIF orientation {orientation}"
+        yield "odd_mode", f"{loaded.mode}{transparent}"
+    if loaded.orientation in TRANSPOSE:
+        yield "rotated", f"EXIF orientation {loaded.orientation}"
 
 
 def _is_other_type(content: bytes) -> bool:
