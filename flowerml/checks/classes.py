@@ -13,6 +13,8 @@ from flowerml.data.layout import Row, to_nfc
 from flowerml.data.split import SPLITS
 
 MAX_NAMED = 5  # classes that a message names
+# Between letters or digits only: a hyphen elsewhere may be a sign, as in -1, t_-1 and C-.
+SEPARATOR = re.compile(r"(?<=[^\W_])(?:[\s_]+|-)(?=[^\W_])")
 
 
 def findings(
@@ -77,7 +79,7 @@ def _colliding_names(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         depth = _class_depth(row)
         name = row.label if depth is None else PurePosixPath(row.id).parts[depth]
-        names[re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()].add(name)
+        names[SEPARATOR.sub(" ", unicodedata.normalize("NFKC", name).casefold()).strip()].add(name)
     for _, group in sorted(names.items()):
         if len(group) > 1:
             # Names that look the same (composed and decomposed accents) are told apart by their escapes.

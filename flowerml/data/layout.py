@@ -1,43 +1,48 @@
-"""The layout of a source: the class and the split of each file, by the folders it is in."""
+"""The examples of a source: the class and the split of each file, by the folders it is in."""
 
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from flowerml.core.display import display_path, printable
 from flowerml.core.errors import DataError
 from flowerml.data.archives import members
-from flowerml.data.archives.members import DEFAULT_LIMITS, ArchiveLimits
+from flowerml.data.archives.members import DEFAULT_LIMITS, ArchiveLimits, Member
+from flowerml.data.folders import (
+    SPLITS,
+    TABLE,
+    LayoutError,
+    classes_in_names,
+    layout,
+    split_name,
+    unlabelled_splits,
+)
 
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "test": "test",
-    "testing": "test",
-    "valid": "valid",
-    "val": "valid",
-    "validation": "valid",
-    "dev": "valid",
-}
+__all__ = ["SPLITS", "Listing", "Row", "list_files", "read_files", "skipped_summary", "split_name", "to_nfc"]
+
 ARCHIVES = frozenset(
     {".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz", ".tbz2", ".xz", ".txz", ".lzma", ".zst", ".tzst", ".7z", ".rar"}
 )
 DUPLICATE = "a second file of this name"
+NOT_READ = ": not one of "  # between the ending of a file and those that are read
+SHOWN_REASONS = 4  # in a summary of the skipped files
 
 
 @dataclass(frozen=True)
 class Row:
     """One example before it is read. `split` is None where the source has no splits.
 
-    All examples of a `group` are dealt into one split.
+    All examples of a `group` are dealt into one split. Files of different `size` (bytes) have different contents; None
+    where that is not known without reading them.
     """
 
     id: str
     label: str
     split: str | None = None
     group: str | None = None
+    size: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -63,24 +68,27 @@ class Listing:
 def list_files(
     path: Path, *, suffixes: Collection[str], labelled: bool = True, limits: ArchiveLimits = DEFAULT_LIMITS
 ) -> Listing:
-    """List the files of a folder or archive laid out as [top/][train|valid|val|test/]CLASS/[…/]FILE.
+    """List the files of a folder or archive laid out as [top/][train|valid|test/]CLASS/[…/]FILE.
 
-    Folders that hold everything are ignored. Hidden files and `__MACOSX` are skipped silently; everything else that
-    cannot be an example is skipped and reported. Class names are in Unicode's composed form (NFC). Not `labelled`: the
-    files may lie in any folders, and their label is "". Raises DataError where no example is found.
+    Splits may have other names that stand for one, such as seg_train or Testing; see `folders.layout`. Folders that
+    hold everything are ignored. Hidden files and `__MACOSX` are skipped silently; everything else that cannot be an
+    example is skipped and reported. Class names are in Unicode's composed form (NFC). Not `labelled`: the files may lie
+    in any folders, and their label is "". Raises DataError where no example is found, and for an ambiguous layout.
     """
     listing = Listing()
     hidden: list[str] = []
-    names = list(_candidates(path, suffixes, listing, hidden, limits))
-    if labelled:
-        _add_labelled(names, listing)
-    else:
-        _add_unlabelled(names, listing)
+    sizes = {member.name: member.size for member in _candidates(path, suffixes, listing, hidden, limits)}
+    try:
+        if labelled:
+            _add_labelled(sizes, listing)
+        else:
+            _add_unlabelled(sizes, listing)
+    except LayoutError as error:
+        raise DataError(f"{display_path(path)}: {error}") from None
     if not listing.rows:
-        layout = "one folder per class holding" if labelled else "a folder or archive of"
-        raise DataError(
-            f"{display_path(path)}: no examples found; expected {layout} {_join(suffixes)} files{_main_reason(listing)}"
-        )
+        expected = "one folder per class holding" if labelled else "a folder or archive of"
+        reason = _main_reason(listing) + _hint(sizes)
+        raise DataError(f"{display_path(path)}: no examples found; expected {expected} {_join(suffixes)} files{reason}")
     listing.warnings.extend(_warnings(listing, hidden))
     return listing
 
@@ -112,7 +120,7 @@ def to_nfc(name: str) -> str:
 
 def _candidates(
     path: Path, suffixes: Collection[str], listing: Listing, hidden: list[str], limits: ArchiveLimits
-) -> Iterator[str]:
+) -> Iterator[Member]:
     seen = set()
     kind = "folder" if path.is_dir() else "archive"
     for member in members(path, limits):
@@ -128,11 +136,11 @@ def _candidates(
                 listing.skip(member.name, DUPLICATE)
             else:
                 seen.add(member.name)
-                yield member.name
+                yield member
         elif suffix in ARCHIVES:
             listing.skip(member.name, f"an archive inside the {kind} is not opened: unpack it")
         else:
-            listing.skip(member.name, f"{printable(suffix) or 'no suffix'}: not one of {_join(suffixes)}")
+            listing.skip(member.name, f"{printable(suffix) or 'no suffix'}{NOT_READ}{_join(suffixes)}")
 
 
 def _is_hidden(name: str, beginnings: tuple[str, ...] = ("__MACOSX", ".")) -> bool:
@@ -143,42 +151,48 @@ def _join(suffixes: Collection[str]) -> str:
     return ", ".join(sorted(suffixes))
 
 
-def _shared_folders(names: Iterable[str], below: int) -> int:
-    """Return how many leading folders all names share, leaving at least `below` parts of each."""
-    shared: list[str] | None = None
-    for name in names:
-        folders = name.split("/")[:-below]
-        if shared is None:
-            shared = folders
-        while shared != folders[: len(shared)]:
-            shared.pop()
-    return len(shared or [])
-
-
-def _add_labelled(names: list[str], listing: Listing) -> None:
-    depth = _shared_folders(names, below=2)
-    has_splits = any(_split(name, depth) == "train" and name.count("/") > depth + 1 for name in names)
-    for name in names:
-        parts = name.split("/")[depth:]
-        split = SPLITS.get(parts[0].lower()) if has_splits else None
-        if has_splits and split is None:
-            listing.skip(name, f"beside train, but {printable(parts[0])!r} is not one of {', '.join(SPLITS)}")
-        elif len(parts) < (3 if has_splits else 2):
-            listing.skip(name, "not in a class folder")
+def _add_labelled(sizes: Mapping[str, int | None], listing: Listing) -> None:
+    arrangement = layout(sizes)
+    for name, size in sizes.items():
+        place = arrangement.place(name)
+        if isinstance(place, str):
+            listing.skip(name, place)
         else:
-            label = to_nfc(parts[1] if has_splits else parts[0])
-            listing.rows.append(Row(name, label, split))
+            listing.rows.append(Row(name, to_nfc(place.label), place.split, size=size))
 
 
-def _add_unlabelled(names: list[str], listing: Listing) -> None:
-    depth = _shared_folders(names, below=2)
-    splits = [_split(name, depth) for name in names]
-    has_splits = "train" in splits and None not in splits
-    listing.rows.extend(Row(name, "", split if has_splits else None) for name, split in zip(names, splits, strict=True))
+def _add_unlabelled(sizes: Mapping[str, int | None], listing: Listing) -> None:
+    splits = unlabelled_splits(sizes) or {}
+    listing.rows.extend(Row(name, "", splits.get(name), size=size) for name, size in sizes.items())
 
 
-def _split(name: str, depth: int) -> str | None:
-    return SPLITS.get(name.split("/", depth + 1)[depth].lower())
+def _hint(names: Collection[str]) -> str:
+    """Return what to do where the classes are in the names of files without a folder."""
+    classes = classes_in_names(names)
+    return f"; if their names begin with the class, as {classes[0]!r} seems to be, {TABLE}" if classes else ""
+
+
+def skipped_summary(skipped: Sequence[Mapping[str, str]], *, total: int | None = None) -> str:
+    """Return a line on skipped files ({"id", "reason"}): how many of each kind; "" where there are none.
+
+    `total` is their number where `skipped` holds only the first of them.
+
+    >>> skipped_summary([{"id": "a/1.heic", "reason": ".heic: not one of .jpg"}, {"id": "2.jpg", "reason": "empty"}])
+    'left out 2 files: 1 .heic (such as a/1.heic; .jpg are read); 1 empty (2.jpg)'
+    """
+    if not skipped:
+        return ""
+    total = len(skipped) if total is None else total
+    reasons = Counter(file["reason"] for file in skipped)
+    first = {file["reason"]: printable(file["id"]) for file in reversed(skipped)}
+    parts = []
+    for reason, count in reasons.most_common(SHOWN_REASONS):
+        kind, not_read, endings = reason.partition(NOT_READ)
+        such_as = f"such as {first[reason]}" if count > 1 or not_read else first[reason]
+        parts.append(f"{count:,} {kind} ({such_as}{f'; {endings} are read' if not_read else ''})")
+    more = total - sum(count for _, count in reasons.most_common(SHOWN_REASONS))
+    parts += [f"{more:,} for other reasons"] if more else []
+    return f"left out {total:,} file{'s' * (total != 1)}: {'; '.join(parts)}"
 
 
 def _main_reason(listing: Listing) -> str:

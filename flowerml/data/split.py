@@ -6,7 +6,7 @@ moves most others to another split. Here a row's split depends on a hash of its 
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -49,28 +49,32 @@ def _shares(sizes: list[int], limit: int) -> list[int]:
     return counts
 
 
-def deal(rows: list[Row], *, valid: float, test: float, seed: int) -> list[Row]:
+def deal(rows: list[Row], *, valid: float, test: float, seed: int, copies: Sequence[Collection[str]] = ()) -> list[Row]:
     """Return the rows with a split each: those of the source are kept, missing splits are dealt out of train.
 
     `valid` and `test` are the shares of each class; each split gets at least one row of every class. A class is dealt
     by a seed of its own and by its ids, so other classes and the order do not matter, and nearly all rows keep their
     split when a few are added or removed. All rows of a group go into one split; the shares are then met as closely as
-    whole groups allow. Raises DataError for fewer than two classes, a class too small, or a group in two splits.
+    whole groups allow. `copies` are ids of rows with the same content: of those without a split, all go into one, also
+    under several labels. Raises DataError for fewer than two classes, a class too small, or a group in two splits.
     """
     labels = sorted({row.label for row in rows})
     if len(labels) < 2:
         raise DataError(f"only one class ({', '.join(labels)}); expected examples of at least two")
     rows = _with_splits_of_groups(rows)
-    existing = {row.split for row in rows if row.split is not None}
-    shares = {name: share for name, share in (("valid", valid), ("test", test)) if name not in existing}
+    shares = {name: share for name, share in (("valid", valid), ("test", test)) if name in missing_splits(rows)}
+    rows = _with_splits_of_copies(rows, copies, fixed=[name for name in SPLITS if name != "train" or not shares])
     free = [row for row in rows if row.split in (None, "train")]
     if any(row.group is not None for row in rows):
-        dealt = _deal_groups(free, shares, seed)
+        dealt = _deal_groups(_joined_by_copies(free, copies), shares, seed)
     else:
-        dealt = {}
-        for label, of_class in _grouped(free, lambda row: row.label).items():
-            dealt |= _deal_class(label, of_class, shares, seed)
+        dealt = _deal_classes(free, shares, seed, copies)
     return [replace(row, split=dealt.get(row.id, row.split)) for row in rows]
+
+
+def missing_splits(rows: Iterable[Row]) -> set[str]:
+    """Return the splits that no row has."""
+    return set(SPLITS) - {row.split for row in rows if row.split is not None}
 
 
 def check(rows: Iterable[Row], *, classes: Iterable[str] = ()) -> dict[str, dict[str, int]]:
@@ -80,6 +84,9 @@ def check(rows: Iterable[Row], *, classes: Iterable[str] = ()) -> dict[str, dict
     """
     counts = count_by_split(rows)
     for split in SPLITS:
+        if not counts[split] and split == "train":
+            others = " and ".join(name for name in SPLITS if counts[name])
+            raise DataError(f"no example for the split train, only {others}; add a folder train, or rename another one")
         if not counts[split]:
             raise DataError(
                 f"no example for the split {split}; give it a share of train (data.split.valid, data.split.test), "
@@ -101,12 +108,29 @@ def count_by_split(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
     return {split: dict(sorted(counter.items())) for split, counter in counts.items()}
 
 
-def _deal_class(label: str, rows: list[Row], shares: dict[str, float], seed: int) -> dict[str, str]:
+def _deal_classes(
+    rows: list[Row], shares: dict[str, float], seed: int, copies: Sequence[Collection[str]]
+) -> dict[str, str]:
+    """Deal each class; of copies only the first is dealt, and the others follow it."""
+    ids = {row.id for row in rows}
+    first_copies: dict[str, str] = {}
+    for group in copies:
+        first, *others = sorted(ids.intersection(group)) or [""]
+        first_copies |= dict.fromkeys(others, first)
+    copied = Counter(row.label for row in rows if row.id in first_copies)
+    dealt: dict[str, str] = {}
+    for label, of_class in _grouped([row for row in rows if row.id not in first_copies], lambda row: row.label).items():
+        dealt |= _deal_class(label, of_class, shares, seed, copied=copied[label])
+    return dealt | {id: dealt[first] for id, first in first_copies.items()}
+
+
+def _deal_class(label: str, rows: list[Row], shares: dict[str, float], seed: int, *, copied: int) -> dict[str, str]:
     if len(rows) < len(shares) + 1:
         parts = " and ".join([", ".join(["train", *shares][:-1]), *list(shares)[-1:]])
+        apart = f", apart from {copied:,} {'copies' if copied > 1 else 'copy'} of others" if copied else ""
         raise DataError(
-            f"class {label!r} has {len(rows)} example{'s' * (len(rows) != 1)}; at least {len(shares) + 1} are needed "
-            f"to deal {parts}: add some, or remove the class"
+            f"class {label!r} has {len(rows)} example{'s' * (len(rows) != 1)}{apart}; at least {len(shares) + 1} are "
+            f"needed to deal {parts}: add some, or remove the class"
         )
     order = _drawn(rows, f"split/{seed}/{label}")
     dealt: dict[str, str] = {}
@@ -145,6 +169,37 @@ def _with_splits_of_groups(rows: list[Row]) -> list[Row]:
                 "expected each group in one: fix the table, or leave its splits empty"
             )
     return [replace(row, split=row.split or splits.get(row.group)) if row.group else row for row in rows]
+
+
+def _with_splits_of_copies(rows: list[Row], copies: Sequence[Collection[str]], *, fixed: Collection[str]) -> list[Row]:
+    """Return the rows, each without a split and a group in the split of its copy, where that is one of `fixed`."""
+    by_id = {row.id: row for row in rows}
+    splits: dict[str, str] = {}
+    for ids in copies:
+        given = {by_id[id].split for id in ids if id in by_id}
+        split = next((name for name in SPLITS if name in fixed and name in given), None)
+        if split is not None:
+            splits |= dict.fromkeys(ids, split)
+    keep = [row.split is not None or row.group is not None for row in rows]
+    return [row if kept else replace(row, split=splits.get(row.id)) for row, kept in zip(rows, keep, strict=True)]
+
+
+def _joined_by_copies(rows: list[Row], copies: Sequence[Collection[str]]) -> list[Row]:
+    """Return the rows with groups joined that hold copies of each other; a copy without a group joins one."""
+    groups = {row.id: row.group for row in rows}
+    joined: dict[str, str] = {}
+
+    def root(group: str) -> str:
+        while group in joined:
+            group = joined[group]
+        return group
+
+    for number, ids in enumerate(copies):
+        held = [id for id in ids if id in groups]
+        roots = sorted({root(group) for id in held if (group := groups[id]) is not None}) or [f"copies/{number}"]
+        joined |= dict.fromkeys(roots[1:], roots[0])
+        groups |= {id: groups[id] or roots[0] for id in held}
+    return [replace(row, group=root(group)) if (group := groups[row.id]) is not None else row for row in rows]
 
 
 def _counted(rows: Iterable[Row]) -> Counter[str]:

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from flowerml.core.display import display_path, printable
 from flowerml.core.errors import DataError
-from flowerml.data.layout import SPLITS, Listing, Row, to_nfc
+from flowerml.data.layout import SPLITS, Listing, Row, split_name, to_nfc
 
 FILE = "file"
 COLUMNS = (FILE, "split", "group", "label")
@@ -28,7 +28,8 @@ class SplitTable:
         try:
             with path.open(encoding="utf-8-sig", newline="") as file:
                 reader = csv.DictReader(file, strict=True)
-                columns = list(reader.fieldnames or [])
+                columns = [name.strip() for name in reader.fieldnames or []]
+                reader.fieldnames = columns
                 _check_columns(path, columns)
                 return cls(path, frozenset(columns), _by_file(path, list(reader)))
         except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -83,11 +84,11 @@ class SplitTable:
 
     def _update(self, row: Row, values: dict[str, str]) -> Row:
         given = values.get("split", "")
-        if given and given.lower() not in SPLITS:
+        split = split_name(given)
+        if given and split is None:
             raise DataError(
                 f"{display_path(self.path)}: split {given!r} of {values[FILE]!r} is not one of {', '.join(SPLITS)}"
             )
-        split = SPLITS[given.lower()] if given else None
         return replace(
             row,
             label=to_nfc(values.get("label") or row.label),
@@ -118,10 +119,11 @@ def _by_file(path: Path, rows: list[dict[str, str]]) -> dict[str, dict[str, str]
     for number, row in enumerate(rows, 2):
         if None in row or None in row.values():
             raise DataError(f"{display_path(path)}: line {number} has more or fewer fields than the header")
-        file = PurePosixPath(row[FILE].strip().replace("\\", "/")).as_posix()
-        if file in by_file and by_file[file] != {**row, FILE: file}:
+        values = {key: value.strip() for key, value in row.items()}
+        file = PurePosixPath(values[FILE].replace("\\", "/")).as_posix()
+        values[FILE] = file
+        if by_file.setdefault(file, values) != values:
             raise DataError(f"{display_path(path)}: {file!r} is listed twice (line {number}), with different values")
-        by_file[file] = {key: value.strip() for key, value in row.items()} | {FILE: file}
     return by_file
 
 

@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowerml.checks import dealing
 from flowerml.config.params import Data
 from flowerml.config.paths import Paths
 from flowerml.core.errors import DataError, InputError
 from flowerml.data import split
 from flowerml.data.examples import Examples, Raw
-from flowerml.data.layout import Row
+from flowerml.data.layout import Row, skipped_summary
 from flowerml.data.split_table import split_table
 from flowerml.tasks.registry import TASKS
 
@@ -50,7 +51,7 @@ def from_source(
         listing = table.apply(listing)
     rows = split.limit_per_class(listing.rows, limit=data.limit, seed=data.seed)
     if dealt:
-        rows = split.deal(rows, valid=data.split.valid, test=data.split.test, seed=data.seed)
+        rows = dealing.deal(task, source, data, rows)
     rows, name = _choose(rows, wanted, source.resolve())
     rows = split.limit_per_class(rows, limit=limit, seed=data.seed)
 
@@ -62,7 +63,8 @@ def from_source(
             except InputError as error:
                 yield by_id[id], error
 
-    return LabelledExamples(kind, rows, name, listing.warnings, read)
+    left_out = skipped_summary(listing.skipped)
+    return LabelledExamples(kind, rows, name, [*listing.warnings, *([left_out] if left_out else [])], read)
 
 
 def from_table(path: Path, wanted: str | None, *, limit: int | None) -> LabelledExamples:

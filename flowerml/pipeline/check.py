@@ -3,11 +3,10 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flowerml.checks import encodings
+from flowerml.checks import dealing, encodings
 from flowerml.checks.collect import DataSummary
 from flowerml.checks.page import Raws
 from flowerml.config.defaults import defaults
@@ -43,7 +42,7 @@ def from_pipeline(pipeline: Pipeline) -> Survey:
     data, task = pipeline.data, task_of(pipeline)
     listing = extract.list_source(pipeline)
     rows = split.limit_per_class(listing.rows, limit=data.limit, seed=data.seed)
-    rows, reasons = _assign_splits(rows, data)
+    rows, reasons = _assign_splits(rows, data, dealing.copies(task, pipeline.paths.archive, data, rows))
     summary, skipped = DataSummary(task, data.checks), list(listing.skipped)
     for _ in extract.read_rows(pipeline, rows, summary, skipped):
         pass
@@ -81,17 +80,17 @@ def from_table(path: Path, values: Mapping[str, Any]) -> Survey:
     return Survey(pipeline, extract.make_report(Listing(), summary.rows, [], findings.by_severity(all_findings)), raws)
 
 
-def _assign_splits(rows: list[Row], data: Data) -> tuple[list[Row], list[str]]:
+def _assign_splits(rows: list[Row], data: Data, copies: dealing.Copies) -> tuple[list[Row], list[str]]:
     """Return the rows with the splits of `extract`, and its error, if any; classes that are too small go to train."""
-    deal = partial(split.deal, valid=data.split.valid, test=data.split.test, seed=data.seed)
     try:
-        return deal(rows), []
+        return dealing.deal_copies(data, rows, copies), []
     except DataError as error:
         reason = str(error)
     sizes = Counter(row.label for row in rows)
     small = [replace(row, split=row.split or "train") for row in rows if sizes[row.label] < MIN_PER_CLASS]
     try:
-        return deal([row for row in rows if sizes[row.label] >= MIN_PER_CLASS]) + small, [reason]
+        large = [row for row in rows if sizes[row.label] >= MIN_PER_CLASS]
+        return dealing.deal_copies(data, large, copies) + small, [reason]
     except DataError:
         return rows, [reason]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from flowerml.checks import classes, page
+from flowerml.checks import classes, dealing, page
 from flowerml.checks.collect import DataSummary
 from flowerml.config.pipeline import Pipeline
 from flowerml.core import files
@@ -18,13 +18,14 @@ from flowerml.core.display import printable
 from flowerml.core.errors import DataError, InputError
 from flowerml.data import examples, findings, split
 from flowerml.data.examples import Example, Raw
-from flowerml.data.layout import Listing, Row
+from flowerml.data.layout import Listing, Row, skipped_summary
 from flowerml.data.names import category_names, check_names
 from flowerml.data.split_table import split_table
 from flowerml.engine.parallel import ordered_map
 from flowerml.tasks.base import Inspection
 from flowerml.tasks.registry import task_of
 
+SHOWN_CLASSES = 10  # in a summary
 MAX_SKIPPED = 10_000  # in the report, which should stay readable for a folder of a million other files
 
 Report = dict[str, Any]
@@ -41,7 +42,7 @@ def run(pipeline: Pipeline) -> Report:
     result: Report = {}
     listing = list_source(pipeline)
     rows = split.limit_per_class(listing.rows, limit=data.limit, seed=data.seed)
-    rows = split.deal(rows, valid=data.split.valid, test=data.split.test, seed=data.seed)
+    rows = dealing.deal(task, pipeline.paths.archive, data, rows)
     names = category_names(pipeline.paths.category_names)
     check_names(names, sorted({row.label for row in rows}), pipeline.paths.category_names)
     data_summary, skipped = DataSummary(task, data.checks), list(listing.skipped)
@@ -149,13 +150,29 @@ def _raise_failing(pipeline: Pipeline, report: Report) -> None:
 
 def summary(report: Report) -> str:
     """Return a few lines of the report for the terminal."""
-    counts = ", ".join(f"{name} {count:,}" for name, count in report["counts"].items())
-    lines = [f"{len(report['classes']['train'])} classes; {counts}"]
+    lines = overview(report)
     lines += [f"warning: {warning}" for warning in report["warnings"]]
     lines += [f"{finding['severity']}: {finding['name']}: {finding['text']}" for finding in report["findings"]]
-    if report["left_out"]:
-        lines.append(f"skipped {report['left_out']:,}:")
-        lines += [f"  {printable(skip['id'])}: {skip['reason']}" for skip in report["skipped"][:5]]
-        if report["left_out"] > 5:
-            lines.append("  …")
     return "\n".join(lines)
+
+
+def overview(report: Report) -> list[str]:
+    """Return lines on what was read: the classes with their counts in each split, and what was left out.
+
+    >>> report = {"counts": {"train": 3, "valid": 0}, "classes": {"train": {"lily": 1, "rose": 2}}, "left_out": 0}
+    >>> print(*overview(report), sep="\\n")
+    2 classes; train 3, valid 0
+      lily: train 1
+      rose: train 2
+    """
+    labels = sorted({label for counts in report["classes"].values() for label in counts})
+    counts = ", ".join(f"{name} {count:,}" for name, count in report["counts"].items())
+    lines = [f"{len(labels)} class{'es' * (len(labels) != 1)}; {counts}"]
+    for label in labels[:SHOWN_CLASSES]:
+        of_class = ((name, part.get(label, 0)) for name, part in report["classes"].items() if part)
+        lines.append(f"  {printable(label)}: {', '.join(f'{name} {count:,}' for name, count in of_class)}")
+    if len(labels) > SHOWN_CLASSES:
+        lines.append(f"  … and {len(labels) - SHOWN_CLASSES:,} more")
+    if report["left_out"]:
+        lines.append(skipped_summary(report["skipped"], total=report["left_out"]))
+    return lines

@@ -187,6 +187,12 @@ class Reader(Protocol[DataT]):
 class Inspector(Protocol[DataT, ChecksT]):
     """Checking data for problems: see `flowerml.checks`."""
 
+    def digest(self, content: bytes, section: DataT) -> bytes | None:
+        """Return the `digest` of `inspect` from an example's content; None for an empty or unreadable one.
+
+        Where contents are compared byte by byte, the rows of `listing` may have sizes, which saves reading most.
+        """
+
     def inspect(self, name: str, raw: Any, section: DataT) -> Inspection:
         """Return the findings about the example of this name. May be called from many threads."""
 

@@ -82,7 +82,8 @@ def test_linked_class_folder_is_flagged(pack, tmp_path):
     elsewhere.mkdir()
     (elsewhere / "1.jpg").touch()
     (folder / "tulip").symlink_to(elsewhere)
-    assert problems(folder)["tulip"] == "a link to a folder is not followed: put the folder itself there"
+    message = f"a link to a folder outside the source, {elsewhere}: copy or move that folder here"
+    assert problems(folder)["tulip"] == message
 
 
 def test_encrypted_member_is_flagged(pack):

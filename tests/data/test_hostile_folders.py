@@ -16,7 +16,7 @@ def test_links_and_pipes_are_flagged(tmp_path):
     (tmp_path / "self").symlink_to("self")
     os.mkfifo(tmp_path / "pipe")
     assert {member.name: member.problem for member in members(tmp_path)} == {
-        "again": "a link to a folder is not followed: put the folder itself there",
+        "again": "a link to a folder that it is in itself: remove it",
         "pipe": "not a regular file",
         "self": "a broken link, or deleted meanwhile (Too many levels of symbolic links)",
     }

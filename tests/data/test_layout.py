@@ -79,8 +79,7 @@ def test_skipped_files_have_a_reason(listed):
     assert {file["id"]: file["reason"] for file in listing.skipped} == {
         "train/rose/a.txt": ".txt: not one of .jpg",
         "README": "no suffix: not one of .jpg",
-        "extra/rose/1.jpg": "beside train, but 'extra' is not one of "
-        "train, training, test, testing, valid, val, validation, dev",
+        "extra/rose/1.jpg": "beside train, but 'extra' does not name a split (train, valid or test)",
         "train/1.jpg": "not in a class folder",
     }
 

@@ -5,9 +5,10 @@ import os
 import stat
 import tarfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from flowerml.core import files
 from flowerml.core.display import display_path, printable
@@ -100,34 +101,61 @@ def _unsupported(path: Path, start: bytes) -> DataError:
 
 def _folder(root: Path, limits: ArchiveLimits) -> Iterator[Member]:
     tally = Tally(root, limits)
-    folders = [str(root)]
+    real = os.path.realpath(root)
+    folders = [_Folder(str(root), (real,))]
     while folders:
-        # Links to folders are among the files: they are reported, not followed.
-        names, inner = _scan(folders.pop(), tally)
-        for name in names:
-            yield _file(root, Path(name), tally)
+        files, inner = _scan(folders.pop(), real, tally)
+        for name, problem in files:
+            yield _file(root, Path(name), problem, tally)
         folders += reversed(inner)
 
 
-def _scan(folder: str, tally: Tally) -> tuple[list[str], list[str]]:
-    """Return the paths of the files and of the folders in a folder, each sorted."""
-    names: list[str] = []
-    inner: list[str] = []
+class _Folder(NamedTuple):
+    """A folder to read, and where it and the folders around it really are, through links."""
+
+    path: str
+    real: tuple[str, ...]
+
+
+def _scan(folder: _Folder, root: str, tally: Tally) -> tuple[list[tuple[str, str | None]], list[_Folder]]:
+    """Return the files of a folder as (path, problem), and its folders, each sorted. `root` is the source's real path.
+
+    Links to folders inside the source count as folders; others are among the files, with a problem.
+    """
+    files: list[tuple[str, str | None]] = []
+    inner: list[_Folder] = []
     try:
-        with os.scandir(folder) as entries:
+        with os.scandir(folder.path) as entries:
             for entry in entries:
                 tally.count(members=1)
-                (inner if entry.is_dir(follow_symlinks=False) else names).append(entry.path)
+                if entry.is_dir(follow_symlinks=False):
+                    inner.append(_Folder(entry.path, (*folder.real, f"{folder.real[-1]}/{entry.name}")))
+                elif not (entry.is_symlink() and Path(entry.path).is_dir()):  # entry.is_dir() fails at a link to itself
+                    files.append((entry.path, None))
+                elif problem := _link_problem(target := os.path.realpath(entry.path), root, folder.real):
+                    files.append((entry.path, problem))
+                else:
+                    inner.append(_Folder(entry.path, (*folder.real, target)))
     except OSError as error:
         raise DataError(
-            f"{printable(folder)}: this folder cannot be read ({error.strerror}); check its permissions"
+            f"{printable(folder.path)}: this folder cannot be read ({error.strerror}); check its permissions"
         ) from None
-    return sorted(names), sorted(inner)
+    return sorted(files), sorted(inner)
 
 
-def _file(root: Path, path: Path, tally: Tally) -> Member:
+def _link_problem(target: str, root: str, around: Collection[str]) -> str | None:
+    """Return why a link to the folder `target` is not followed; None where it stays in the source, and in no circle."""
+    if os.path.commonpath([root, target]) != root:
+        # DVC would not notice a change there, and a stranger's folder could hand out any file of its reader.
+        return f"a link to a folder outside the source, {printable(target)}: copy or move that folder here"
+    if target in around or any(real.startswith(f"{target}/") for real in around):
+        return "a link to a folder that it is in itself: remove it"
+    return None
+
+
+def _file(root: Path, path: Path, problem: str | None, tally: Tally) -> Member:
     name = path.relative_to(root).as_posix()
-    size, problem = 0, name_problem(name)
+    size, problem = 0, name_problem(name) or problem
     try:
         status = path.stat()
     except OSError as error:
@@ -136,12 +164,10 @@ def _file(root: Path, path: Path, tally: Tally) -> Member:
         size = status.st_size if stat.S_ISREG(status.st_mode) else 0
         problem = problem or _kind_problem(status.st_mode) or size_problem(size, tally.limits)
     tally.count(size=size)
-    return Member(name, partial(_contents, path, size), root, problem)
+    return Member(name, partial(_contents, path, size), root, problem, size)
 
 
 def _kind_problem(mode: int) -> str | None:
-    if stat.S_ISDIR(mode):
-        return "a link to a folder is not followed: put the folder itself there"
     return None if stat.S_ISREG(mode) else "not a regular file"
 
 

@@ -46,12 +46,13 @@ DEFAULT_LIMITS = ArchiveLimits()
 
 @dataclass(frozen=True)
 class Member:
-    """One entry of a folder or archive. `problem` says why it must not be read."""
+    """One entry of a folder or archive. `problem` says why it must not be read; `size` is in bytes, unpacked."""
 
     name: str
     contents: Callable[[], bytes]
     source: Path
     problem: str | None = None
+    size: int | None = None
 
     def read(self) -> bytes:
         """Return the bytes; only once, before the next member is requested. Raises DataError where they are damaged."""

@@ -101,7 +101,8 @@ def _members(stream: _Stream) -> Iterator[Member]:
         if not entry.isdir():
             contents = partial(_contents, stream, start, entry.size)
             name = normalize_name(entry.name)
-            yield Member(name, contents, tally.source, name_problem(name) or _problem(entry, tally.limits))
+            problem = name_problem(name) or _problem(entry, tally.limits)
+            yield Member(name, contents, tally.source, problem, entry.size)
         stream.skip(start + _blocks(entry.size) - stream.position)
     if any(content != bytes(len(content)) for content in stream.rest()):
         raise tarfile.ReadError("data after its end mark; only the first of several tars in one file is read")

@@ -39,7 +39,8 @@ def read(path: Path, start: bytes, limits: ArchiveLimits) -> Iterator[Member]:
             name = _name(entry)
             if not name.replace("\\", "/").endswith("/"):
                 problem = name_problem(normalize_name(name)) or _problem(entry, limits)
-                yield Member(normalize_name(name), partial(_contents, archive, entry), path, problem)
+                contents = partial(_contents, archive, entry)
+                yield Member(normalize_name(name), contents, path, problem, entry.file_size)
 
 
 class _LimitedReader(io.BufferedReader):

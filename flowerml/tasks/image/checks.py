@@ -52,8 +52,8 @@ Pairs = NDArray[np.int64]
 
 
 def digest(content: bytes, section: "Data") -> bytes | None:
-    """Return what only the same bytes have; None for an empty file."""
-    return hashlib.sha256(content).digest() if content else None
+    """Return what only the same bytes have; None for an empty file and for what is no picture at all."""
+    return None if not content or _is_other_type(content) else hashlib.sha256(content).digest()
 
 
 def inspect(name: str, raw: bytes, section: "Data") -> Inspection:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowerml.tasks.base import SectionTypes
-from flowerml.tasks.text.checks import classify_error, inspect, near_duplicates, vectors
+from flowerml.tasks.text.checks import classify_error, digest, inspect, near_duplicates, vectors
 from flowerml.tasks.text.encoder import Encoder, Preprocessing
 from flowerml.tasks.text.explanation import explain
 from flowerml.tasks.text.payload import from_json, to_json
@@ -53,6 +53,7 @@ __all__ = [
     "classify_error",
     "contents",
     "describe_network",
+    "digest",
     "draw",
     "explain",
     "from_bytes",

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from flowerml.core.errors import InputError
 from flowerml.tasks.base import Inspection
 from flowerml.tasks.text.encoder.cleaning import Memo, text_lines
+from flowerml.tasks.text.reading import read
 
 if TYPE_CHECKING:
     from scipy import sparse  # type: ignore[import-untyped]
@@ -52,13 +53,28 @@ _POWERS = tuple(np.uint64(pow(0x9E3779B97F4A7C15, power, 2**64)) for power in ra
 Pairs = NDArray[np.int64]
 
 
+def digest(content: bytes, section: "Data") -> bytes | None:
+    """Return what only texts of the same words have; None for an empty or unreadable one."""
+    try:
+        text = read(content, section)
+    except InputError:
+        return None
+    return _digest(text, _words(text))
+
+
 def inspect(name: str, raw: str, section: "Data") -> Inspection:
     """Inspect a readable text. Case, white space and HTML do not count as differences. The signature is [128]."""
-    words = _WORD.findall(" ".join(text_lines(raw)).lower())
-    digest = hashlib.blake2b(" ".join(words).encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    if not words:  # texts of punctuation alone are compared as they are
-        digest = hashlib.blake2b(" ".join(raw.split()).encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    return Inspection(digest, _signature(words), dict(_notes(raw, len(words), section.checks)))
+    words = _words(raw)
+    return Inspection(_digest(raw, words), _signature(words), dict(_notes(raw, len(words), section.checks)))
+
+
+def _words(raw: str) -> list[str]:
+    return _WORD.findall(" ".join(text_lines(raw)).lower())
+
+
+def _digest(raw: str, words: list[str]) -> bytes:
+    same = " ".join(words or raw.split())  # texts of punctuation alone are compared as they are
+    return hashlib.blake2b(same.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def classify_error(name: str, content: bytes, error: InputError) -> str:

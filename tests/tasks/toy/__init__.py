@@ -151,6 +151,13 @@ def recognizes(content: bytes) -> bool:
     return not set(content) - set(BASES.encode())
 
 
+def digest(content: bytes, section: params.Data) -> bytes | None:
+    try:
+        return hashlib.sha256(from_bytes(content).encode()).digest()
+    except InputError:
+        return None
+
+
 def inspect(name: str, raw: str, section: params.Data) -> Inspection:
     return Inspection(hashlib.sha256(raw.encode()).digest(), Preprocessing().transform(raw))
 
