@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 from flowerml.core.display import display_path, printable
 from flowerml.core.errors import DataError
@@ -66,18 +67,24 @@ class Listing:
 
 
 def list_files(
-    path: Path, *, suffixes: Collection[str], labelled: bool = True, limits: ArchiveLimits = DEFAULT_LIMITS
+    path: Path,
+    *,
+    suffixes: Collection[str],
+    labelled: bool = True,
+    limits: ArchiveLimits = DEFAULT_LIMITS,
+    reasons: Mapping[str, str] = MappingProxyType({}),
 ) -> Listing:
     """List the files of a folder or archive laid out as [top/][train|valid|test/]CLASS/[…/]FILE.
 
     Splits may have other names that stand for one, such as seg_train or Testing; see `folders.layout`. Folders that
     hold everything are ignored. Hidden files and `__MACOSX` are skipped silently; everything else that cannot be an
     example is skipped and reported. Class names are in Unicode's composed form (NFC). Not `labelled`: the files may lie
-    in any folders, and their label is "". Raises DataError where no example is found, and for an ambiguous layout.
+    in any folders, and their label is "". `reasons` say why files of some other suffixes are not read. Raises DataError
+    where no example is found, and for an ambiguous layout.
     """
     listing = Listing()
     hidden: list[str] = []
-    sizes = {member.name: member.size for member in _candidates(path, suffixes, listing, hidden, limits)}
+    sizes = {member.name: member.size for member in _candidates(path, suffixes, reasons, listing, hidden, limits)}
     try:
         if labelled:
             _add_labelled(sizes, listing)
@@ -119,7 +126,12 @@ def to_nfc(name: str) -> str:
 
 
 def _candidates(
-    path: Path, suffixes: Collection[str], listing: Listing, hidden: list[str], limits: ArchiveLimits
+    path: Path,
+    suffixes: Collection[str],
+    reasons: Mapping[str, str],
+    listing: Listing,
+    hidden: list[str],
+    limits: ArchiveLimits,
 ) -> Iterator[Member]:
     seen = set()
     kind = "folder" if path.is_dir() else "archive"
@@ -140,7 +152,13 @@ def _candidates(
         elif suffix in ARCHIVES:
             listing.skip(member.name, f"an archive inside the {kind} is not opened: unpack it")
         else:
-            listing.skip(member.name, f"{printable(suffix) or 'no suffix'}{NOT_READ}{_join(suffixes)}")
+            listing.skip(member.name, suffix_problem(member.name, suffixes, reasons))
+
+
+def suffix_problem(name: str, suffixes: Collection[str], reasons: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return why a file whose name does not end in one of the suffixes is not read."""
+    suffix = PurePosixPath(name).suffix.lower()
+    return reasons.get(suffix) or f"{printable(suffix) or 'no suffix'}{NOT_READ}{_join(suffixes)}"
 
 
 def _is_hidden(name: str, beginnings: tuple[str, ...] = ("__MACOSX", ".")) -> bool:

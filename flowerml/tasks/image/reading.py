@@ -4,13 +4,27 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from PIL import features
+
 from flowerml.data.layout import Listing, list_files, read_files
 from flowerml.tasks.image.encoder.pictures import decode
 
 if TYPE_CHECKING:
     from flowerml.tasks.image.sections import Data
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+# Chrome and Edge save JPEGs as .jfif on Windows.
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+    | ({".avif"} if features.check("avif") else set())
+)
+NOT_READ = {
+    suffix: f"{suffix} pictures are not read: save them as JPEG or PNG"
+    for suffix in (
+        *(".heic", ".heif", ".hif", ".jxl", ".jp2", ".j2k", ".svg", ".psd", ".ico", ".ppm", ".pgm", ".tga", ".avif"),
+        *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),
+    )
+    if suffix not in SUFFIXES
+}
 
 
 def listing(source: Path, section: "Data", *, labelled: bool = True) -> Listing:
@@ -18,7 +32,8 @@ def listing(source: Path, section: "Data", *, labelled: bool = True) -> Listing:
 
     Without `labelled` the classes are given elsewhere, and the files may be in any folders.
     """
-    return list_files(source, suffixes=SUFFIXES, labelled=labelled, limits=section.limits.of_archives())
+    limits = section.limits.of_archives()
+    return list_files(source, suffixes=SUFFIXES, labelled=labelled, limits=limits, reasons=NOT_READ)
 
 
 def contents(source: Path, section: "Data", wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:

@@ -105,7 +105,7 @@ def _jpeg(raw: bytes) -> Container:
         segment = raw[start:end]
         if marker == 0xDA:
             _check_scans(raw, start, tables)
-            content = b"\xff\xd8" + b"".join([*headers.values(), *tables]) + raw[start:]
+            content = b"".join([b"\xff\xd8", *headers.values(), *tables, memoryview(raw)[start:]])
             return Container(content, _orientation(b"".join(exif), xmp))
         if marker == 0xE1 and segment.startswith(_EXIF, 4):
             exif.append(segment[10:] if exif else segment[4:])
@@ -335,7 +335,8 @@ def _tiff(raw: bytes) -> Container:
         raise InputError(
             "image_too_large", f"a TIFF with tiles of {numbers[322]} x {numbers[323]} pixels; save it again"
         )
-    content = raw[:start] + directory + raw[start + len(directory) :]
+    view = memoryview(raw)
+    content = b"".join((view[:start], directory, view[start + len(directory) :]))
     return Container(content, numbers[ORIENTATION] if numbers[ORIENTATION] in range(1, 9) else UPRIGHT)
 
 
