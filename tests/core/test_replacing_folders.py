@@ -115,6 +115,25 @@ def test_next_write_recovers_former_version(tmp_path, monkeypatch):
     assert contents(tmp_path / "folder") == {"old"}
 
 
+def test_failed_recovery_keeps_former_version(tmp_path, monkeypatch):
+    former = tmp_path / f".folder.{os.getpid()}.7000.former.tmp"
+    save(former, "old")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(OSError), files.replacing(tmp_path / "folder") as temporary:
+        temporary.mkdir()
+    assert contents(former) == {"old"}
+
+
+def test_leftovers_under_own_id_are_removed(tmp_path):
+    (tmp_path / f".folder.{os.getpid()}.7000.tmp").mkdir()
+    save(tmp_path / "folder", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
 def test_live_writer_may_finish(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "MOVING", 10.0)
     former = tmp_path / f".folder.{os.getppid()}.1.former.tmp"
