@@ -77,6 +77,7 @@ check: $(DONE) ## run ruff and mypy
 	$(VENV)/bin/mypy
 
 ui: $(DONE) ## start the MLflow UI on http://127.0.0.1:5000 (PORT=…)
+	$(VENV)/bin/python -m flowerml.tracking
 	$(VENV)/bin/mlflow ui --backend-store-uri "$$MLFLOW_TRACKING_URI" --host 127.0.0.1 --port $(PORT)
 
 serve: $(DONE) ## serve the champion on http://127.0.0.1:5001/invocations (MODEL=…, SERVE_PORT=…)
@@ -87,4 +88,4 @@ web: $(DONE) ## start the page to try the trained classifiers, on http://127.0.0
 
 clean: ## remove data, models, runs and DVC's cache with all experiments (keeps .venv, reports, data/downloads)
 	find data -mindepth 1 -maxdepth 1 ! -name downloads -exec rm -rf {} + 2>/dev/null || true
-	rm -rf models mlruns mlflow.db .flowerml/runs .dvc/cache .dvc/tmp
+	rm -rf models mlruns mlflow.db mlflow.db-* mlflow.db.* .flowerml/runs .dvc/cache .dvc/tmp

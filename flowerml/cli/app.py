@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from flowerml.cli import check, evaluate, info, models, output, predict, promote, reproduce, rollback, train, web
 from flowerml.core import os_errors
 from flowerml.core.errors import FlowermlError
+from flowerml.core.urls import scrub_output
 
 DEBUG = "--debug"
 INTERRUPTED = 130
@@ -94,6 +95,7 @@ def start(
     """Prepare the environment and the output streams for any command."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    scrub_output()
     # Printing a name that is not valid UTF-8 must not fail.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from flowerml.core.display import one_line, printable, truncate
+from flowerml.core.urls import scrub
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,8 +16,8 @@ BAR_LENGTH = 20  # characters for a probability of 1
 
 
 def say(line: str) -> None:
-    """Print a line on stderr."""
-    print(line, file=sys.stderr)
+    """Print a line on stderr, without the secrets of any address in it."""
+    print(scrub(line), file=sys.stderr)
 
 
 def print_error(message: str) -> None:

@@ -11,6 +11,7 @@ from flowerml.config.pipeline import Pipeline
 from flowerml.core import os_errors
 from flowerml.core.errors import FlowermlError
 from flowerml.core.locks import hold_lock
+from flowerml.core.urls import scrub, scrub_output
 from flowerml.tasks.pipelines import load_pipeline
 
 R = TypeVar("R")
@@ -25,6 +26,7 @@ def run(stage: Callable[[Pipeline], R], summary: Callable[[R], str] | None = Non
     parser = argparse.ArgumentParser(description=stage.__doc__)
     parser.add_argument("pipeline", help="one of the names under `pipelines:` in params.yaml")
     name = parser.parse_args().pipeline
+    scrub_output()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         # If only `dvc repro` was killed, its stage is still running.
@@ -46,5 +48,5 @@ def run(stage: Callable[[Pipeline], R], summary: Callable[[R], str] | None = Non
 
 def _end(lines: str) -> None:
     for line in lines.splitlines():
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {scrub(line)}", file=sys.stderr)
     sys.exit(1)

@@ -1,8 +1,16 @@
 """Errors for a person, shown as one line without a stack trace, and what an error comes down to."""
 
+from flowerml.core.urls import scrub
+
 
 class FlowermlError(ValueError):
-    """An error that the user can fix. The message says what was expected, what was found and what to do."""
+    """An error that the user can fix. The message says what was expected, what was found and what to do.
+
+    Libraries quote addresses as they were given, so the text is shown without passwords and signatures.
+    """
+
+    def __str__(self) -> str:
+        return scrub(super().__str__())
 
 
 class ParamsError(FlowermlError):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flowerml.core.display import one_line
 from flowerml.core.errors import ModelError
 from flowerml.core.urls import without_password
-from flowerml.tracking import connection
+from flowerml.tracking import connection, database
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 
 ADDRESS = re.compile("[a-z][a-z0-9+.-]+:/")
-SQLITE = "sqlite:///"
 
 
 @dataclass(frozen=True)
@@ -85,11 +84,13 @@ def mlflow_errors(subject: str = "") -> Iterator[None]:
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     store = mlflow.get_registry_uri()
-    if store.startswith(SQLITE) and not Path(store.removeprefix(SQLITE)).exists():
+    path = database.sqlite_path(store)
+    if path is not None and not path.exists():
         raise ModelError(
             f"{subject}no MLflow registry at {store} (seen from {Path.cwd()}); run this in the project's folder, or "
             "set MLFLOW_TRACKING_URI"
         )
+    database.prepare(store)
     try:
         yield
     except (MlflowException, OSError, ValueError) as error:

@@ -9,9 +9,9 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from flowerml.core.display import one_line
+from flowerml.core.display import one_line, printable
 from flowerml.core.errors import InputError, ModelError, cause_message, root_cause
-from flowerml.core.urls import without_password
+from flowerml.core.urls import without_password, without_secrets
 from flowerml.serving.answer import Scores, parse_error, parse_reply, request_json
 from flowerml.tasks.base import Task
 
@@ -59,9 +59,13 @@ class Endpoint:
     def _ask(self, rows: list[str]) -> list[dict[str, Any]]:
         body = request_json(self.task.INPUT, rows, {"top_k": ALL_CLASSES})
         try:
-            reply = self._session.post(self.url, json=body, timeout=self.timeout)
+            # Following a redirect would send the inputs to whatever host the server names.
+            reply = self._session.post(self.url, json=body, timeout=self.timeout, allow_redirects=False)
         except requests.RequestException as error:
             raise self._no_reply(error, len(rows)) from None
+        if reply.is_redirect:
+            target = printable(without_secrets(reply.headers["Location"]))
+            raise ModelError(f"{self.display_url}: redirects to {target}; give that address if the inputs may go there")
         if not reply.ok:
             raise ModelError(f"{self.display_url}: answered with {reply.status_code} {reply.reason}{_reason(reply)}")
         try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from flowerml.core.display import one_line
 from flowerml.core.errors import FlowermlError
 from flowerml.core.urls import without_password
+from flowerml.tracking import database
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,7 +34,7 @@ def configure() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     import mlflow
 
-    mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_URI))
+    mlflow.set_tracking_uri(uri())
 
 
 def check() -> None:
@@ -41,7 +42,13 @@ def check() -> None:
     configure()
     from mlflow import MlflowClient
 
+    prepare()
     first_call(lambda: MlflowClient().search_experiments(max_results=1))
+
+
+def prepare() -> None:
+    """Create a missing SQLite database as a whole, and repair one that was left half-made."""
+    database.prepare(uri())
 
 
 def first_call(call: Callable[[], T]) -> T:
@@ -78,8 +85,24 @@ def experiment_id(client: "MlflowClient", name: str) -> str:
     return str(experiment.experiment_id)
 
 
+def uri() -> str:
+    """Return MLFLOW_TRACKING_URI; a path with % or ? that the user did not encode is encoded.
+
+    Jenkins names the folder of a branch `job@feature%2Fx`. SQLAlchemy decodes what follows sqlite:///, so MLflow would
+    look for `job@feature/x`, retry for two minutes and report that it may not read that.
+    """
+    given = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    decoded = database.sqlite_path(given)
+    literal = Path(given.removeprefix(SQLITE))
+    folder = str(literal.parent)
+    if decoded is None or not literal.parent.is_dir():
+        return given
+    is_query = "?" in folder  # SQLAlchemy cuts the path off there
+    is_encoded = "%" in folder and decoded.parent.is_dir()
+    return database.sqlite_uri(literal) if is_query or ("%" in folder and not is_encoded) else given
+
+
 def address() -> str:
     """Return where runs are recorded, without a password; a database is always given by its absolute path."""
-    uri = without_password(os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_URI))
-    file = uri.removeprefix(SQLITE)
-    return uri if file == uri else f"{SQLITE}{Path(file).resolve()}"
+    path = database.sqlite_path(uri())
+    return without_password(uri()) if path is None else f"{SQLITE}{path.resolve()}"

@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from flowerml.core.display import one_line
+from flowerml.core.urls import scrub
 from flowerml.tracking.journal import RUNNING, Entry, Journal
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ class Mirror:
 
 
 def notify(message: str) -> None:
-    """Print a line on stderr, above any progress bar."""
+    """Print a line on stderr, above any progress bar, without the secrets of any address in it."""
     from tqdm import tqdm
 
-    tqdm.write(message, file=sys.stderr)
+    tqdm.write(scrub(message), file=sys.stderr)

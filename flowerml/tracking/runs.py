@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from flowerml.core.display import one_line
 from flowerml.core.errors import FlowermlError
 from flowerml.core.locks import hold_lock
+from flowerml.core.urls import scrub
 from flowerml.tracking import connection
 from flowerml.tracking.journal import Journal
 from flowerml.tracking.mirror import Mirror, reference
@@ -70,7 +71,7 @@ class Run:
 
     def tags(self, values: Mapping[str, object]) -> None:
         """Set tags."""
-        self.journal.log(self.key, tags=[(name, str(value)) for name, value in values.items()])
+        self.journal.log(self.key, tags=[(name, scrub(str(value))) for name, value in values.items()])
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Upload a file, or the contents of a folder, at once."""
@@ -128,6 +129,7 @@ def run(experiment: str, name: str, tags: Mapping[str, str], *, resume: str | No
         path.with_suffix(".lock"),
         waiting=f"{experiment}: another process is recording a run {name!r} here; waiting for it to end",
     ):
+        connection.prepare()
         client = connection.first_call(MlflowClient)
         experiment_id = connection.first_call(lambda: connection.experiment_id(client, experiment))
         recover(client, path, resume)
@@ -154,7 +156,9 @@ def finish_resumable(experiment: str, name: str) -> None:
 def _started(run: Run, name: str, tags: Mapping[str, str]) -> Iterator[Run]:
     from mlflow.tracking.context.registry import resolve_tags
 
-    run.journal.create(run.key, name=name, tags=resolve_tags(dict(tags)), time=now())
+    # MLflow adds git's remote, in which CI systems have a token: https://oauth2:…@host/repository.
+    resolved = {tag: scrub(str(value)) for tag, value in resolve_tags(dict(tags)).items()}
+    run.journal.create(run.key, name=name, tags=resolved, time=now())
     try:
         yield run
     except KeyboardInterrupt:

@@ -10,6 +10,7 @@ from pathlib import Path
 from flowerml.core.errors import FlowermlError
 from flowerml.registry.reproduce.clean_copy import inherited_environment
 from flowerml.registry.reproduce.recorded import Recorded
+from flowerml.tracking.database import sqlite_uri
 
 LAST_STAGE = "evaluate"  # all that is registered exists by then; `export` would register it again
 RUNNING = re.compile(r"Running stage '(\w+)@")
@@ -51,7 +52,15 @@ def _environment(scratch: Path) -> dict[str, str]:
     return {
         **inherited_environment(),
         "PATH": programs + os.pathsep + os.environ.get("PATH", ""),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{scratch.as_posix()}/mlflow.db",
+        "MLFLOW_TRACKING_URI": sqlite_uri(scratch / "mlflow.db"),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DVC_NO_ANALYTICS": "true",
+        "DVC_SITE_CACHE_DIR": str(_private_folder(scratch) / "dvc"),
     }
+
+
+def _private_folder(scratch: Path) -> Path:
+    """Return a folder that nobody else may enter: below it DVC makes those of its hashes with mode 0777."""
+    folder = scratch / "private"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
