@@ -20,6 +20,7 @@ REMEDIES = {
     errno.ENOMEM: "free some memory, then re-run the command",
     errno.EIO: "check the disk",
 }
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # Databases and Rust libraries give only the text and the number of a system error.
 MESSAGES = {
     "database or disk is full": errno.ENOSPC,
@@ -27,6 +28,11 @@ MESSAGES = {
     "unable to open database file": errno.EACCES,
     "disk I/O error": errno.EIO,
 }
+# What SQLAlchemy puts before a database's own words.
+AUTOFLUSH = (
+    "(raised as a result of Query-invoked autoflush; consider using a session.no_autoflush block if this flush is "
+    "occurring prematurely)\n"
+)
 
 
 def explain_os_error(error: BaseException) -> str | None:
@@ -41,11 +47,26 @@ def explain_os_error(error: BaseException) -> str | None:
     if number in REMEDIES:
         name = getattr(error, "filename", None)
         where = f"{os.fsdecode(name)}: " if isinstance(name, str | bytes | os.PathLike) else ""
-        source = "" if isinstance(error, OSError) else f" ({one_line(error, 300)})"
+        source = "" if isinstance(error, OSError) else f" ({reason(error)})"
         return f"{where}{os.strerror(number)}{source}; {REMEDIES[number]}"
     if type(error).__module__ == "mlflow.exceptions" and "API request to" in str(error):
         return f"MLflow is not responding: {one_line(error, 300)}; re-run the command when it is back"
     return None
+
+
+def explain_full_disk(error: BaseException) -> str | None:
+    """Return the line of `explain_os_error` if there is no room for what was to be written, else None.
+
+    >>> explain_full_disk(RuntimeError("(sqlite3.OperationalError) database or disk is full [SQL: INSERT INTO runs]"))
+    'No space left on device ((sqlite3.OperationalError) database or disk is full); make room on the disk, then re-run \
+the command'
+    """
+    return explain_os_error(error) if _error_number(error) in NO_ROOM else None
+
+
+def reason(error: BaseException) -> str:
+    """Return an error's text as one short line, without the SQL statement and its values that SQLAlchemy adds."""
+    return one_line(str(error).removeprefix(AUTOFLUSH).partition("[SQL:")[0], 300)
 
 
 def _error_number(error: BaseException) -> int:

@@ -1,5 +1,6 @@
 """The MLflow server: which one it is, and whether it responds."""
 
+import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -7,7 +8,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
-from flowerml.core.display import one_line
+from flowerml.core import os_errors
 from flowerml.core.errors import FlowermlError
 from flowerml.core.urls import without_password
 from flowerml.tracking import database
@@ -34,6 +35,8 @@ def configure() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     import mlflow
 
+    # It logs a stack trace of every error of a database, which is raised as well.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     mlflow.set_tracking_uri(uri())
 
 
@@ -71,7 +74,9 @@ def first_call(call: Callable[[], T]) -> T:
     except TimeoutError:
         reason = f"no answer within {RESPONSE_TIMEOUT:g} s"
     except (MlflowException, OSError, ValueError) as error:
-        reason = one_line(error, 300)
+        if line := os_errors.explain_full_disk(error):
+            raise FlowermlError(f"{address()}: {line}") from None
+        reason = os_errors.reason(error)
     raise FlowermlError(f"runs cannot be recorded in MLflow at {address()}: {reason}; set MLFLOW_TRACKING_URI")
 
 

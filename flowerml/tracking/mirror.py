@@ -5,6 +5,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from flowerml.core import os_errors
 from flowerml.core.display import one_line
 from flowerml.core.urls import scrub
 from flowerml.tracking.journal import RUNNING, Entry, Journal
@@ -111,7 +112,7 @@ class Mirror:
                 batch = batch[:1]  # the rest may be accepted
                 self._send(batch)
         except MlflowException as error:
-            reason = one_line(error, 300)
+            reason = os_errors.reason(error)
             if error.error_code not in PERMANENT:
                 return 0, reason
             notify(f"MLflow at {self._server} rejected part of the run {batch[0]['run']!r}: {reason}")

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flowerml.core import os_errors
 from flowerml.core.display import one_line
 from flowerml.core.errors import FlowermlError
 from flowerml.core.locks import hold_lock
@@ -48,6 +49,8 @@ class Run:
         run_id = self.journal.ids.get(self.key)
         if run_id is None:
             problem = self.mirror.problem
+            if line := os_errors.explain_full_disk(RuntimeError(problem)):
+                raise FlowermlError(f"{connection.address()}: {line}")
             raise FlowermlError(f"MLflow is not responding ({problem}); re-run the command when it is back")
         return run_id
 

@@ -1,0 +1,70 @@
+"""A full disk with mlflow.db on it: one line that says to make room, and nothing is lost."""
+
+import subprocess
+import sys
+
+import pytest
+from mlflow.exceptions import MlflowException
+
+from flowerml.core.errors import FlowermlError
+from flowerml.tracking import connection
+from tests.support.project import REPOSITORY
+
+FULL = "(sqlite3.OperationalError) database or disk is full\n[SQL: INSERT INTO runs (name) VALUES (?)]"
+# Three runs: the second with a full disk, the last with room again.
+PROGRAM = """
+from pathlib import Path
+from flowerml.core.errors import FlowermlError
+from flowerml.tracking import runs
+def record():
+    with runs.run("experiment", "run", {}) as run:
+        run.run_id
+record()
+filler = Path("disk/filler").open("wb", buffering=0)
+try:
+    while filler.write(bytes(2**12)):
+        pass
+except OSError:
+    pass
+try:
+    record()
+except FlowermlError as error:
+    print(error)
+Path("disk/filler").unlink(); filler.close()
+record()
+print("recorded")
+"""
+
+
+def test_full_disk_at_first_call_says_make_room():
+    def fail() -> None:
+        raise MlflowException(FULL)
+
+    with pytest.raises(FlowermlError) as refused:
+        connection.first_call(fail)
+    assert str(refused.value) == (
+        f"{connection.address()}: No space left on device ((sqlite3.OperationalError) database or disk is full); "
+        "make room on the disk, then re-run the command"
+    )
+
+
+def test_full_disk_in_a_run_says_make_room(tmp_path):
+    mount = "mkdir disk && mount -t tmpfs -o size=3m tmpfs disk"
+    # A namespace of its own, in which anybody may mount a file system in memory.
+    space = ["unshare", "--map-root-user", "--user", "--mount", "sh", "-c"]
+    allowed = subprocess.run([*space, mount], cwd=tmp_path, capture_output=True, text=True)
+    if allowed.returncode != 0:
+        pytest.skip(f"a small disk cannot be mounted here: {allowed.stderr.strip()}")
+    (tmp_path / "disk").rmdir()
+    environment = f"PYTHONPATH='{REPOSITORY}' MLFLOW_TRACKING_URI=sqlite:///disk/mlflow.db"
+    done = subprocess.run(
+        [*space, f'{mount} && {environment} exec "$@"', "sh", sys.executable, "-c", PROGRAM],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    message, recorded = done.stdout.splitlines()
+    assert message.startswith(f"sqlite:///{tmp_path}/disk/mlflow.db: No space left on device (")
+    assert message.endswith("database or disk is full); make room on the disk, then re-run the command")
+    assert recorded == "recorded" and "Traceback" not in done.stderr and "SQL:" not in done.stderr
