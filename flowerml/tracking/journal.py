@@ -125,8 +125,14 @@ class Journal:
             self._apply(entry)
 
     def _write(self, value: Entry) -> None:
-        # One unbuffered write per line, without fsync: it survives a killed process, not a power cut.
-        os.write(self._file, json.dumps(value).encode() + b"\n")
+        # Unbuffered and without fsync: it survives a killed process, not a power cut.
+        line, begin = json.dumps(value).encode() + b"\n", os.fstat(self._file).st_size
+        try:
+            while line:  # a disk that fills up takes a part of it, and fails only at the next write
+                line = line[os.write(self._file, line) :]
+        except OSError:
+            os.ftruncate(self._file, begin)  # what follows half a line would be lost
+            raise
 
     def _apply(self, entry: Entry) -> None:
         run = entry["run"]

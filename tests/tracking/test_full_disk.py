@@ -1,5 +1,7 @@
 """A full disk with mlflow.db on it: one line that says to make room, and nothing is lost."""
 
+import errno
+import os
 import subprocess
 import sys
 
@@ -8,6 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from flowerml.core.errors import FlowermlError
 from flowerml.tracking import connection
+from flowerml.tracking.journal import Journal
 from tests.support.project import REPOSITORY
 
 FULL = "(sqlite3.OperationalError) database or disk is full\n[SQL: INSERT INTO runs (name) VALUES (?)]"
@@ -68,3 +71,24 @@ def test_full_disk_in_a_run_says_make_room(tmp_path):
     assert message.startswith(f"sqlite:///{tmp_path}/disk/mlflow.db: No space left on device (")
     assert message.endswith("database or disk is full); make room on the disk, then re-run the command")
     assert recorded == "recorded" and "Traceback" not in done.stderr and "SQL:" not in done.stderr
+
+
+def test_half_written_line_is_taken_back(tmp_path, monkeypatch):
+    journal, write = Journal(tmp_path / "runs.jsonl", experiment="1"), os.write
+    journal.create("search", name="search", tags={}, time=0)
+    room = 10
+
+    def write_while_there_is_room(descriptor: int, content: bytes) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = write(descriptor, content[:room])
+        room -= written
+        return written
+
+    monkeypatch.setattr(os, "write", write_while_there_is_room)
+    with pytest.raises(OSError):
+        journal.log("search", params=[("seed", "0")])
+    room = 10**6
+    journal.end("search", "FAILED", time=1)
+    assert [entry["do"] for entry in Journal(journal.path).entries] == ["create", "status"]
