@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from flowerml.core.errors import FlowermlError
 
 if TYPE_CHECKING:
-    import gradio as gr
+    from flowerml.web.server import Server
 
 __all__ = ["Page", "launch"]
 
@@ -29,12 +29,12 @@ class Page:
     """A running page."""
 
     url: str
-    blocks: "gr.Blocks"
+    server: "Server"
     files: "tempfile.TemporaryDirectory[str]"
 
     def close(self) -> None:
-        """Stop serving and delete the uploads."""
-        self.blocks.close(verbose=False)
+        """Stop serving, and forget the uploads."""
+        self.server.close()
         os.environ.pop("GRADIO_TEMP_DIR", None)
         self.files.cleanup()
 
@@ -49,32 +49,33 @@ def launch(
     top_k: int = TOP_K,
     unsure: float | None = None,
     timeout: float = TIMEOUT,
+    allowed_hosts: Sequence[str] = (),
 ) -> Page:
     """Serve a page that asks saved classifiers (their folders) and served ones (image=URL, text=URL, or a URL alone).
 
     Below the probability `unsure` the page says "Not sure"; with None the model decides (see `Answer.is_unsure`).
-    Served models have `timeout` seconds to answer. With `block` the call returns on Ctrl-C or SIGTERM. Raises
-    FlowermlError where there is nothing to show, Gradio is missing, or the port is taken, and ModelError for a folder
-    without a classifier and for an invalid address.
+    Served models have `timeout` seconds to answer. The page answers to loopback names, to the address it is asked at,
+    and to `allowed_hosts`: names by which others reach it, with or without a port. With `block` the call returns on
+    Ctrl-C or SIGTERM. Raises FlowermlError where there is nothing to show, Gradio is missing, a name is invalid, or the
+    port is taken, and ModelError for a folder without a classifier and for an invalid address.
     """
     if importlib.util.find_spec("gradio") is None:
         raise FlowermlError("the page needs Gradio, which is not installed; run: pip install 'flowerml[web]'")
     host = host.strip("[]")
-    _check_free(host, port)
     from flowerml.web import sources
 
-    loaded = sources.load(models, endpoints, timeout=timeout)
-    files = tempfile.TemporaryDirectory(prefix="flowerml-web-")
-    uploads = Path(files.name, "uploads")
-    # Gradio reads these when it is imported. It deletes old files in its own folder, hence `uploads`.
-    os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1", GRADIO_TEMP_DIR=str(uploads))
-    from flowerml.web import server
-
     with contextlib.ExitStack() as failing:
+        listening = failing.enter_context(_listen(host, port))
+        loaded = sources.load(models, endpoints, timeout=timeout)
+        files = tempfile.TemporaryDirectory(prefix="flowerml-web-")
         failing.callback(files.cleanup)
-        blocks = server.serve(loaded, host=host, port=port, top_k=top_k, unsure=unsure, folder=Path(files.name))
+        # Gradio reads these when it is imported. It makes a folder for its files, in which this page puts none.
+        os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1", GRADIO_TEMP_DIR=files.name)
+        from flowerml.web import server
+
+        running = server.serve(loaded, listening, host=host, top_k=top_k, unsure=unsure, allowed_hosts=allowed_hosts)
         failing.pop_all()
-    page = Page(str(blocks.local_url), blocks, files)
+    page = Page(_url(host, port), running, files)
     if block:
         print(f"the page is at {page.url} (Ctrl-C stops it)", flush=True)
         _wait()
@@ -82,20 +83,30 @@ def launch(
     return page
 
 
-def _check_free(host: str, port: int) -> None:
-    """Raise FlowermlError where the port is not free. Gradio checks only 127.0.0.1, and waits for seconds."""
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket bound to this address; raises FlowermlError where it is not free."""
     if not 1 <= port <= 65535:
         raise FlowermlError(f"expected a port from 1 to 65535, found {port}")
+    listening: socket.socket | None = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen()  # while the models load; only then does the port belong to this process
     except OSError as error:
+        if listening is not None:
+            listening.close()
         reason = (error.strerror or str(error)).lower()
         raise FlowermlError(
             f"the page cannot be served at {host}, port {port} ({reason}); choose another address or port"
         ) from None
+    return listening
+
+
+def _url(host: str, port: int) -> str:
+    name = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{name}:{port}/"
 
 
 def _wait() -> None:

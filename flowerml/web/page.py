@@ -13,11 +13,12 @@ import gradio as gr
 from flowerml.core.errors import FlowermlError
 from flowerml.tasks.registry import TASKS
 from flowerml.web import render, samples
+from flowerml.web.guard import session_of
 from flowerml.web.samples import Sample
 from flowerml.web.sources import Source
+from flowerml.web.uploads import Uploads
 
 HERE = Path(__file__).parent
-MAX_PICTURE_BYTES = 32 * 2**20  # the limit of served models
 MAX_CONCURRENT = 4  # questions to each model, so that a slow server does not hold up questions to another
 CLICK_SAMPLE_JS = """element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-index]");
@@ -59,17 +60,17 @@ class AnswerView:
             yield render.problem("something went wrong in this page; the log where it was started says what")
 
 
-def build(sources: list[Source], view: AnswerView, folder: Path) -> gr.Blocks:
-    """Return the page of these models; files that it needs are written to `folder`."""
-    with gr.Blocks(title="flowerml", analytics_enabled=False, delete_cache=(60, 600)) as page:
+def build(sources: list[Source], view: AnswerView, uploads: Uploads, port: int) -> gr.Blocks:
+    """Return the page of these models, which reads pictures from `uploads`; `port` tells its sessions from others'."""
+    with gr.Blocks(title="flowerml", analytics_enabled=False) as page:
         gr.HTML(_header(sources), elem_id="header", apply_default_css=False)
         if len(sources) == 1:
-            _section(sources[0], view, folder)
+            _section(sources[0], view, uploads, port)
         else:
             with gr.Tabs(elem_id="tasks"):
                 for source, title in zip(sources, titles(sources), strict=True):
                     with gr.Tab(title):
-                        _section(source, view, folder)
+                        _section(source, view, uploads, port)
     page.queue(api_open=False, default_concurrency_limit=MAX_CONCURRENT, max_size=64)
     return page
 
@@ -100,15 +101,15 @@ def _header(sources: list[Source]) -> str:
     )
 
 
-def _section(source: Source, view: AnswerView, folder: Path) -> None:
+def _section(source: Source, view: AnswerView, uploads: Uploads, port: int) -> None:
     with gr.Row(elem_classes="section"):
         if TASKS[source.kind].FORM == "picture":
-            _picture(source, view, folder)
+            _picture(source, view, uploads, port)
         else:
             _text(source, view)
 
 
-def _picture(source: Source, view: AnswerView, folder: Path) -> None:
+def _picture(source: Source, view: AnswerView, uploads: Uploads, port: int) -> None:
     with gr.Column(elem_classes="card", min_width=320):
         picture = gr.Image(
             label="Picture",
@@ -122,20 +123,24 @@ def _picture(source: Source, view: AnswerView, folder: Path) -> None:
             alt_text="The picture the answer is about",
             elem_classes="picture",
         )
-        inputs = samples.pictures(TASKS[source.kind].samples(source.classes), folder)
+        inputs = samples.pictures(TASKS[source.kind].samples(source.classes), uploads)
         buttons = gr.HTML(samples.as_html(inputs, form="picture"), js_on_load=CLICK_SAMPLE_JS, apply_default_css=False)
     result = _result()
 
-    def changed(value: dict[str, Any] | None) -> Iterator[str]:
+    def changed(value: dict[str, Any] | None, request: gr.Request) -> Iterator[str]:
         if not value or not value.get("path"):
             yield render.waiting(HINT)
+            return
+        try:
+            raw = uploads.read(value["path"], session_of(request.cookies, port))
+        except FlowermlError as error:
+            yield render.problem(str(error))
         else:
-            yield from view.html(source, Path(value["path"]).read_bytes())
+            yield from view.html(source, raw)
 
-    # preprocess=False: Gradio would open the picture itself, with its own message for an unreadable one. The path is
-    # safe to read, as Gradio checks before that the file was uploaded here.
+    # preprocess=False and postprocess=False: a picture's path is a key of `uploads`, which Gradio would open as a file.
     picture.change(changed, picture, result, preprocess=False, api_visibility="private", show_progress="minimal")
-    buttons.click(_picked(inputs), None, picture, api_visibility="private", show_progress="hidden")
+    buttons.click(_picked(inputs), None, picture, postprocess=False, api_visibility="private", show_progress="hidden")
 
 
 def _text(source: Source, view: AnswerView) -> None:
@@ -155,8 +160,8 @@ def _text(source: Source, view: AnswerView) -> None:
         buttons = gr.HTML(samples.as_html(inputs, form="text"), js_on_load=CLICK_SAMPLE_JS, apply_default_css=False)
     result = _result()
 
-    def submitted(value: str) -> Iterator[str]:
-        if not value.strip():
+    def submitted(value: str | None) -> Iterator[str]:
+        if not value or not value.strip():
             yield render.waiting("Enter a text first.")
         else:
             yield from view.html(source, value)
@@ -184,8 +189,9 @@ def _result() -> gr.HTML:
         )
 
 
-def _picked(inputs: list[Sample]) -> Callable[[gr.EventData], str]:
-    def value(event: gr.EventData) -> str:
-        return inputs[int(event.index)].value
+def _picked(inputs: list[Sample]) -> Callable[[gr.EventData], Any]:
+    def value(event: gr.EventData) -> Any:
+        index = getattr(event, "index", None)
+        return inputs[index].value if isinstance(index, int) and index < len(inputs) else gr.skip()
 
     return value

@@ -3,31 +3,32 @@
 import base64
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
+from typing import Any
 
 from flowerml.data.examples import Raw
 from flowerml.tasks.base import Form
+from flowerml.web.uploads import Uploads
 
 CSS_CLASSES: dict[Form, str] = {"picture": "image", "text": "text"}
 
 
 @dataclass(frozen=True)
 class Sample:
-    """An input as the page's input field takes it (the path of a picture, or a text), and the content of its button."""
+    """An input as the page's field takes it (a picture's key and address, or a text), and its button's content."""
 
-    value: str
+    value: Any
     html: str
 
 
-def pictures(raws: list[Raw], folder: Path) -> list[Sample]:
-    """Write pictures to the folder and return them. They have numbers and no names: the model is to name them."""
+def pictures(raws: list[Raw], uploads: Uploads) -> list[Sample]:
+    """Add pictures to those the page may read. They have numbers and no names: the model is to name them."""
     samples = []
     for number, raw in enumerate(raws, start=1):
         assert isinstance(raw, bytes)
-        path = folder / f"sample_{number}.jpg"
-        path.write_bytes(raw)
+        key = uploads.add_sample(raw)
         source = f"data:image/jpeg;base64,{base64.b64encode(raw).decode()}"
-        samples.append(Sample(str(path), f'<img src="{source}" alt="Sample picture {number}">'))
+        value = {"path": key, "url": f"/gradio_api/file={key}"}
+        samples.append(Sample(value, f'<img src="{source}" alt="Sample picture {number}">'))
     return samples
 
 
