@@ -81,19 +81,19 @@ def _survey(data: str, kind: str | None, values: dict[str, Any], root: Path) -> 
 
 
 def _print(report: dict[str, Any], html: Path | None) -> None:
-    labels = {label for counts in report["classes"].values() for label in counts}
-    counts = ", ".join(f"{name} {count:,}" for name, count in report["counts"].items())
-    title = f"{len(labels)} classes; {counts}"
+    from flowerml.pipeline import extract
+
     for warning in report["warnings"]:
         output.say(f"warning: {warning}")
+    print(*extract.overview(report), sep="\n")
     if not report["findings"]:
-        print(f"{title}\nno findings")
+        print("no findings")
         return
     rows = [
         (finding["name"], finding["severity"], f"{finding['count']:,}", finding["text"], _examples(finding))
         for finding in report["findings"]
     ]
-    output.table(("finding", "severity", "count", "description", "examples"), rows, title=title, numbers=["count"])
+    output.table(("finding", "severity", "count", "description", "examples"), rows, numbers=["count"])
     print(f"wrote {html}" if html else "see them on a page: --html FILE")
 
 

@@ -11,8 +11,10 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from flowerml.classifier.classifier import Classifier, Prediction
+from flowerml.cli.output import say
 from flowerml.core.display import format_size
 from flowerml.core.errors import InputError
+from flowerml.data.layout import Listing, skipped_summary, suffix_problem
 from flowerml.engine.parallel import map_readable
 from flowerml.tasks.base import Task
 from flowerml.tasks.registry import TASKS
@@ -96,11 +98,16 @@ def answers(
 
 
 def _folder_inputs(folder: Path, task: Task) -> Iterator[Input]:
-    empty = True
+    """Yield the files of the task's kind in a folder; the others are counted on stderr, as `check` does."""
+    empty, others = True, Listing()
     for path in _files(folder):
         if path.suffix.lower() in task.SUFFIXES:
             empty = False
             yield Input(str(path), path)
+        else:
+            others.skip(str(path), "a link to a folder" if path.is_dir() else suffix_problem(path.name, task.SUFFIXES))
+    if others.skipped:
+        say(skipped_summary(others.skipped))
     if empty:
         yield Input(str(folder), folder)  # its answer will be the error `empty_folder`
 
@@ -109,6 +116,8 @@ def _files(folder: Path) -> Iterator[Path]:
     """Yield the files in a folder and its subfolders, sorted by name in each; hidden ones are skipped."""
     for above, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith(HIDDEN))
+        # os.walk does not follow links to folders, which may lead anywhere; they are named with the files.
+        names += [name for name in folders if Path(above, name).is_symlink()]
         yield from (Path(above, name) for name in sorted(names) if not name.startswith(HIDDEN))
 
 

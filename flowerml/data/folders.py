@@ -115,6 +115,12 @@ class Tree:
         """Return whether a folder holds only folders, and several of them."""
         return len(self.folders(folder)) > 1 and folder not in self.holding
 
+    def unwrapped(self, folder: str) -> str:
+        """Return the folder in which several folders lie, if only one lies in each of those around it."""
+        while len(self.folders(folder)) == 1 and self.is_wrapper(inner := join(folder, *self.folders(folder))):
+            folder = inner
+        return folder
+
     def enclosing(self) -> str:
         """Return the deepest folder around everything but stray files: its folders are splits or classes."""
         folder = ""
@@ -183,7 +189,7 @@ def layout(names: Collection[str]) -> Layout:
     if _each_has_splits(inner, inner_splits):
         _check_classes_above_splits(tree, top, folders, inner, inner_splits)
         return Layout(top, inner_splits, {}, classes_above_splits=True)
-    _check_alike(folders, inner)
+    _check_alike(folders, [tree.folders(tree.unwrapped(join(top, name))) for name in folders])
     if len(folders) < 2:
         _check_file_names(names)
     return Layout(top, {}, {})

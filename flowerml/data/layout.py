@@ -13,9 +13,7 @@ from flowerml.data.archives import members
 from flowerml.data.archives.members import DEFAULT_LIMITS, ArchiveLimits, Member
 from flowerml.data.folders import (
     SPLITS,
-    TABLE,
     LayoutError,
-    classes_in_names,
     layout,
     split_name,
     unlabelled_splits,
@@ -94,7 +92,7 @@ def list_files(
         raise DataError(f"{display_path(path)}: {error}") from None
     if not listing.rows:
         expected = "one folder per class holding" if labelled else "a folder or archive of"
-        reason = _main_reason(listing) + _hint(sizes)
+        reason = _main_reason(listing)
         raise DataError(f"{display_path(path)}: no examples found; expected {expected} {_join(suffixes)} files{reason}")
     listing.warnings.extend(_warnings(listing, hidden))
     return listing
@@ -182,12 +180,6 @@ def _add_labelled(sizes: Mapping[str, int | None], listing: Listing) -> None:
 def _add_unlabelled(sizes: Mapping[str, int | None], listing: Listing) -> None:
     splits = unlabelled_splits(sizes) or {}
     listing.rows.extend(Row(name, "", splits.get(name), size=size) for name, size in sizes.items())
-
-
-def _hint(names: Collection[str]) -> str:
-    """Return what to do where the classes are in the names of files without a folder."""
-    classes = classes_in_names(names)
-    return f"; if their names begin with the class, as {classes[0]!r} seems to be, {TABLE}" if classes else ""
 
 
 def skipped_summary(skipped: Sequence[Mapping[str, str]], *, total: int | None = None) -> str:

@@ -10,13 +10,14 @@ import pytest
 from PIL import Image
 from scipy.sparse import csr_matrix
 
-from flowerml.checks import labels
+from flowerml.checks import classes, labels
 from flowerml.checks.copies import connected_groups
 from flowerml.checks.encodings import similar_pairs
 from flowerml.core.errors import ParamsError
 from flowerml.data.encodings import Encoded
 from flowerml.data.examples import Key
 from flowerml.data.findings import ChecksError
+from flowerml.data.layout import Row
 from flowerml.pipeline import check, download, extract
 from flowerml.tasks.image.sample import SPECIES, jpeg
 from flowerml.tasks.pipelines import load_pipeline
@@ -171,6 +172,24 @@ def test_class_defects_name_the_classes(findings, drawn, tmp_path):
     ]
     assert f"{ROSE.upper()} (no test)" in ids["missing_in_split"]
     assert ids["imbalance"] == ["café", ROSE.upper()] and "refused" in ids
+
+
+def colliding(*names):
+    rows = [Row(f"{name}/1.jpg", name) for name in names]
+    found = classes.findings(rows, rows, (), tiny_class=0, imbalance=100.0)
+    return [group for finding in found if finding.name == "colliding_class_names" for (group,) in finding.groups]
+
+
+@pytest.mark.parametrize("names", [("-1", "1"), ("C", "C++", "C#"), ("t_-1", "t_1"), ("A", "A-", "A+"), ("1-0", "10")])
+def test_signs_tell_class_names_apart(names):
+    assert colliding(*names) == []
+
+
+@pytest.mark.parametrize(
+    "names", [("a b", "a_b"), ("a-b", "a b"), ("Rose", "rose"), ("rose ", "rose"), ("a", "\uff41")]
+)
+def test_separators_and_case_do_not(names):
+    assert len(colliding(*names)) == 1
 
 
 def test_unsplittable_class_stops_nothing(findings, drawn):

@@ -40,7 +40,15 @@ def spoil(pictures):
 def test_good_data_have_no_findings(pictures):
     result = check(pictures)
     assert result.exit_code == 0, result.output
-    assert result.stdout == "2 classes; train 16, valid 4, test 4\nno findings\n"
+    classes = [f"  {name}: train 8, valid 2, test 2" for name in sorted(SPECIES[:2])]
+    assert result.stdout.splitlines() == ["2 classes; train 16, valid 4, test 4", *classes, "no findings"]
+
+
+def test_left_out_files_are_named(pictures):
+    (pictures / "notes.xyz").touch()
+    (pictures / SPECIES[0] / "linked").symlink_to(Path.cwd())
+    line = next(line for line in check(pictures).stdout.splitlines() if line.startswith("left out 2 files: "))
+    assert "1 .xyz (such as notes.xyz; " in line and "outside the source" in line
 
 
 def test_findings_in_table_and_page(pictures):

@@ -22,6 +22,43 @@ def test_links_and_pipes_are_flagged(tmp_path):
     }
 
 
+def names_and_problems(folder):
+    return {member.name: member.problem for member in members(folder)}
+
+
+def test_link_inside_the_source_is_followed(tmp_path):
+    (tmp_path / "pool" / "rose").mkdir(parents=True)
+    (tmp_path / "pool" / "rose" / "1.jpg").write_bytes(b"one")
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "rose").symlink_to("../pool/rose")
+    assert names_and_problems(tmp_path) == {"pool/rose/1.jpg": None, "train/rose/1.jpg": None}
+    assert dict(read_files(tmp_path, wanted={"train/rose/1.jpg"})) == {"train/rose/1.jpg": b"one"}
+
+
+def test_circles_of_links_end(tmp_path):
+    for name, target in {"a": "b", "b": "a"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.jpg").touch()
+        (tmp_path / name / "link").symlink_to(f"../{target}")
+    circle = "a link to a folder that it is in itself: remove it"
+    assert names_and_problems(tmp_path) == {
+        "a/1.jpg": None,
+        "a/link/1.jpg": None,
+        "a/link/link": circle,
+        "b/1.jpg": None,
+        "b/link/1.jpg": None,
+        "b/link/link": circle,
+    }
+
+
+def test_link_by_a_similar_name_leads_out(tmp_path):
+    for name in ("source", "source2"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "source" / "rose").symlink_to("../source2")
+    problem = f"a link to a folder outside the source, {tmp_path / 'source2'}: copy or move that folder here"
+    assert names_and_problems(tmp_path / "source") == {"rose": problem}
+
+
 def test_deep_folder(tmp_path):
     subprocess.run(["mkdir", "-p", "x/" * 1200], cwd=tmp_path, check=True)
     (tmp_path / ("x/" * 1200 + "1.jpg")).touch()

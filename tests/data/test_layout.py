@@ -5,7 +5,7 @@ import pytest
 
 from flowerml.core.errors import DataError
 from flowerml.data.archives import ArchiveLimits
-from flowerml.data.layout import Listing, Row, list_files, read_files
+from flowerml.data.layout import Listing, Row, list_files, read_files, skipped_summary
 
 KINDS = ("folder", "tar.gz", "zip")
 
@@ -206,3 +206,12 @@ def test_limits_of_listing_and_reading(pack):
     assert dict(read_files(source, wanted={"rose/2.jpg"}, limits=limits)) == {"rose/2.jpg": bytes(10)}
     with pytest.raises(DataError, match=r"data\.limits\.members"):
         list(read_files(source, wanted={"rose/2.jpg"}, limits=ArchiveLimits(members=1)))
+
+
+def test_summary_counts_the_most_frequent_reasons():
+    reasons = {"a": 3, "b": 2, "c": 2, "d": 2, "e": 1}
+    skipped = [{"id": f"{r}{n}", "reason": r} for r, count in reasons.items() for n in range(count)]
+    assert skipped_summary([]) == ""
+    assert skipped_summary(skipped) == (
+        "left out 10 files: 3 a (such as a0); 2 b (such as b0); 2 c (such as c0); 2 d (such as d0); 1 for other reasons"
+    )

@@ -188,3 +188,48 @@ def test_added_row_moves_few_others():
     before = {row.id: row.split for row in deal(rows(lily=200, rose=200), valid=0.15, test=0.15, seed=0)}
     after = {row.id: row.split for row in deal(rows(lily=201, rose=200), valid=0.15, test=0.15, seed=0)}
     assert sum(before[name] != after[name] for name in before) <= 2
+
+
+def test_copies_go_into_one_split():
+    source = rows(lily=40, rose=40)
+    copies = [[source[3].id, source[50].id], [source[n].id for n in (7, 8, 9)]]
+    dealt = {row.id: row.split for row in deal(source, valid=0.3, test=0.3, seed=0, copies=copies)}
+    assert all(len({dealt[id] for id in ids}) == 1 for ids in copies)
+
+
+def test_copies_move_few_others():
+    source = rows(lily=200, rose=200)
+    before = {row.id: row.split for row in deal(source, valid=0.15, test=0.15, seed=0)}
+    copies = [[source[3].id, source[4].id]]
+    after = {row.id: row.split for row in deal(source, valid=0.15, test=0.15, seed=0, copies=copies)}
+    assert sum(before[id] != after[id] for id in before) <= 3
+
+
+def test_copies_without_a_split_follow():
+    source = [*rows("train", lily=5, rose=5), *rows("test", lily=2, rose=2), Row("new", "rose")]
+    dealt = deal(source, valid=0.2, test=0.2, seed=0, copies=[["test/rose/0", "new"]])
+    assert dealt[-1].split == "test"
+
+
+def test_copies_across_given_splits_stay():
+    source = [*rows("train", lily=5, rose=5), *rows("valid", lily=2, rose=2), *rows("test", lily=2, rose=2)]
+    assert deal(source, valid=0.2, test=0.2, seed=0, copies=[["train/rose/0", "test/rose/1"]]) == source
+
+
+def test_copies_join_groups():
+    people = grouped({f"p{n}": {"lily": 2, "rose": 2} for n in range(30)})
+    copies = [["p0/lily/0", "p1/rose/1"], ["p1/lily/0", "p2/lily/1"]]
+    dealt = deal(people, valid=0.2, test=0.2, seed=0, copies=copies)
+    assert len({row.split for row in dealt[:12]}) == 1
+    assert [row.group for row in dealt] == [row.group for row in people]
+
+
+def test_class_of_copies_is_too_small():
+    source = rows(lily=4, rose=9)
+    with pytest.raises(DataError, match=r"class 'lily' has 1 example, apart from 3 copies of others; at least 3 are"):
+        deal(source, valid=0.2, test=0.2, seed=0, copies=[[row.id for row in source[:4]]])
+
+
+def test_missing_train_is_refused():
+    with pytest.raises(DataError, match="no example for the split train, only valid and test; add a folder train"):
+        check(rows("valid", lily=2) + rows("test", lily=1))

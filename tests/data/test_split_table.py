@@ -109,3 +109,10 @@ def test_binary_table_is_refused(tmp_path):
 def test_decomposed_name_is_matched(table):
     result = table("file,label", "caf\u00e9.jpg,th\u00e9").apply(listed("a/cafe\u0301.jpg"))
     assert [(row.id, row.label) for row in result.rows] == [("a/cafe\u0301.jpg", "th\u00e9")]
+
+
+def test_spaces_do_not_count(table):
+    result = table("file , split", " rose/1.jpg, Train ", "rose/1.jpg,Train", "rose/2.jpg,test_set ").apply(
+        listed("rose/1.jpg", "rose/2.jpg")
+    )
+    assert [row.split for row in result.rows] == ["train", "test"]

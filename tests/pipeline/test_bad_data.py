@@ -9,7 +9,7 @@ from PIL import Image
 
 from flowerml.core.errors import FlowermlError
 from flowerml.data.examples import Examples
-from flowerml.pipeline import download
+from flowerml.pipeline import adhoc, download
 from flowerml.pipeline import extract as extraction
 from flowerml.tasks.pipelines import load_pipeline
 from tests.support.project import REPOSITORY, Project, set_params
@@ -57,6 +57,47 @@ def test_good_folder_is_read(extract, pictures):
     report = extract(pictures)
     assert report["counts"] == {"train": 8, "valid": 2, "test": 2}
     assert report["skipped"] == []
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar.gz"])
+def test_dealt_copies_are_in_one_split(extract, pack, kind):
+    files = {
+        f"{label}/{n}.jpg": jpeg(10 * n + shade) for label, shade in (("rose", 0), ("tulip", 125)) for n in range(12)
+    }
+    copies = {f"rose/copy{n}.jpg": files[f"rose/{n}.jpg"] for n in range(12)}
+    report = extract(pack(files | copies, kind))
+    names = {finding["name"] for finding in report["findings"]}
+    assert "duplicate" in names and "leak" not in names
+    assert report["counts"]["train"] + report["counts"]["valid"] + report["counts"]["test"] == 36
+
+
+def test_dealt_copies_of_texts_ignore_case(tmp_path, monkeypatch):
+    (tmp_path / "films.csv").write_text(
+        "text,label\n"
+        + "".join(f"film {n} was {w},{w}\nFilm {n} WAS {w},{w}\n" for n in range(20) for w in ("good", "bad"))
+    )
+    monkeypatch.chdir(tmp_path)
+    pipeline, _ = adhoc.pipeline_from_data("films.csv", None, {}, name="films", root=tmp_path)
+    assert "leak" not in {finding["name"] for finding in extraction.run(pipeline)["findings"]}
+
+
+def test_copies_across_given_splits_are_leaks(extract, pack):
+    files = {f"{split}/{n}/{n}.jpg": jpeg(9 * n) for split in ("train", "val", "test") for n in range(2)}
+    report = extract(pack(files, "folder"))
+    assert report["counts"] == {"train": 2, "valid": 2, "test": 2}
+    assert "leak" in {finding["name"] for finding in report["findings"]}
+
+
+def test_summary_names_classes_and_left_out_files(extract, pictures):
+    for number in range(3):
+        (pictures / "rose" / f"{number}.xyz").touch()
+    lines = extraction.summary(extract(pictures)).splitlines()
+    assert lines[:3] == [
+        "2 classes; train 8, valid 2, test 2",
+        "  rose: train 4, valid 1, test 1",
+        "  tulip: train 4, valid 1, test 1",
+    ]
+    assert lines[3].startswith("left out 3 files: 3 .xyz (such as rose/0.xyz; ")
 
 
 def test_missing_source_is_refused(extract, tmp_path):
