@@ -43,6 +43,9 @@ class ClassifierModel(PythonModel):
         self.seconds = TIME_SHARE * float(os.environ[TIMEOUT_VARIABLE]) if self.is_served else math.inf
         if self.is_served:
             configure_malloc()
+            # Strings as Python objects. In pandas' own type one lone surrogate (JSON's "\\ud800") fails a whole request
+            # before `predict` is called, and with it every row.
+            pd.set_option("future.infer_string", False)
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None

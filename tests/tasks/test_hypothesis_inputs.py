@@ -28,6 +28,10 @@ from tests.support.properties import changed, changes, few, fewer, forgeries, in
 
 TRANSFORM = Transform(16, 12, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 PICTURES = image.Preprocessing(TRANSFORM, max_pixels=200_000)
+LIMITS = SimpleNamespace(pixels=200_000)
+SECTION = SimpleNamespace(
+    limits=LIMITS, checks=SimpleNamespace(smallest_side=32, largest_side=10_000, longest_shape=5.0)
+)
 STEPS = {"strip_html": True, "lower_case": True, "letters_and_digits": True, "stop_words": "drop", "stem": True}
 CHARACTERS = 50_000
 SAVE_OPTIONS: list[tuple[str, dict[str, Any]]] = [
@@ -43,8 +47,10 @@ SAVE_OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("TIFF", {"compression": "tiff_lzw"}),
     ("TIFF", {"compression": "tiff_adobe_deflate"}),
     ("TIFF", {"compression": "packbits"}),
+    ("TIFF", {"compression": "jpeg"}),
+    ("AVIF", {"speed": 10}),
 ]
-MODES = ("RGB", "L", "RGBA", "P", "1", "LA", "I;16", "CMYK")
+MODES = ("RGB", "L", "RGBA", "P", "1", "LA", "I;16", "I", "F", "CMYK", "YCbCr", "LAB")
 
 
 def pictures() -> list[bytes]:
@@ -87,9 +93,13 @@ def with_checksums(raw: bytes) -> bytes:
 
 def check_picture(raw: bytes) -> None:
     pixels = result_or_none(lambda: PICTURES.transform(raw))
+    # `check` and `extract` read with this one.
+    assert (result_or_none(lambda: image.read(raw, SECTION)) is None) == (pixels is None)
     if pixels is not None:
         assert (pixels.shape, pixels.dtype) == ((3, 12, 12), np.float32)
         assert np.abs(pixels).max() <= 1
+        image.inspect("a.png", raw, SECTION)
+        assert all(math.isfinite(value) for value in image.properties(raw).values() if isinstance(value, float))
 
 
 @few
@@ -207,6 +217,21 @@ def test_served_answers_match_their_rows(served, rows, top_k, explain):
     for answer in answers:
         assert set(answer) in ({"error"}, {"top", "known", "model"}, {"top", "known", "model", "explanation"})
         assert answer.get("error", {}).get("code") != "internal_error"
+
+
+def test_a_lone_surrogate_fails_no_row(reviews, monkeypatch):
+    """pandas' own string type refuses it while MLflow reads the request, and all rows fail."""
+    from mlflow.pyfunc.scoring_server import infer_and_parse_data
+
+    from flowerml.serving.pyfunc import TIMEOUT_VARIABLE, ClassifierModel
+
+    monkeypatch.setenv(TIMEOUT_VARIABLE, "60")
+    with pd.option_context("future.infer_string", True):
+        model = ClassifierModel()
+        model.load_context(SimpleNamespace(artifacts={"classifier": str(reviews.folder)}))
+        rows = infer_and_parse_data({"dataframe_split": {"columns": ["text"], "data": [["dull \ud800"], ["splendid"]]}})
+        answers = model.predict(None, rows)
+    assert ["top" in answer for answer in answers] == [True, True]
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ MAX_FILE_BYTES = 256 * 2**20  # of a picture given by its path
 BYTES_PER_PIXEL = 12
 COSTLY_FORMATS = {"WEBP": 16, "AVIF": 20}  # libwebp keeps two canvases; libavif's planes may have 16 bits
 MAX_BYTES = BYTES_PER_PIXEL * MAX_PIXELS  # 1 GiB
-STRIP_PIXELS = 2**20  # converted at once
+STRIP_PIXELS = 2**18  # converted at once
 INTERPOLATIONS = {filter.name.lower(): filter for filter in Image.Resampling}
 FITS = ("center", "squash", "border")
 
