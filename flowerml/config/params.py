@@ -207,10 +207,15 @@ class Gate(Section):
 
 
 class Export(Section):
-    """The registered model, its alias, and the gate that a version must pass to take the alias."""
+    """The registered model, its alias, and the gate that a version must pass to take the alias.
+
+    `promote` is when a version that passes takes the alias from one on real data: by `dvc repro` only, by experiments
+    (`dvc exp run`) as well, or never by the stage `export`.
+    """
 
     registered_model: Annotated[str, Field(pattern=r"^[^/:]+$")]
     alias: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    promote: Literal["repro", "always", "never"] = "repro"  # a default, as older files lack it
     gate: Gate
 
     @field_validator("alias")

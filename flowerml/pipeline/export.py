@@ -1,13 +1,15 @@
 """Stage `export`: register the classifier with its report as a version, and let the gate decide on the alias."""
 
+import os
 from typing import TYPE_CHECKING
 
 from flowerml.classifier.classifier import Classifier
 from flowerml.config.pipeline import Pipeline
 from flowerml.core import files
+from flowerml.core.urls import without_secrets
 from flowerml.data.examples import Examples
 from flowerml.pipeline.origin import origin_of
-from flowerml.registry import card, promotion, register
+from flowerml.registry import card, history, promotion, register
 from flowerml.registry.gate import Candidate
 from flowerml.registry.register import Logged, Registration, summary
 from flowerml.tracking import lineage, runs
@@ -15,7 +17,13 @@ from flowerml.tracking import lineage, runs
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from flowerml.config.params import Export
+    from flowerml.registry.contest import Takes
+    from flowerml.registry.gate import Decision
+
 __all__ = ["run", "summary"]
+
+DVC_EXPERIMENT = ("DVC_EXP_BASELINE_REV", "DVC_EXP_NAME")  # set by `dvc exp run`, and not by `dvc repro`
 
 
 def run(pipeline: Pipeline) -> Registration:
@@ -31,7 +39,7 @@ def run(pipeline: Pipeline) -> Registration:
         logged = register.log_model(run, classifier, example=example, name=section.registered_model)
         candidate = _candidate(pipeline, logged, classifier, examples)
         _describe(pipeline, logged, candidate, classifier, examples, tags)
-        decision = promotion.submit(run.client, logged.name, section.alias, candidate, section.gate)
+        decision = _submit(run, section, logged, candidate, examples)
         registration = Registration.of(logged, section.alias, decision)
         files.write_json(paths.registration, registration.to_json())
         run.artifact(paths.registration)
@@ -43,6 +51,27 @@ def run(pipeline: Pipeline) -> Registration:
             }
         )
     return registration
+
+
+def _submit(run: runs.Run, section: "Export", logged: Logged, candidate: Candidate, examples: Examples) -> "Decision":
+    """Have the gate decide on the alias, within what `export.promote` permits."""
+    cautious = section.promote == "repro" and _is_experiment()
+    takes: Takes = "none" if section.promote == "never" else "sample" if cautious else "any"
+    return promotion.submit(
+        run.client,
+        logged.name,
+        section.alias,
+        candidate,
+        section.gate,
+        test=examples,
+        takes=takes,
+        how=history.EXPERIMENT if cautious else history.GATE,
+    )
+
+
+def _is_experiment() -> bool:
+    """Return whether DVC runs this for `dvc exp run`, in the project or elsewhere (--temp, --queue)."""
+    return any(os.environ.get(name) for name in DVC_EXPERIMENT)
 
 
 def _tags(pipeline: Pipeline, classifier: Classifier, examples: Examples) -> dict[str, str]:
@@ -73,6 +102,7 @@ def _candidate(pipeline: Pipeline, logged: Logged, classifier: Classifier, examp
         answers=promotion.read_answers(reports / "predictions.csv"),
         ece=metrics.get("ece"),
         size=register.size(pipeline.paths.classifier),
+        source=without_secrets(pipeline.data.source),
     )
 
 

@@ -16,6 +16,7 @@ RESAMPLES, SEED = 10_000, 0
 FALSE_ALARM = 0.05  # probability of mistaking noise for a collapse, over all classes of one comparison
 MAX_LABEL = 60  # characters of a class in a message
 SHOWN_CLASSES = 3  # collapsed classes named in a message
+SAMPLE = "sample"  # the embedded data, in `data.source`
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,8 @@ class Candidate:
     """What the gate compares of a version; None stands for what is unknown.
 
     `accuracy` and `ece` were measured on the test set with the digest `test_digest`. `answers` are the predictions on
-    it: a table with the columns id, actual and predicted. `size` is that of the saved classifier, in bytes.
+    it: a table with the columns id, actual and predicted. `size` is that of the saved classifier, in bytes. `source` is
+    the parameter `data.source` it was trained with.
     """
 
     version: str
@@ -33,6 +35,20 @@ class Candidate:
     answers: "pd.DataFrame | None"
     ece: float | None
     size: int | None
+    source: str | None = None
+
+    def yields_to(self, new: "Candidate") -> bool:
+        """Return whether it was trained on the embedded sample, and the other one on real data."""
+        return self.source == SAMPLE and new.source not in (None, SAMPLE)
+
+    def same_test(self, champion: "Candidate") -> bool:
+        """Return whether both were measured on the same test set."""
+        known = self.accuracy is not None and champion.accuracy is not None and self.test_digest is not None
+        return known and self.test_digest == champion.test_digest
+
+    def same_classes(self, champion: "Candidate") -> bool:
+        """Return whether both tell the same classes apart."""
+        return set(self.classes) == set(champion.classes)
 
 
 @dataclass(frozen=True)
@@ -48,11 +64,15 @@ class Rule:
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether the alias moves, the reason in one line, and the outcome of each rule."""
+    """Whether the alias moves, the reason in one line, and the outcome of each rule.
+
+    `comparable` is False where there is a champion that the version could not be compared with; it is not promoted.
+    """
 
     promoted: bool
     reason: str
     rules: tuple[Rule, ...]
+    comparable: bool = True
 
 
 @dataclass(frozen=True)
@@ -77,10 +97,12 @@ class Collapse:
 def evaluate_gate(new: Candidate, champion: Candidate | None, limits: "Gate") -> Decision:
     """Return whether the new version passes every rule.
 
-    By itself: its calibration error and size are within the limits. Against the champion, where both were measured on
-    the same test set with the same classes: its accuracy is not lower; the lower end of the 95 % interval of the paired
-    difference is not below -margin; and no class collapses. The last two need the predictions of both on the same
-    examples; where these are missing, accuracy alone decides.
+    By itself: its calibration error and size are within the limits. Against the champion: its accuracy is not lower;
+    the lower end of the 95 % interval of the paired difference is not below -margin; and no class collapses. The last
+    two need the predictions of both on the same examples; where these are missing, accuracy alone decides.
+
+    A champion that was trained on the embedded sample yields to a version on real data. Otherwise a version that was
+    not measured on the champion's test set, or has other classes, does not pass.
 
     >>> from flowerml.config.params import Gate
     >>> limits = Gate(margin=0.02, max_recall_drop=0.2, max_ece=0.04, max_bytes=None)
@@ -89,11 +111,13 @@ def evaluate_gate(new: Candidate, champion: Candidate | None, limits: "Gate") ->
     'there was no champion to compare with; but calibration error 0.0500 (limit 0.0400)'
     """
     rules = list(_own_rules(new, limits))
-    obstacle = _why_not_comparable(new, champion)
-    if champion is not None and obstacle is None:
-        rules = [*_comparison_rules(new, champion, limits), *rules]
+    if champion is None or champion.yields_to(new):
+        return _without_comparison(champion, rules)
+    if obstacle := _why_not_comparable(new, champion):
+        return Decision(False, obstacle, tuple(rules), comparable=False)
+    rules = [*_comparison_rules(new, champion, limits), *rules]
     failed = [rule for rule in rules if rule.passed is False]
-    return Decision(not failed, _reason(new, champion, obstacle, rules), tuple(rules))
+    return Decision(not failed, _reason(new, champion, rules), tuple(rules))
 
 
 def collapsed(new: "pd.DataFrame", old: "pd.DataFrame", *, max_drop: float) -> "list[Collapse]":
@@ -124,14 +148,23 @@ def _correct_per_class(answers: "pd.DataFrame") -> "pd.Series[int]":
     return answers.loc[answers["actual"] == answers["predicted"], "actual"].value_counts()
 
 
-def _why_not_comparable(new: Candidate, champion: Candidate | None) -> str | None:
-    if champion is None:
-        return "there was no champion to compare with"
+def _without_comparison(champion: Candidate | None, rules: list[Rule]) -> Decision:
+    """Return the decision by a version's own rules, where it has no champion to beat."""
+    reason = "there was no champion to compare with"
+    if champion is not None:
+        reason = f"version {champion.version} was trained on the embedded sample and yields to real data"
+    failed = [rule.message for rule in rules if rule.passed is False]
+    return Decision(not failed, f"{reason}; but {'; '.join(failed)}" if failed else reason, tuple(rules))
+
+
+def _why_not_comparable(new: Candidate, champion: Candidate) -> str | None:
+    if new.source == SAMPLE and champion.source != SAMPLE and not new.same_test(champion):
+        return f"trained on the embedded sample, and version {champion.version} was not: not comparable"
     if champion.accuracy is None or champion.test_digest is None:
         return f"accuracy and test set of version {champion.version} are not recorded: not comparable"
-    if new.classes != champion.classes:
+    if not new.same_classes(champion):
         return f"different classes from version {champion.version}: not comparable"
-    if new.test_digest != champion.test_digest:
+    if not new.same_test(champion):
         return f"different test set from version {champion.version}: not comparable"
     return None
 
@@ -198,11 +231,9 @@ def _recall_rule(new: "pd.DataFrame", old: "pd.DataFrame", max_drop: float) -> R
     return Rule("recall", False, collapses[0].drop, max_drop, message)
 
 
-def _reason(new: Candidate, champion: Candidate | None, obstacle: str | None, rules: list[Rule]) -> str:
+def _reason(new: Candidate, champion: Candidate, rules: list[Rule]) -> str:
     """Return the decision in one line."""
     failed = [rule.message for rule in rules if rule.passed is False and rule.name != "accuracy"]
-    if champion is None or obstacle is not None:
-        return f"{obstacle}; but {'; '.join(failed)}" if failed else str(obstacle)
     scores = "; ".join(
         rule.message for rule in rules if rule.name in ("accuracy", "margin") and rule.message not in failed
     )

@@ -14,6 +14,7 @@ from flowerml.classifier.classifier import TOP_K, Classifier
 from flowerml.config.paths import PACKAGE
 from flowerml.core import files
 from flowerml.registry import card
+from flowerml.registry.candidates import SOURCE
 from flowerml.registry.gate import Candidate, Decision, Rule
 from flowerml.tracking import runs
 
@@ -115,6 +116,7 @@ def describe(logged: Logged, candidate: Candidate, tags: Mapping[str, str]) -> N
         "classes": json.dumps(candidate.classes),
         "ece": candidate.ece,
         "classifier_bytes": candidate.size,
+        SOURCE: candidate.source,
         **tags,
     }
     for key, value in values.items():

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from flowerml.cli.app import app
 from flowerml.config.params import Gate
-from flowerml.registry import promotion
+from flowerml.registry import history, promotion
 from flowerml.registry.gate import Candidate, collapsed, evaluate_gate
 
 LIMITS = Gate(margin=0.02, max_recall_drop=0.2, max_ece=None, max_bytes=None)
@@ -82,11 +82,36 @@ def test_collapsed_class_fails():
     assert evaluate_gate(new, champion, LIMITS.model_copy(update={"max_recall_drop": None})).promoted
 
 
-def test_other_test_set_or_classes():
-    decision = decide(answers(*range(60), test="other "), test="other")
-    assert decision.promoted and decision.reason == "different test set from version 1: not comparable"
+def test_not_comparable_is_not_promoted():
+    decision = decide(answers(test="other "), test="other")
+    assert (decision.promoted, decision.comparable) == (False, False)
+    assert decision.reason == "different test set from version 1: not comparable"
     new = replace(CHAMPION, version="2", classes=("daisy", "rose"))
-    assert evaluate_gate(new, CHAMPION, LIMITS).reason == "different classes from version 1: not comparable"
+    decision = evaluate_gate(new, CHAMPION, LIMITS)
+    assert (decision.promoted, decision.comparable) == (False, False)
+    assert decision.reason == "different classes from version 1: not comparable"
+
+
+def test_sample_yields_to_real_data():
+    sample, new = replace(CHAMPION, source="sample"), candidate("2", answers(*range(60)), test="other", source="a/b")
+    decision = evaluate_gate(new, sample, LIMITS)
+    assert decision.promoted
+    assert decision.reason == "version 1 was trained on the embedded sample and yields to real data"
+    decision = evaluate_gate(new, sample, LIMITS.model_copy(update={"max_bytes": 900}))
+    assert not decision.promoted and decision.reason.endswith("yields to real data; but size 1,000 bytes (limit 900)")
+
+
+@pytest.mark.parametrize("source", ["a/b", None])
+def test_real_data_never_yields_to_sample(source):
+    new = candidate("2", answers(), test="other", source="sample")
+    decision = evaluate_gate(new, replace(CHAMPION, source=source), LIMITS)
+    assert (decision.promoted, decision.comparable) == (False, False)
+    assert decision.reason == "trained on the embedded sample, and version 1 was not: not comparable"
+
+
+def test_unknown_source_takes_nothing_from_sample():
+    new = candidate("2", answers(), test="other", source=None)
+    assert not evaluate_gate(new, replace(CHAMPION, source="sample"), LIMITS).promoted
 
 
 def test_limits_hold_without_a_champion():
@@ -136,6 +161,12 @@ def client(tmp_path_factory):
     return client
 
 
+@pytest.fixture(autouse=True)
+def registry(client, monkeypatch):
+    """Let classifiers be loaded from the registry of these tests, wherever it is asked."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
+
+
 @pytest.fixture
 def register(client, tmp_path, request):
     """Register versions with their answers, as `export` does; each call returns what the gate is given."""
@@ -174,7 +205,7 @@ def test_decisions_of_a_registry(client, register):
         ("as good: ", base, {}, "3"),
         ("better: test accuracy 0.9000", answers(*range(0, 12)), {}, "3"),
         ("better: test accuracy 0.8833", answers(*range(40, 54)), {}, "5"),
-        ("different test set", answers(*range(100), test="new "), {"test": "new"}, "6"),
+        ("different test set from version 5, and the test examples", answers(test="new "), {"test": "new"}, "5"),
     ]
     for number, (reason, table, fields, holder) in enumerate(submissions, 1):
         decision = submit(client, register, table, **fields)
@@ -196,8 +227,8 @@ def test_champion_registered_by_hand(client, register):
     client.create_model_version(register.name, "elsewhere")
     client.set_registered_model_alias(register.name, "champion", "1")
     decision = submit(client, register, answers(0))
-    assert decision.reason == "accuracy and test set of version 1 are not recorded: not comparable"
-    assert champion(client, register.name) == "2"
+    assert not decision.promoted and champion(client, register.name) == "1"
+    assert decision.reason.endswith(f"; `flowerml promote {register.name} 2 --force` promotes it anyway")
 
 
 def test_killed_export_is_marked(client, register):
@@ -239,8 +270,8 @@ def test_rollback_step_by_step(client, register, run):
     assert run("rollback", register.name).exit_code == 0 and champion(client, register.name) == "1"
     nothing_before = run("rollback", register.name)
     assert nothing_before.exit_code == 1 and "has no version before 1" in nothing_before.stderr
-    moves = promotion.history(client, register.name)
-    assert [(move["how"], move["from"], move["version"]) for move in moves] == [
+    moves = history.moves(client, register.name)
+    assert [(move.how, move.previous, move.version) for move in moves] == [
         ("gate", None, "1"),
         ("gate", "1", "2"),
         ("gate", "2", "3"),
@@ -258,14 +289,47 @@ def test_rollback_after_a_move_by_hand(client, register, run):
     assert run("rollback", register.name).stdout.startswith(f"{register.name}@champion is version 2 again")
 
 
-def test_history_fits_its_tag(client, register):
+def test_every_move_is_kept(client, register):
     register(answers(0))
     register(answers(0))
-    for number in range(14):
-        promotion.force_promote(client, register.name, "champion", str(1 + number % 2), why="again and again " * 30)
-    tag = client.get_registered_model(register.name).tags[promotion.HISTORY]
-    assert 1000 < len(tag) <= promotion.MAX_TAG
-    assert promotion.history(client, register.name)[-1]["version"] == "2"
+    for number in range(30):
+        promotion.force_promote(client, register.name, "champion", str(1 + number % 2), LIMITS, why="\N{ROSE}" * 400)
+    moves = history.moves(client, register.name)
+    assert [move.version for move in moves] == ["1", "2"] * 15
+    assert max(map(len, client.get_registered_model(register.name).tags.values())) <= history.MAX_TAG
+    assert moves[-1].why == "\N{ROSE}" * history.MAX_WHY
+
+
+def test_rollback_by_the_former_list(client, register, run):
+    for _ in range(3):
+        register(answers(0))
+    client.set_registered_model_alias(register.name, "champion", "3")
+    moves = [
+        {"at": "2026-01-01T00:00:00+00:00", "alias": "champion", "version": new, "from": old, "how": "gate"}
+        for old, new in ((None, "1"), ("1", "2"), ("2", "3"))
+    ]
+    client.set_registered_model_tag(register.name, history.HISTORY, json.dumps(moves))
+    assert run("rollback", register.name).exit_code == 0 and champion(client, register.name) == "2"
+    assert run("rollback", register.name).exit_code == 0 and champion(client, register.name) == "1"
+    assert run("rollback", register.name).exit_code == 1
+    assert json.loads(client.get_registered_model(register.name).tags[history.HISTORY]) == moves
+    assert [move.how for move in history.moves(client, register.name)] == ["gate"] * 3 + ["rolled back"] * 2
+
+
+@pytest.mark.parametrize("tag", ["{", "3", '["no move", {"alias": "champion"}]'], ids=["torn", "number", "no moves"])
+def test_damaged_history_is_skipped(client, register, tag):
+    submit(client, register, answers(0))
+    for key in (history.HISTORY, f"{history.PREFIX}by hand"):
+        client.set_registered_model_tag(register.name, key, tag)
+    assert [move.version for move in history.moves(client, register.name)] == ["1"]
+
+
+def test_clock_that_is_behind(client, register):
+    submit(client, register, answers(0))
+    later = replace(history.moves(client, register.name)[0], version="7", at="2099-01-01T00:00:00+00:00")
+    client.set_registered_model_tag(register.name, f"{history.PREFIX}20990101T000000.000000Z-0", later.to_json())
+    submit(client, register, answers(0))
+    assert [move.version for move in history.moves(client, register.name)] == ["1", "7", "2"]
 
 
 @pytest.mark.parametrize("arguments", [("promote", "nothing", 1), ("rollback", "nothing")])
