@@ -10,6 +10,7 @@ from typing import Any
 from flowerml.config.defaults import defaults, read_params
 from flowerml.config.dotted import set_by_dotted_name
 from flowerml.config.pipeline import Pipeline
+from flowerml.core.display import printable
 from flowerml.core.errors import DataError
 from flowerml.data import archives
 from flowerml.data.catalogue import PUBLISHED
@@ -66,15 +67,16 @@ def _infer_kind(source: str, *, name: str, root: Path) -> str:
 
 def kind_of(path: Path) -> str:
     """Return the kind of the examples in a table, folder or archive, inferred from file names; raises DataError."""
-    suffix = path.resolve().suffix.lower()
-    for kind, task in TASKS.items():
-        if suffix in task.TABLES:
-            return kind
-    kinds = (_kind(member.name) for member in islice(archives.members(path), MEMBERS_SEEN))
-    counts = Counter(kind for kind in kinds if kind is not None)
+    if (kind := _kind_of_table(path.resolve().name)) and not path.is_dir():
+        return kind
+    seen = list(islice(archives.members(path), MEMBERS_SEEN))
+    names = [member.name for member in seen]
+    # A table beside examples may hold anything about them.
+    counts = Counter(filter(None, map(_kind, names))) or Counter(filter(None, map(_kind_of_table, names)))
     if not counts:
         expected = "; ".join(f"{kind}: {', '.join(sorted(task.SUFFIXES))}" for kind, task in TASKS.items())
-        raise DataError(f"{path.resolve()}: no file name has the ending of an example; expected {expected}")
+        problem = next((f"; {printable(member.name)}: {member.problem}" for member in seen if member.problem), "")
+        raise DataError(f"{path.resolve()}: no file name has the ending of an example; expected {expected}{problem}")
     kind, most = counts.most_common(1)[0]
     if most < CLEAR_MAJORITY * counts.total():
         seen = ", ".join(f"{count:,} of kind {kind}" for kind, count in counts.most_common())
@@ -96,6 +98,10 @@ def _sections(
     for name in values:
         space.pop(name.removeprefix("train."), None)  # a value given by the user is not searched
     return sections, base.origin
+
+
+def _kind_of_table(name: str) -> str | None:
+    return next((kind for kind, task in TASKS.items() if name.lower().endswith(task.TABLES)), None)
 
 
 def _kind(name: str) -> str | None:

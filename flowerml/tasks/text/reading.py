@@ -1,48 +1,66 @@
-"""Reading of texts: files in folders or rows of a table, and the decoding of their bytes."""
+"""Reading of texts: files in folders or rows of tables, and the decoding of their bytes."""
 
-import codecs
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowerml.core.display import one_line
+from flowerml.core.display import display_path, printable
 from flowerml.core.errors import DataError, InputError
-from flowerml.data.layout import SPLITS, Listing, Row, list_files, read_files, to_nfc
+from flowerml.data import tables
+from flowerml.data.layout import SPLITS, Listing, Row, list_files, read_files, split_name, to_nfc
+from flowerml.data.tables import Column, MissingColumnError, Record, TableFile
+from flowerml.data.text_encoding import EncodingError
+from flowerml.data.text_encoding import decode as decode_bytes
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from flowerml.tasks.text.sections import Data
 
 SUFFIXES = frozenset({".txt"})
-TABLES: tuple[str, ...] = (".csv", ".tsv", ".jsonl", ".parquet")
+TABLES: tuple[str, ...] = tables.SUFFIXES
 UNLABELLED = "unsup"  # the folder of aclImdb with reviews of unknown sentiment
-BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
 def listing(source: Path, section: "Data", *, labelled: bool = True) -> Listing:
-    """List the texts of a table, or of a folder or archive with one folder per class. Raises DataError.
+    """List the texts of tables, or of a folder or archive with one folder per class. Raises DataError.
 
-    If not `labelled`, the labels come from elsewhere and the files may be in any folders.
+    If not `labelled`, the labels come from elsewhere and the files may be in any folders. The tables of a folder or
+    archive are read where there are no other texts in it: `tables.tables_in`.
     """
-    if _is_table(source):
-        return _list_table(_read_table(source, section), section)
+    listed = Listing()
+    missing = [table.name for table in _tables(source, section, listed) if not _list_table(table, section, listed)]
+    if listed.rows:
+        return listed
+    if missing:
+        raise DataError(
+            f"{missing[0]}: no column {section.label_column!r}, as in its other tables; name it with "
+            "-S data.label_column=NAME"
+        )
     listed = list_files(source, suffixes=SUFFIXES, labelled=labelled, limits=section.limits.of_archives())
     unlabelled = Counter(row.label for row in listed.rows)[UNLABELLED]
     if unlabelled:
         listed.skip(UNLABELLED, f"{unlabelled:,} texts without a label")
-    return Listing([row for row in listed.rows if row.label != UNLABELLED], listed.skipped, listed.warnings)
+    # Without sizes, since texts of different bytes may be the same words.
+    rows = [replace(row, size=None) for row in listed.rows if row.label != UNLABELLED]
+    return Listing(rows, listed.skipped, listed.warnings)
 
 
 def contents(source: Path, section: "Data", wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
     """Yield (id, bytes) of the wanted texts, in the order of the source."""
-    if not _is_table(source):
+    missing, has_tables = set(wanted), False
+    for table in _tables(source, section, Listing()):
+        has_tables = True
+        for record in _records(table, section):
+            if (name := table.row_id(record.number)) in missing:
+                missing.discard(name)
+                yield name, _bytes(record)
+    if not has_tables:
         yield from read_files(source, wanted=wanted, limits=section.limits.of_archives())
-        return
-    for number, text in enumerate(_read_table(source, section)[section.text_column]):
-        if _row_id(number) in wanted:
-            yield _row_id(number), text.encode(errors="replace")
+    elif missing:
+        raise DataError(
+            f"{display_path(source)}: {min(missing)} is missing; re-run the command when it no longer changes"
+        )
 
 
 def read(raw: bytes, section: "Data") -> str:
@@ -62,105 +80,105 @@ def read(raw: bytes, section: "Data") -> str:
 
 def decode(raw: bytes) -> str:
     """Decode a text of any length. Raises InputError `not_a_text`."""
-    encoding = next((name for mark, name in BYTE_ORDER_MARKS.items() if raw.startswith(mark)), "utf-8")
     try:
-        text = raw.decode(encoding)
-    except UnicodeDecodeError:
-        return _decode_legacy(raw)
-    if "\0" in text:
-        raise InputError("not_a_text", "binary data, not a text")
-    return text
+        return decode_bytes(raw)
+    except EncodingError as error:
+        raise InputError("not_a_text", str(error)) from None
 
 
-def _decode_legacy(raw: bytes) -> str:
-    from charset_normalizer import from_bytes
+def _tables(source: Path, section: "Data", listed: Listing) -> Iterator[TableFile]:
+    """Yield the tables of a source; none where it holds texts in files."""
+    limits = section.limits.of_archives()
+    if tables.is_table(source):
+        yield tables.table_file(source, limits)
+    elif names := tables.tables_in(source, limits, SUFFIXES, listed):
+        yield from tables.read_tables(source, limits, names)
 
-    if b"\0" in raw:
-        raise InputError("not_a_text", "binary data, not a text")
-    # Try Western European first: a few accents do not distinguish it from similar encodings.
-    best = from_bytes(raw[:100_000], cp_isolation=["cp1252"]).best() or from_bytes(raw[:100_000]).best()
+
+def _records(file: TableFile, section: "Data") -> Iterator[Record]:
+    """Yield the rows of a table; none where it was skipped when it was listed."""
     try:
-        return raw.decode(best.encoding if best else "ascii")
-    except UnicodeDecodeError:
-        raise InputError("not_a_text", "expected a text, found an unknown encoding; save it as UTF-8") from None
+        table = tables.open_table(file, _columns(section))
+    except MissingColumnError:
+        return
+    yield from table.records()
 
 
-def _is_table(source: Path) -> bool:
-    return source.resolve().suffix.lower() in TABLES
+def _columns(section: "Data") -> list[Column]:
+    """Return the columns to read; the label is the other of two."""
+    return [
+        Column("text", section.text_column, "-S data.text_column"),
+        Column("label", section.label_column, "-S data.label_column", lonely=True),
+        Column("split", section.split_column, "-S data.split_column"),
+        Column("group", section.group_column, "-S data.group_column"),
+    ]
 
 
-def _read_table(source: Path, section: "Data") -> "pd.DataFrame":
-    path = source.resolve()
+def _list_table(file: TableFile, section: "Data", listed: Listing) -> bool:
+    """Add the rows of a table to a listing; raises DataError where none can be used.
+
+    Return whether it has labels; a table of a folder or archive may have none, such as the test set of a competition.
+    """
     try:
-        table = _READERS[path.suffix.lower()](path)
-    except (ValueError, OSError, UnicodeError) as error:
-        reason = one_line(error, 200)
-        raise DataError(f"{path}: cannot be read as {path.suffix[1:]} in UTF-8 ({reason})") from None
-    settings = {
-        "text_column": section.text_column,
-        "label_column": section.label_column,
-        "split_column": section.split_column,
-        "group_column": section.group_column,
-    }
-    wanted = {name: column for name, column in settings.items() if column is not None}
-    for name, column in wanted.items():
-        if column not in table.columns:
-            available = ", ".join(map(str, table.columns[:8]))
-            raise DataError(f"{path}: no column {column!r}; it has {available}: set data.{name} to one of these")
-    table = table[list(dict.fromkeys(wanted.values()))]
-    return table.astype(object).where(table.notna(), "").astype(str)
-
-
-def _csv(path: Path, separator: str = ",") -> "pd.DataFrame":
-    import pandas as pd
-
-    return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
-
-
-def _jsonl(path: Path) -> "pd.DataFrame":
-    import pandas as pd
-
-    return pd.read_json(path, lines=True, dtype=False)
-
-
-def _parquet(path: Path) -> "pd.DataFrame":
-    import pandas as pd
-
-    return pd.read_parquet(path)
-
-
-_READERS: "dict[str, Callable[[Path], pd.DataFrame]]" = {
-    ".csv": _csv,
-    ".tsv": lambda path: _csv(path, "\t"),
-    ".jsonl": _jsonl,
-    ".parquet": _parquet,
-}
-
-
-def _list_table(table: "pd.DataFrame", section: "Data") -> Listing:
-    listed = Listing()
-    absent = [None] * len(table)
-    splits = table[section.split_column] if section.split_column else absent
-    groups = table[section.group_column] if section.group_column else absent
-    for number, (label, split, group) in enumerate(zip(table[section.label_column], splits, groups, strict=True)):
-        if not label:
-            listed.skip(_row_id(number), "no label")
-        elif split and split.lower() not in SPLITS:
-            listed.skip(_row_id(number), f"split {split!r} is not one of {', '.join(SPLITS)}")
-        else:
-            listed.rows.append(
-                Row(_row_id(number), to_nfc(label), SPLITS[split.lower()] if split else None, group or None)
-            )
-    if not listed.rows:
+        table = tables.open_table(file, _columns(section))
+    except MissingColumnError as error:
+        if not file.prefix or error.role != "label":
+            raise
+        listed.skip(file.prefix.strip(), f"no column {section.label_column!r}")
+        listed.warnings.append(f"{file.name} is left out, as it has no column {section.label_column!r}")
+        return False
+    listed.warnings.extend(table.warnings)
+    before, first = len(listed.rows), len(listed.skipped)
+    for record in table.records():
+        _list_record(file, record, listed)
+    if len(listed.rows) == before:
+        reason = Counter(skip["reason"] for skip in listed.skipped[first:]).most_common(1)
         raise DataError(
-            f"no row has a label in column {section.label_column!r}; set data.label_column to another column"
+            f"{file.name}: no row can be used ({reason[0][0] if reason else 'it has none'}); expected texts in column "
+            f"{section.text_column!r} and their classes in {section.label_column!r}: choose another column with "
+            "-S data.label_column=NAME"
         )
-    return listed
+    listed.warnings.extend(_header_warning(file, section, listed.rows[before:]))
+    return True
 
 
-def _row_id(number: int) -> str:
-    """Return the id of a table's row, counted from 1."""
-    return f"row {number + 1}"
+def _header_warning(file: TableFile, section: "Data", rows: list[Row]) -> list[str]:
+    """Return a warning where the first row of a table without header looks like one: no other has its class."""
+    sizes = Counter(row.label for row in rows)
+    first = rows[0].label
+    if not isinstance(section.label_column, int) or sizes[first] > 1 or len(sizes) == len(rows):
+        return []
+    return [
+        f"{file.name}: only its first row is of class {printable(first)!r}; if that row is a header, name the columns "
+        f"(-S data.label_column={printable(first)})"
+    ]
+
+
+def _list_record(file: TableFile, record: Record, listed: Listing) -> None:
+    name = file.row_id(record.number)
+    label, split, group = (_text(record, role) for role in ("label", "split", "group"))
+    split = split.strip()
+    if record.problem:
+        listed.skip(name, record.problem)
+    elif not label.strip():
+        listed.skip(name, "no label")
+    elif split and split_name(split) is None:
+        listed.skip(name, f"split {printable(split)!r} is not one of {', '.join(SPLITS)}")
+    else:
+        listed.rows.append(Row(name, to_nfc(label), split_name(split) if split else file.split, group or None))
+
+
+def _text(record: Record, role: str) -> str:
+    """Return a value of a row as valid Unicode; empty where it is missing."""
+    value = record.values.get(role)
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return (value or "").encode(errors="replace").decode()
+
+
+def _bytes(record: Record) -> bytes:
+    value = record.values.get("text")
+    return value if isinstance(value, bytes) else (value or "").encode(errors="replace")
 
 
 def recognizes(content: bytes) -> bool:

@@ -7,6 +7,8 @@ from pydantic import Field
 from flowerml.config import params
 from flowerml.config.params import Count, Fraction, Positive, Section
 
+ColumnName = str | Annotated[int, Field(ge=0)]
+
 
 class Limits(params.Limits):
     """Limits on what is read; the length of a text is counted in characters."""
@@ -23,12 +25,15 @@ class Checks(params.Checks):
 
 
 class Data(params.Data):
-    """Where the texts come from. For tables: the columns of text, label and, optionally, split and group."""
+    """Where the texts come from. For tables: the columns of text, label and, optionally, split and group.
 
-    text_column: str
-    label_column: str
-    split_column: str | None
-    group_column: str | None
+    A column is its name in the header, or its number from 0 in a table without one.
+    """
+
+    text_column: ColumnName
+    label_column: ColumnName
+    split_column: ColumnName | None
+    group_column: ColumnName | None
     checks: Checks
     limits: Limits
 

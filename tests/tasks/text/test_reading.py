@@ -42,8 +42,10 @@ def test_table_behind_a_link(tmp_path):
 
 def test_missing_column_names_columns(tmp_path):
     path = write_table(tmp_path / "reviews.csv")
-    section = SimpleNamespace(**COLUMNS | {"text_column": "text"})
-    with pytest.raises(DataError, match=r"no column 'text'; it has review, sentiment: set data\.text_column"):
+    section = SimpleNamespace(limits=LIMITS, **COLUMNS | {"text_column": "text"})
+    with pytest.raises(
+        DataError, match=r"no column 'text'; it has review, sentiment: name one of these with -S data\.text_column"
+    ):
         listing(path, section)
 
 
@@ -51,7 +53,7 @@ def test_table_with_split_column(tmp_path):
     path = tmp_path / "reviews.csv"
     rows = [("a", "pos", "train"), ("b", "neg", "val"), ("c", "pos", "holdout"), ("d", "", "test")]
     pd.DataFrame(rows, columns=["review", "sentiment", "part"]).to_csv(path, index=False)
-    section = SimpleNamespace(**COLUMNS | {"split_column": "part"})
+    section = SimpleNamespace(limits=LIMITS, **COLUMNS | {"split_column": "part"})
     listed = listing(path, section)
     assert [(row.label, row.split) for row in listed.rows] == [("pos", "train"), ("neg", "valid")]
     assert [row["reason"] for row in listed.skipped] == [
@@ -105,7 +107,7 @@ def test_table_with_group_column(tmp_path):
     pd.DataFrame([("a", "pos", "ann"), ("b", "neg", "")], columns=["review", "sentiment", "who"]).to_csv(
         path, index=False
     )
-    listed = listing(path, SimpleNamespace(**COLUMNS | {"group_column": "who"}))
+    listed = listing(path, SimpleNamespace(limits=LIMITS, **COLUMNS | {"group_column": "who"}))
     assert [row.group for row in listed.rows] == ["ann", None]
 
 
