@@ -1,20 +1,26 @@
 import io
+import math
+import os
 import random
 import struct
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from flowerml.core.errors import InputError
+from flowerml.data.archives.members import DEFAULT_LIMITS
 from flowerml.tasks.image.encoder.augment import random_view
 from flowerml.tasks.image.encoder.pictures import Transform, decode
+from flowerml.tasks.image.reading import listing
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TRANSFORM = Transform(resize=64, crop=48, interpolation="bilinear", mean=MEAN, std=STD)
 AUGMENT = {"rotation": 30.0, "smallest_crop": 0.08, "flip": True}
 ORANGE = (255, 128, 0)
+SECTION = SimpleNamespace(limits=SimpleNamespace(pixels=10_000, of_archives=lambda: DEFAULT_LIMITS))
 
 
 def noise(width: int, height: int) -> Image.Image:
@@ -148,6 +154,65 @@ def test_unreadable_pictures_have_a_code(raw, code):
         decode(raw)
     assert error.value.code == code
     assert str(error.value) == error.value.message and "\n" not in error.value.message
+
+
+def numbers(*values: float, mode: str = "F") -> bytes:
+    picture = Image.new(mode, (len(values), 1))
+    picture.putdata(values)
+    return file_bytes(picture, "TIFF")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_pixels_that_are_not_numbers_are_refused(value):
+    with pytest.raises(InputError) as error:
+        decode(numbers(1, value))
+    assert error.value.code == "unreadable_image"
+    assert error.value.message == "holds pixels that are not numbers (NaN or infinity); fill them"
+
+
+@pytest.mark.parametrize(("mode", "values"), [("F", (0, 70_000)), ("I", (-1_000, 3_000)), ("I", (0, 2**31 - 1))])
+def test_numbers_that_are_no_gray_are_refused(mode, values):
+    with pytest.raises(InputError) as error:
+        decode(numbers(*values, mode=mode))
+    assert error.value.code == "unreadable_image"
+    assert error.value.message.endswith("expected 0 to 1, 255 or 65535; scale them")
+
+
+@pytest.mark.parametrize("white", [1, 255, 65_535])
+def test_white_of_numbers(white):
+    assert decode(numbers(0, white, -0.01 * white)).tobytes() == b"\0\0\0\xff\xff\xff\0\0\0"
+
+
+def test_heic_is_named():
+    with pytest.raises(InputError) as error:
+        decode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    assert error.value.code == "unreadable_image"
+    assert error.value.message == (
+        "a HEIC picture, which is not read: save it as JPEG (an iPhone does with Settings > Camera > Most Compatible)"
+    )
+
+
+def test_folders_and_pipes_are_no_pictures(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path in (tmp_path, tmp_path / "pipe.jpg", "/dev/zero"):
+        with pytest.raises(InputError) as error:
+            decode(path)
+        assert error.value.code == "unreadable_image"
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".JPG", ".avif"])
+def test_suffixes_of_jpeg_and_avif_are_read(tmp_path, suffix):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / f"1{suffix}").write_bytes(file_bytes(noise(9, 7), "AVIF" if suffix == ".avif" else "JPEG"))
+    assert [row.label for row in listing(tmp_path, SECTION).rows] == ["a"]
+
+
+def test_skipped_heic_says_what_to_do(tmp_path):
+    (tmp_path / "a").mkdir()
+    for name in ("1.jpg", "2.HEIC"):
+        (tmp_path / "a" / name).write_bytes(b"content")
+    (skipped,) = listing(tmp_path, SECTION).skipped
+    assert skipped == {"id": "a/2.HEIC", "reason": ".heic pictures are not read: save them as JPEG or PNG"}
 
 
 def test_a_damaged_lazy_image_is_rejected():

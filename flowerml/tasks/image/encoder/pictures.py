@@ -272,7 +272,7 @@ def _white_level(picture: Image.Image) -> int:
     levels = (1, 255, 65_535) if picture.mode == "F" else (255, 65_535)
     white = next((level for level in levels if high <= level), None)
     # A filter may overshoot a little; numbers far below 0 are heights or temperatures.
-    if white is None or low < -0.05 * white:
+    if white is None or low < -0.05 * high:
         raise InputError(
             "unreadable_image", f"holds pixels from {low:g} to {high:g}, expected 0 to 1, 255 or 65535; scale them"
         )
