@@ -33,7 +33,7 @@ BODY_SECONDS = 20.0
 SEND_SECONDS = 60.0
 
 API = "/gradio_api"
-PUBLIC = re.compile(r"/(theme\.css|favicon\.ico|manifest\.json|robots\.txt|(static|assets)/[\w./@-]+)", re.ASCII)
+PUBLIC = re.compile(r"/(theme\.css|favicon\.ico|manifest\.json|robots\.txt|(static|assets)(/[\w.@-]+)+)", re.ASCII)
 FILE = re.compile(rf"{API}/file=([\w-]{{1,64}})", re.ASCII)
 METHODS = {
     "/": ("GET", "HEAD"),
@@ -135,6 +135,7 @@ class Guard:
             await self.app(response.scope, response.receive, sender)
         except Exception:  # a bug of ours or of Gradio's; without this the connection would just end
             if sender.started:
+                log.debug("no whole response", exc_info=True)  # Gradio ends the stream of an unknown tab so
                 raise
             log.exception("no response")
             await PlainTextResponse("something went wrong", 500)(scope, receive, sender)

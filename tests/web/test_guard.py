@@ -16,6 +16,7 @@ from flowerml.web import server
 
 USED = {
     ("GET", "/"),
+    ("HEAD", "/"),
     ("GET", "/theme.css"),
     ("GET", "/favicon.ico"),
     ("GET", "/manifest.json"),
@@ -58,7 +59,10 @@ def ask(page, method, path, body=None, **headers):
             connection.putheader(name, value)
     connection.endheaders(body)
     response = connection.getresponse()
-    content = response.read()
+    try:
+        content = response.read()
+    except http.client.IncompleteRead as error:  # Gradio ends the stream of an unknown tab so
+        content = error.partial
     connection.close()
     return SimpleNamespace(status=response.status, headers=response.headers, body=content)
 
@@ -293,13 +297,9 @@ def test_unknown_sample_changes_nothing(page, cookie):
     assert '"success":true' in asked(page, cookie, None, data=[], fn_index=1, event_data={"index": 999})
 
 
-@pytest.mark.parametrize("path", ["cancel", "reset"])
 @pytest.mark.parametrize("body", [b"", b"[]", {}, {"session_hash": 1, "event_id": []}, {"session_hash": "a" * 99}])
-def test_bad_cancel_is_refused(page, cookie, path, body):
-    assert ask(page, "POST", f"/gradio_api/{path}", body, Cookie=cookie).status in (
-        400,
-        200 if path == "reset" else 400,
-    )
+def test_bad_cancel_is_refused(page, cookie, body):
+    assert ask(page, "POST", "/gradio_api/cancel", body, Cookie=cookie).status == 400
 
 
 def test_sizes_are_checked_unread(page, cookie):
@@ -327,7 +327,9 @@ def raw(page, *chunks, wait=5.0):
 def test_endless_chunked_body_is_refused(page, cookie):
     head = f"POST /gradio_api/queue/join HTTP/1.1\r\nHost: {page.host}\r\nCookie: {cookie}\r\n"
     chunk = b"100000\r\n" + b"a" * 2**20 + b"\r\n"
-    assert b" 413 " in raw(page, head.encode() + b"Transfer-Encoding: chunked\r\n\r\n", *[chunk] * 10)
+    with socket.create_connection(("127.0.0.1", page.port), timeout=5) as connection:
+        connection.sendall(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 9)
+        assert b" 413 " in connection.recv(65536)
 
 
 @pytest.mark.parametrize(
@@ -338,7 +340,7 @@ def test_endless_chunked_body_is_refused(page, cookie):
         b"GET / HTTP/1.1\r\nA: " + b"a" * 100_000 + b"\r\n\r\n",
         b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01",
-        b"GET http://evil.example/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET http://evil.example/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
 )  # fmt: skip
@@ -356,7 +358,7 @@ def test_idle_connections_are_ended(page, monkeypatch):
     monkeypatch.setattr(server, "HEADER_SECONDS", 0.3)
     assert raw(page) == b""
     assert raw(page, b"GET / HTTP/1.1\r\nHost: ") == b""
-    head = f"HEAD /robots.txt HTTP/1.1\r\nHost: {page.host}\r\n\r\nG".encode()
+    head = f"GET /robots.txt HTTP/1.1\r\nHost: {page.host}\r\n\r\nG".encode()
     assert raw(page, head, wait=4).startswith(b"HTTP/1.1 200")  # one byte after it ends uvicorn's own timer
 
 

@@ -121,8 +121,10 @@ def test_old_uploads_are_forgotten():
 
 
 def read(*chunks, length="0", limit=10, seconds=1.0, ends=True):
+    count = len(chunks)
     messages = [
-        {"type": "http.request", "body": chunk, "more_body": not ends or chunk is not chunks[-1]} for chunk in chunks
+        {"type": "http.request", "body": chunk, "more_body": not ends or number < count}
+        for number, chunk in enumerate(chunks, start=1)
     ]
 
     async def receive():
