@@ -8,10 +8,23 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flowerml.cli import check, evaluate, info, models, output, predict, promote, reproduce, rollback, train, web
+from flowerml.cli import (
+    check,
+    evaluate,
+    info,
+    models,
+    output,
+    predict,
+    promote,
+    reproduce,
+    rollback,
+    streams,
+    train,
+    web,
+)
 from flowerml.core import os_errors
 from flowerml.core.errors import FlowermlError
-from flowerml.core.urls import scrub_output
+from flowerml.core.urls import scrub, scrub_output
 
 DEBUG = "--debug"
 INTERRUPTED = 130
@@ -38,12 +51,18 @@ class Commands(TyperGroup):
         """Run the named command."""
         try:
             return super().invoke(ctx)
-        except (typer.Exit, typer.TyperException, BrokenPipeError):
+        except typer.TyperException as error:
+            error.message = scrub(error.message)
+            raise
+        except typer.Exit:
             raise
         except KeyboardInterrupt:
             output.say("interrupted")
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:  # a stack trace tells a user nothing
+            if isinstance(error, BrokenPipeError) and streams.is_pipe_closed():
+                streams.discard_stdout()
+                raise typer.Exit(streams.PIPE_CLOSED) from None
             if ctx.obj:
                 raise
             output.print_error(_message(error))

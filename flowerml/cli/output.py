@@ -5,6 +5,7 @@ import sys
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
+from flowerml.cli import streams
 from flowerml.core.display import one_line, printable, truncate
 from flowerml.core.urls import scrub
 
@@ -36,8 +37,13 @@ def console(*, stderr: bool = False) -> "Console":
     """Return Rich's console on stdout or stderr: with colours on a terminal, with whole lines elsewhere."""
     from rich.console import Console
 
+    class PipeConsole(Console):
+        def on_broken_pipe(self) -> None:
+            streams.discard_stdout()
+            raise SystemExit(streams.PIPE_CLOSED)
+
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, width=None if stream.isatty() else WIDE, highlight=False, markup=False, emoji=False)
+    return PipeConsole(file=stream, width=None if stream.isatty() else WIDE, highlight=False, markup=False, emoji=False)
 
 
 def table(

@@ -2,11 +2,13 @@
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote
 
 from flowerml.core import os_errors
 from flowerml.core.errors import FlowermlError
@@ -62,7 +64,7 @@ def first_call(call: Callable[[], T]) -> T:
 
     def resolve() -> None:
         try:
-            future.set_result(call())
+            future.set_result(_waiting_for_lock(call))
         except BaseException as error:
             future.set_exception(error)
 
@@ -80,14 +82,47 @@ def first_call(call: Callable[[], T]) -> T:
     raise FlowermlError(f"runs cannot be recorded in MLflow at {address()}: {reason}; set MLFLOW_TRACKING_URI")
 
 
+def _waiting_for_lock(call: Callable[[], T]) -> T:
+    """Call again while another process holds SQLite's lock: MLflow waits 5 s for it on connecting, 20 s later."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import OperationalError
+
+    end = time.monotonic() + database.BUSY
+    while True:
+        try:
+            return call()
+        except (MlflowException, OperationalError) as error:
+            if "database is locked" not in str(error) or time.monotonic() > end:
+                raise
+        time.sleep(0.5)
+
+
 def experiment_id(client: "MlflowClient", name: str) -> str:
     """Return the id of an experiment, creating or restoring it where needed."""
+    from mlflow.exceptions import MlflowException
+
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        return str(client.create_experiment(name, tags=TRAINING_VIEW))
+        try:
+            return str(client.create_experiment(name, artifact_location(name), TRAINING_VIEW))
+        except MlflowException:
+            experiment = client.get_experiment_by_name(name)  # another process was faster
+            if experiment is None:
+                raise
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
     return str(experiment.experiment_id)
+
+
+def artifact_location(experiment: str) -> str | None:
+    """Return where an experiment's artifacts go: MLflow's own choice, unless this folder's name must be encoded.
+
+    MLflow decodes the path of its default, the folder mlruns here, and would write to another folder.
+    """
+    folder = Path.cwd() / "mlruns"
+    is_local = database.sqlite_path(uri()) is not None
+    is_plain = not any(character in str(folder) for character in "%?#")
+    return None if is_plain or not is_local else (folder / quote(experiment, safe="")).as_uri()
 
 
 def uri() -> str:

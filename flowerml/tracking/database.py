@@ -175,7 +175,8 @@ def _migrate(path: Path) -> None:
     """Have MLflow create or upgrade the database, with its default experiment."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    store = SqlAlchemyStore(sqlite_uri(path), "./mlruns")
+    # Absolute: MLflow keeps an engine for each URI, which stays in the folder that it was first used in.
+    store = SqlAlchemyStore(sqlite_uri(path.resolve()), "./mlruns")
     store.engine.dispose()
 
 

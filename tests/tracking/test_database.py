@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from flowerml.core.errors import FlowermlError
 from flowerml.registry import client as registry
-from flowerml.tracking import connection, database
+from flowerml.tracking import connection, database, runs
 
 REVISION = "cc1f77228345"  # the one before "creation_time_last_update_time_experiments"
 EXPERIMENT = (
@@ -160,3 +160,46 @@ def test_encoded_folder_is_decoded(path, monkeypatch):
         (path.parent / name).mkdir()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path.parent}/a%20b/mlflow.db")
     assert connection.address() == f"sqlite:///{path.parent}/a b/mlflow.db"
+
+
+@pytest.mark.slow
+def test_locked_database_is_waited_for(path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+    connection.check()
+    lock = f"lock = sqlite3.connect({str(path)!r}); lock.execute('BEGIN EXCLUSIVE')"
+    holder = f"import sqlite3, time; {lock}; print(flush=True); time.sleep(8)"
+    with subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        connection.check()
+    client = MlflowClient(f"sqlite:///{path}")
+    assert connection.experiment_id(client, "a") == connection.experiment_id(client, "a")
+
+
+def test_experiment_that_another_creates(path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+    connection.check()
+    client, other = MlflowClient(f"sqlite:///{path}"), MlflowClient(f"sqlite:///{path}")
+    created: list[str] = []
+    create = client.create_experiment
+
+    def create_second(name: str, *options: object) -> str:
+        created.append(other.create_experiment(name))
+        return create(name, *options)
+
+    monkeypatch.setattr(client, "create_experiment", create_second)
+    assert connection.experiment_id(client, "a") == created[0]
+
+
+@pytest.mark.parametrize("name", ["job@feature%2Fx", "what? a#b"])
+def test_artifacts_stay_in_an_odd_folder(path, monkeypatch, name):
+    (path.parent / name).mkdir()
+    monkeypatch.chdir(path.parent / name)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path.parent / name}/mlflow.db")
+    Path("note.txt").write_text("kept")
+    with runs.run("pictures", "search", {}) as run:
+        run.artifact(Path("note.txt"))
+        run_id = run.run_id
+    assert Path(MlflowClient().download_artifacts(run_id, "note.txt")).read_text() == "kept"
+    assert list(Path("mlruns").rglob("note.txt"))
+    assert [folder.name for folder in path.parent.iterdir()] == [name]
