@@ -111,8 +111,8 @@ class Journal:
     def acknowledge(self, count: int) -> None:
         """Move the offset past the next `count` entries: MLflow has received them, or rejected them for good."""
         with self._lock:
+            self._write({"sent": self.sent + count, "ids": self.ids})
             self.sent += count
-            self._write({"sent": self.sent, "ids": self.ids})
 
     def close(self) -> None:
         """Close the file."""
@@ -130,7 +130,8 @@ class Journal:
         try:
             while line:  # a disk that fills up takes a part of it, and fails only at the next write
                 line = line[os.write(self._file, line) :]
-        except OSError:
+        except OSError as error:
+            error.filename = str(self.path)
             os.ftruncate(self._file, begin)  # what follows half a line would be lost
             raise
 

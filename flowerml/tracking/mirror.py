@@ -80,17 +80,25 @@ class Mirror:
                 with self._changed:
                     if self._closed:
                         return
-                    self.problem = problem
+                    if not problem:
+                        problem = self._acknowledge(count)
                     if problem:
                         self._maybe_sent = max(self._maybe_sent, self._journal.sent + 1)
-                    else:
-                        self._journal.acknowledge(count)
+                    self.problem = problem
                     self._changed.notify_all()
                 if problem:
                     break
             if bool(self.problem) != down:
                 down = bool(self.problem)
                 self._report(down)
+
+    def _acknowledge(self, count: int) -> str:
+        """Record that entries were received; return why the journal cannot be written, such as a full disk."""
+        try:
+            self._journal.acknowledge(count)
+        except OSError as error:
+            return os_errors.explain_os_error(error) or os_errors.reason(error)
+        return ""
 
     def _wait(self, seconds: float) -> bool:
         """Wait, or until a flush; return False when the mirror is closed."""

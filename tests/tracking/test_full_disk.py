@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 from flowerml.core.errors import FlowermlError
 from flowerml.tracking import connection
 from flowerml.tracking.journal import Journal
+from flowerml.tracking.mirror import Mirror
 from tests.support.project import REPOSITORY
 
 FULL = "(sqlite3.OperationalError) database or disk is full\n[SQL: INSERT INTO runs (name) VALUES (?)]"
@@ -92,3 +93,29 @@ def test_half_written_line_is_taken_back(tmp_path, monkeypatch):
     room = 10**6
     journal.end("search", "FAILED", time=1)
     assert [entry["do"] for entry in Journal(journal.path).entries] == ["create", "status"]
+
+
+class Accepting:
+    """An MLflow server that accepts everything."""
+
+    def set_terminated(self, *_: object, **__: object) -> None:
+        return None
+
+
+def test_unwritable_journal_does_not_end_sending(tmp_path, monkeypatch, capsys):
+    journal, write = Journal(tmp_path / "runs.jsonl", experiment="1"), os.write
+    journal.create("search", name="search", tags={}, time=0)
+    journal.ids["search"] = "1"
+    journal.acknowledge(1)
+    journal.end("search", "FINISHED", time=1)
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", fail)
+    mirror = Mirror(journal, Accepting(), server="here")  # type: ignore[arg-type]
+    assert not mirror.flush() and journal.pending == 1
+    assert mirror.problem == f"{journal.path}: No space left on device; make room on the disk, then re-run the command"
+    monkeypatch.setattr(os, "write", write)
+    assert mirror.close() and Journal(journal.path).pending == 0
+    assert "Traceback" not in capsys.readouterr().err
