@@ -21,7 +21,7 @@ def main(
 ) -> None:
     """Return an alias to the version that had it before. Repeat it to go further back.
 
-    The registered model's tag `history` records which version had the alias when, and this move too.
+    The registered model's tags `move.TIME-ID` record which version had the alias when, and this move too.
     """
     from flowerml.registry import promotion
 
