@@ -27,7 +27,7 @@ def main(
     """Give an alias, such as champion, to a registered version.
 
     The gate compares what was logged with it against the version that has the alias, with the limits in params.yaml.
-    If that one was measured on another test set, it is scored on this one's test examples, which must be in this project.
+    If that one was measured on another test set, it is scored on the new test examples, which must be in this project.
     Each move is recorded in a tag `move.TIME-ID` of the registered model.
     """
     from flowerml.registry import promotion
