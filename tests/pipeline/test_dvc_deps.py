@@ -91,3 +91,17 @@ def test_folders_and_files_of_deps_exist():
     for stage in STAGES:
         for kind in ("image", "text"):
             assert [str(dep) for dep in deps(stage, kind) if not (REPOSITORY / dep).exists()] == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "output"),
+    [
+        ("train", "models/${key}/classifier"),
+        ("export", "models/${key}/mlflow"),
+        ("export", "models/${key}/registration.json"),
+    ],
+)
+def test_dvc_keeps_the_former_model(stage, output):
+    whole = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))
+    # DVC deletes other outputs when the stage starts, so a killed training would leave no classifier.
+    assert {output: {"persist": True}} in whole["stages"][stage]["do"]["outs"]
