@@ -13,7 +13,9 @@ PASSWORD = re.compile(
     r"(?<=://)(?:[^\s/@:]{0,300}:(?!\d+/)[^\s@'\"<>]{0,300}(?:@[^\s/@?#'\"<>]{0,300}){0,9}|[^\s/?#'\"<>]{1,300})@"
 )
 QUERY = re.compile(r"^([a-z][a-z0-9+.-]*://[^?#]*)\?.*", re.DOTALL)
-QUERY_IN_TEXT = re.compile(r"([a-z][a-z0-9+.-]{0,30}://[^\s?#'\"<>]{0,2000})\?[^\s'\"<>)\]]+", re.IGNORECASE)
+QUERY_IN_TEXT = re.compile(
+    r"([a-z][a-z0-9+.-]{0,30}://[^\s?#'\"<>]{0,2000})\?[^\s'\"<>)\]]*[^\s'\"<>)\];:,.…]", re.IGNORECASE
+)
 # What signed addresses and APIs call their secrets. Messages of urllib3 quote paths without scheme and host.
 SECRET = re.compile(
     r"((?<=[?&;])(?:[a-z_-]{0,40}(?:signature|credential|token|secret|api[_-]?key)|sig|key|access[_-]?key(?:_?id)?)"

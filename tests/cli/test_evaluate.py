@@ -6,6 +6,7 @@ import time
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from typer.testing import CliRunner
@@ -144,7 +145,7 @@ def test_mixed_data_need_a_kind(project, tmp_path):
 
 
 @contextmanager
-def answering(reply):
+def answering(reply, headers=MappingProxyType({})):
     """Yield the address of a server that answers request number n with `reply(n, rows)`: status and body."""
     count = iter(range(1000))
 
@@ -156,6 +157,8 @@ def answering(reply):
             with suppress(BrokenPipeError):  # the client has given up
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(content)))
+                for name, value in headers.items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(content)
 
@@ -221,6 +224,17 @@ def test_invalid_answer_is_one_line(status, body, message):
     with answering(lambda number, rows: (status, body)) as address, pytest.raises(ModelError) as raised:
         ask(address)
     assert message in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_redirect_is_not_followed():
+    received = []
+    with (
+        answering(lambda number, rows: received.append(rows) or answer_all(number, rows)) as stranger,
+        answering(lambda number, rows: (307, ""), {"Location": f"{stranger}/invocations?key=secret"}) as address,
+        pytest.raises(ModelError, match=r"redirects to http://127.*/invocations\?…; give that address if"),
+    ):
+        ask(address)
+    assert received == []
 
 
 def test_slow_server_times_out():

@@ -42,6 +42,7 @@ def test_recorded_parameters_hold_no_secret(changed):
         ("API request to http://bob:pw@host:80/api failed", "API request to http://host:80/api failed"),
         ("http://bob:p/s@w@host/x and a@b", "http://host/x and a@b"),
         ("see 'https://token@host/x?sig=1' or http://host:80/a@b", "see 'https://host/x?…' or http://host:80/a@b"),
+        ("http://h/x?sig=1; give http://h/y?…, or http://h/z?", "http://h/x?…; give http://h/y?…, or http://h/z?"),
         ("url: /data?a=1&X-Amz-Signature=s&b=2 (Caused", "url: /data?a=1&X-Amz-Signature=…&b=2 (Caused"),
         ("connection failed: host=h password=pw user=me", "connection failed: host=h password=… user=me"),
         ("Authorization: Bearer abcdefghijk", "Authorization: Bearer …"),
