@@ -186,8 +186,17 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
         # Not mode=ro, which cannot roll back what a killed process left in the journal.
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=BUSY)) as database:
             yield database
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error):
+            raise  # an error of the system: a full disk, no permission
+        raise FlowermlError(
+            f"{path}: another process has kept this database locked for {BUSY:g} s; end it first"
+        ) from error
     except sqlite3.DatabaseError as error:
-        raise _unusable(path, error) from error
+        raise FlowermlError(
+            f"{path}: expected a SQLite database of MLflow's, found a damaged file or another kind ({error}); restore "
+            "a backup, or move the file away to start with an empty one"
+        ) from error
 
 
 @contextmanager
@@ -198,17 +207,6 @@ def _exclusive(path: Path) -> Iterator[sqlite3.Connection]:
         database.execute("BEGIN EXCLUSIVE")
         database.commit()
         yield database
-
-
-def _unusable(path: Path, error: sqlite3.DatabaseError) -> Exception:
-    if isinstance(error, sqlite3.OperationalError):  # of the system: a full disk, no permission
-        if "locked" in str(error):
-            return FlowermlError(f"{path}: another process has kept this database locked for {BUSY:g} s; end it first")
-        return error
-    return FlowermlError(
-        f"{path}: expected a SQLite database of MLflow's, found a damaged file or another kind ({error}); restore a "
-        "backup, or move the file away to start with an empty one"
-    )
 
 
 def _wait_until_quiet(path: Path) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from flowerml.core.errors import FlowermlError
+from flowerml.core.errors import FlowermlError, cause_message
+from flowerml.core.os_errors import explain_os_error
 from flowerml.registry import client as registry
 from flowerml.tracking import connection, database, runs
 
@@ -121,6 +122,24 @@ def test_damaged_file_is_refused(path):
     path.write_bytes(b"no database" * 1000)
     with pytest.raises(FlowermlError, match="found a damaged file or another kind"):
         database.prepare(f"sqlite:///{path}")
+
+
+def test_error_of_the_system_has_a_remedy(path):
+    path.mkdir()
+    (path / "file").touch()
+    with pytest.raises(sqlite3.OperationalError) as raised:
+        database.prepare(f"sqlite:///{path}")
+    assert cause_message(raised.value) == "unable to open database file"
+    assert "check that you may write there" in (explain_os_error(raised.value) or "")
+
+
+def test_lock_that_is_never_released(path, monkeypatch):
+    database.prepare(f"sqlite:///{path}")
+    monkeypatch.setattr(database, "BUSY", 0.1)
+    with closing(sqlite3.connect(path)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(FlowermlError, match=r"another process has kept this database locked for 0\.1 s"):
+            database.prepare(f"sqlite:///{path}")
 
 
 def test_empty_file_is_filled(path):
