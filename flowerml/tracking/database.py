@@ -92,22 +92,28 @@ def _create(path: Path) -> None:
     """Create the database beside its place, and move it there whole."""
     new = path.with_name(f"{path.name}.new")
     _remove(new)
-    _migrate(new)
-    _flush(new)
+    try:
+        _migrate(new)
+        _flush(new)
+        _place(new, path)
+    finally:
+        _remove(new)
+
+
+def _place(new: Path, path: Path) -> None:
     # A journal of a database that was deleted would be applied to this one.
     for suffix in SIDE_FILES:
         with suppress(FileNotFoundError):
             _beside(path, suffix).rename(_unused(path, f"broken{suffix}"))
     if path.exists():
         new.replace(path)  # it is empty
-    else:
-        try:
-            os.link(new, path)  # unlike a rename it fails where a bare `mlflow` was faster
-        except FileExistsError:
-            pass
-        except OSError:
-            new.replace(path)  # a file system without links
-    _remove(new)
+        return
+    try:
+        os.link(new, path)  # unlike a rename it fails where a bare `mlflow` was faster
+    except FileExistsError:
+        pass
+    except OSError:
+        new.replace(path)  # a file system without links
 
 
 def _repair(path: Path) -> None:
