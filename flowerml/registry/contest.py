@@ -6,8 +6,8 @@ as each of them recorded its move before its own recheck; and all movers compute
 So the alias ends at that winner, whatever the order of their steps.
 
 The winner is the version that would have the alias if the versions had been submitted one after another, in the order
-of their numbers. A version that had been judged against another one comes after it. What a person decides (by force, or
-back) stands against submissions that had not seen it.
+of their numbers, experiments last. A version that had been judged against another one comes after it. What a person
+decides (by force, or back) stands against submissions that had not seen it.
 
 A step is all that a generator does between two of its yields, so that a test can take the steps of two processes in any
 order.
@@ -160,13 +160,15 @@ def _settle(contest: Contest, own: Move, known: frozenset[str]) -> Steps[str | N
     for _ in range(CORRECTIONS):
         yield "recheck"
         holder = _number(contest.holder())
-        winner = _winner(contest, [move for move in contest.moves() if move.key not in known], own, holder)
-        if winner == holder:
+        moves = [move for move in contest.moves() if move.key not in known]
+        winner = _winner(contest, moves, own, holder)
+        if winner == holder and any(move.version == holder for move in moves):
             return winner
-        yield "move"
-        contest.give(winner)
-        yield "record"
-        why = f"version {holder} was given {contest.alias} at the same time" if holder else "the alias was removed"
+        if winner != holder:
+            yield "move"
+            contest.give(winner)
+        yield "record"  # also for a mover that may have been killed before its own record
+        why = f"version {own.version} was given {contest.alias} at the same time, and {holder or 'it was removed'}"
         contest.record(winner, previous=own.previous, how=history.SETTLED, why=why)
     return _number(contest.holder())
 
@@ -190,7 +192,11 @@ def _winner(contest: Contest, moves: Iterable[Move], own: Move, holder: str | No
     if decisive is not None:
         latest = _since(decisive, latest)
     incumbent = None if decisive is None else decisive.version
-    for move in sorted(latest.values(), key=lambda move: (_depth(move, latest), int(move.version))):
+
+    def turn(move: Move) -> tuple[int, bool, int]:
+        return _depth(move, latest), move.how == history.EXPERIMENT, int(move.version)
+
+    for move in sorted(latest.values(), key=turn):
         if incumbent is None or move.previous == incumbent or _beats(contest, move, incumbent):
             incumbent = move.version
     return incumbent or own.version

@@ -101,18 +101,24 @@ def earlier_versions(recorded: Iterable[Move], alias: str, current: str) -> list
     ['1']
     """
     holders: list[str] = []
+    unrecorded: set[str] = set()
     for move in recorded:
         if move.alias != alias:
             continue
         if move.how == BACK and move.version in holders:
             _cut_after(holders, move.version)
-            continue
-        if move.previous in holders:
-            _cut_after(holders, move.previous)  # what came between was moved at the same time, and lost
-        elif move.previous:
-            holders.append(move.previous)  # moved outside flowerml, or the record is missing
-        if holders[-1:] != [move.version]:
-            holders.append(move.version)
+        elif move.version in unrecorded and [move.previous] != holders[-1:]:
+            unrecorded.remove(move.version)  # recorded after the move of a version that was judged against it
+            if move.previous and move.previous not in holders:
+                holders.insert(holders.index(move.version), move.previous)
+        else:
+            if move.previous in holders:
+                _cut_after(holders, move.previous)  # what came between was moved at the same time, and lost
+            elif move.previous:
+                holders.append(move.previous)  # moved outside flowerml, or not recorded yet
+                unrecorded.add(move.previous)
+            if holders[-1:] != [move.version]:
+                holders.append(move.version)
     while holders[-1:] == [current]:
         holders.pop()
     return [version for version in reversed(holders) if version != current]

@@ -211,6 +211,31 @@ def test_experiment_faces_the_champion(reproduced, client):
     assert int(champion.version) == (2 if promoted else 1)
 
 
+@pytest.mark.parametrize("where", [[], ["--temp"]], ids=["workspace", "temp"])
+def test_experiment_spares_real_data(reproduced, tmp_path, where):
+    project = reproduced.copy(tmp_path / "project")
+    client = MlflowClient(f"sqlite:///{project.folder}/mlflow.db")
+
+    def export(change):
+        """Export the same classifier again, by an experiment; return the version."""
+        project.run("dvc", "exp", "run", *where, "export@flowers", "-S", f"flowers.export.{change}")
+        return max(client.search_model_versions("name='flowers'"), key=lambda version: int(version.version))
+
+    champion = client.get_model_version_by_alias("flowers", "champion").version
+    client.set_model_version_tag("flowers", champion, "data_source", "their/pictures")
+    client.set_model_version_tag("flowers", champion, "accuracy", "0")
+    version = export("gate.margin=0.03")
+    assert version.tags["verdict"] == "not promoted"
+    assert version.tags["reason"].endswith(
+        "but this is an experiment, and export.promote is repro: "
+        f"`flowerml promote flowers {version.version}` promotes it"
+    )
+    assert client.get_model_version_by_alias("flowers", "champion").version == champion
+    version = export("promote=always")
+    assert version.tags["verdict"] == "promoted"
+    assert client.get_model_version_by_alias("flowers", "champion").version == version.version
+
+
 def test_dvc_shows_metrics_and_plots(reproduced):
     metrics = json.loads(reproduced.run("dvc", "metrics", "show", "--json").stdout)
     assert "reports/flowers/metrics.json" in metrics[""]["data"]
