@@ -26,7 +26,7 @@ PRIVATE := .dvc/tmp/private-$(shell id -u)
 export DVC_SITE_CACHE_DIR ?= $(CURDIR)/$(PRIVATE)/dvc
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: help install lock private repro test coverage torture check ui serve web clean
+.PHONY: help install lock private repro test coverage torture faults check ui serve web clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -70,6 +70,9 @@ coverage: $(DONE) private ## run all tests under coverage.py, print the total an
 
 torture: $(DONE) private ## kill every stage at ten random moments, re-run it and compare the outputs (an hour)
 	$(VENV)/bin/python -m tests.support.torture
+
+faults: $(DONE) private ## fail the file operations of every stage, re-run and compare (hours; FAULTS="--stages extract")
+	$(VENV)/bin/python -m tests.support.faulty_files $(FAULTS)
 
 check: $(DONE) ## run ruff and mypy
 	$(VENV)/bin/ruff check .
