@@ -1,6 +1,7 @@
 """What the gate compares of a registered version: from its tags, its run, and its classifier on another test set."""
 
 import json
+import math
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +34,7 @@ def candidate_of(client: "MlflowClient", record: "ModelVersion") -> Candidate:
         classes=_classes(tags.get("classes", "[]")),
         answers=_logged_answers(client, record.run_id),
         ece=_number(tags.get("ece")),
-        size=int(tags["classifier_bytes"]) if tags.get("classifier_bytes", "").isdigit() else None,
+        size=int(size) if (size := _number(tags.get("classifier_bytes"))) is not None else None,
         source=_source(client, record),
     )
 
@@ -135,6 +136,7 @@ def _classes(tag: str) -> tuple[str, ...]:
 
 def _number(tag: str | None) -> float | None:
     try:
-        return float(tag) if tag else None
+        number = float(tag) if tag else None
     except ValueError:  # edited by hand
         return None
+    return number if number is not None and math.isfinite(number) else None

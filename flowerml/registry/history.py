@@ -6,6 +6,7 @@ versions of flowerml wrote such a list, the tag HISTORY. It is read, and not wri
 
 import getpass
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ PREFIX = "move."
 MAX_TAG = 5000  # characters: the size of a registered model's tag in MLflow's tables
 MAX_WHY = 300
 MAX_WHO = 100
+NUMBER = re.compile("[0-9]+")
 
 # How an alias was moved.
 GATE = "gate"
@@ -50,7 +52,7 @@ class Move:
     @classmethod
     def from_json(cls, values: Any, key: str = "") -> Self | None:
         """Return a recorded move; None for what a person has damaged."""
-        if not isinstance(values, dict) or "version" not in values:
+        if not isinstance(values, dict) or not NUMBER.fullmatch(str(values.get("version"))):
             return None
         texts = {name: str(values.get(name) or "") for name in ("alias", "version", "how", "why", "at", "who")}
         return cls(**texts, previous=values["from"] and str(values["from"]) if "from" in values else None, key=key)

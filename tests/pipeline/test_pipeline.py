@@ -211,29 +211,37 @@ def test_experiment_faces_the_champion(reproduced, client):
     assert int(champion.version) == (2 if promoted else 1)
 
 
-@pytest.mark.parametrize("where", [[], ["--temp"]], ids=["workspace", "temp"])
-def test_experiment_spares_real_data(reproduced, tmp_path, where):
+@pytest.fixture
+def with_real_champion(reproduced, tmp_path):
+    """Return a copy of the project, whose champion was trained on real data; and a client of its registry."""
     project = reproduced.copy(tmp_path / "project")
     client = MlflowClient(f"sqlite:///{project.folder}/mlflow.db")
-
-    def export(change):
-        """Export the same classifier again, by an experiment; return the version."""
-        project.run("dvc", "exp", "run", *where, "export@flowers", "-S", f"flowers.export.{change}")
-        return max(client.search_model_versions("name='flowers'"), key=lambda version: int(version.version))
-
     champion = client.get_model_version_by_alias("flowers", "champion").version
     client.set_model_version_tag("flowers", champion, "data_source", "their/pictures")
     client.set_model_version_tag("flowers", champion, "accuracy", "0")
-    version = export("gate.margin=0.03")
-    assert version.tags["verdict"] == "not promoted"
+    return project, client
+
+
+def export_again(project, client, *arguments):
+    """Export the same classifier by an experiment; return the version, and the one that has the alias."""
+    project.run("dvc", "exp", "run", "export@flowers", *arguments)
+    version = max(client.search_model_versions("name='flowers'"), key=lambda version: int(version.version))
+    return version, client.get_model_version_by_alias("flowers", "champion").version
+
+
+@pytest.mark.parametrize("where", [[], ["--temp"]], ids=["workspace", "temp"])
+def test_experiment_spares_real_data(with_real_champion, where):
+    version, champion = export_again(*with_real_champion, *where, "-S", "flowers.export.gate.margin=0.03")
+    assert version.tags["verdict"] == "not promoted" and champion != version.version
     assert version.tags["reason"].endswith(
         "but this is an experiment, and export.promote is repro: "
         f"`flowerml promote flowers {version.version}` promotes it"
     )
-    assert client.get_model_version_by_alias("flowers", "champion").version == champion
-    version = export("promote=always")
-    assert version.tags["verdict"] == "promoted"
-    assert client.get_model_version_by_alias("flowers", "champion").version == version.version
+
+
+def test_experiment_may_take_the_alias(with_real_champion):
+    version, champion = export_again(*with_real_champion, "-S", "flowers.export.promote=always")
+    assert version.tags["verdict"] == "promoted" and champion == version.version
 
 
 def test_dvc_shows_metrics_and_plots(reproduced):

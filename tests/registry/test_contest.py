@@ -14,7 +14,7 @@ from tests.support.contestants import ALIAS, LIMITS, Registry, process
 
 STEPS = 4  # of a submission: read, move, record, recheck; more where it has to correct the alias
 FIRST = list(combinations(range(2 * STEPS), STEPS))  # when the first of two takes its steps
-EXAMPLES = int(os.environ.get("FLOWERML_EXAMPLES", "0"))
+EXAMPLES = min(int(os.environ.get("FLOWERML_EXAMPLES", "0")), 300)  # half a second each
 ORDERS = FIRST if EXAMPLES else FIRST[::7]
 NAMES = (f"model {number}" for number in count())
 CHAMPION, WORSE, MIDDLE, BETTER = 20, 14, 10, 5  # mistakes
@@ -119,7 +119,7 @@ def submission(arena, version, how=history.GATE, takes="any"):
 
 def test_best_of_three_wins(registry):
     generator = random.Random(0 if not EXAMPLES else None)
-    for _ in range(EXAMPLES or 8):
+    for _ in range(EXAMPLES or 5):
         mistakes = [WORSE, MIDDLE, BETTER]
         generator.shuffle(mistakes)
         name = registry.model(next(NAMES), (CHAMPION, *mistakes))
@@ -131,7 +131,7 @@ def test_best_of_three_wins(registry):
 
 def test_person_wins_over_what_had_not_seen_it(registry):
     generator = random.Random(0 if not EXAMPLES else None)
-    for _ in range(EXAMPLES or 8):
+    for _ in range(EXAMPLES or 5):
         name = registry.model(next(NAMES), (CHAMPION, BETTER, MIDDLE, WORSE))
         arena = Contest(registry.client, name, ALIAS, LIMITS)
         by_hand = contest.by_hand(arena, "4", how=history.FORCED, why="")

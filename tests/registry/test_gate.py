@@ -316,7 +316,11 @@ def test_rollback_by_the_former_list(client, register, run):
     assert [move.how for move in history.moves(client, register.name)] == ["gate"] * 3 + ["rolled back"] * 2
 
 
-@pytest.mark.parametrize("tag", ["{", "3", '["no move", {"alias": "champion"}]'], ids=["torn", "number", "no moves"])
+@pytest.mark.parametrize(
+    "tag",
+    ["{", "3", '["no move", {"alias": "champion"}]', '{"alias": "champion", "version": "two"}'],
+    ids=["torn", "number", "no moves", "no version"],
+)
 def test_damaged_history_is_skipped(client, register, tag):
     submit(client, register, answers(0))
     for key in (history.HISTORY, f"{history.PREFIX}by hand"):
