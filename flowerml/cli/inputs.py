@@ -1,6 +1,7 @@
 """Reading the arguments of `flowerml predict` as raw inputs: files, folders, globs, stdin and texts."""
 
 import glob
+import hashlib
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -11,10 +12,15 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from flowerml.classifier.classifier import Classifier, Prediction
+from flowerml.cli import output
 from flowerml.cli.output import say
 from flowerml.core.display import format_size
 from flowerml.core.errors import InputError
+from flowerml.data import tables
+from flowerml.data.archives.members import DEFAULT_LIMITS
 from flowerml.data.layout import Listing, skipped_summary, suffix_problem
+from flowerml.data.tables import Column
+from flowerml.data.tables.files import DELIMITED
 from flowerml.engine.parallel import map_readable
 from flowerml.tasks.base import Task
 from flowerml.tasks.registry import TASKS
@@ -32,16 +38,35 @@ class Input:
     """One input and the name that its answer is printed with; read only when its turn comes."""
 
     name: str
-    source: "str | Path | Stdin"
+    source: "str | Path | Stdin | InputError"
 
     def raw(self, task: Task) -> "Raw | InputError":
         """Return the raw input that the classifier takes, or an InputError."""
         try:
-            if isinstance(self.source, str):
+            if isinstance(self.source, str | InputError):
                 return self.source
             return task.from_bytes(self.source.content if isinstance(self.source, Stdin) else _content(self.source))
         except InputError as error:
             return error
+
+
+@dataclass(frozen=True)
+class TableColumns:
+    """The columns of a table to predict: names, or numbers from 0 where it has no header.
+
+    The label, where there is one, only helps to find rows that a quotation mark swallows.
+    """
+
+    text: str | int = "text"
+    id: str | int | None = None
+    label: str | int | None = None
+
+    def to_read(self, suffix: str) -> list[Column]:
+        """Return what to read of a table with this ending."""
+        columns = [Column("text", self.text, "--text-column"), Column("id", self.id, "--id-column")]
+        if suffix in DELIMITED:
+            columns.append(Column("label", self.label, "", optional=True))
+        return columns
 
 
 class Stdin:
@@ -62,9 +87,12 @@ class Stdin:
         return next(iter(TASKS))
 
 
-def expanded(arguments: Iterable[str], task: Task, stdin: Stdin) -> Iterator[Input]:
+def expanded(
+    arguments: Iterable[str], task: Task, stdin: Stdin, columns: "TableColumns | None" = None
+) -> Iterator[Input]:
     """Yield the inputs that the arguments stand for, in order; those of a folder or glob are sorted by name.
 
+    A table stands for its rows. Raises DataError where it cannot be read, or has no column of the given names.
     An argument that is no file is a text where the task reads texts; otherwise it becomes an error for its input.
     """
     for argument in arguments:
@@ -75,10 +103,12 @@ def expanded(arguments: Iterable[str], task: Task, stdin: Stdin) -> Iterator[Inp
             yield Input(argument, argument)  # Path("") would be this folder
         elif is_there(path) and path.is_dir():
             yield from _folder_inputs(path, task)
+        elif is_table(path, task):
+            yield from table_inputs(path, columns or TableColumns())
         elif is_there(path):
             yield Input(argument, path)
         elif matches := _matches(argument):
-            yield from expanded(matches, task, stdin)
+            yield from expanded(matches, task, stdin, columns)
         else:
             yield Input(argument, argument if _is_text(argument, task) else path)
 
@@ -95,6 +125,30 @@ def answers(
     """Yield each input with its answer, in order; memory is bounded."""
     pairs = ((item, item.raw(classifier.task)) for item in inputs)
     return map_readable(pairs, lambda raws: classifier.predict_each(raws, top_k=top_k))
+
+
+def is_table(path: Path, task: Task) -> bool:
+    """Return whether a path leads to a table of inputs of this task."""
+    return bool(task.TABLES) and is_there(path) and tables.is_table(path)
+
+
+def table_inputs(path: Path, columns: TableColumns) -> Iterator[Input]:
+    """Yield the rows of a table, by their ids or else numbers; warnings go to stderr. Raises DataError."""
+    file = tables.table_file(path, DEFAULT_LIMITS)
+    table = tables.open_table(file, columns.to_read(file.suffix))
+    for warning in table.warnings:
+        output.say(f"warning: {warning}")
+    for record in table.records():
+        name, text = _text(record.values.get("id")), _text(record.values.get("text"))
+        source = InputError("unusable_row", record.problem) if record.problem else text
+        yield Input(name or f"row {record.number}", source)
+
+
+def _text(value: str | bytes | None) -> str:
+    """Return a value of a table as valid Unicode; empty where it is missing."""
+    return (
+        value.decode(errors="replace") if isinstance(value, bytes) else (value or "").encode(errors="replace").decode()
+    )
 
 
 def _folder_inputs(folder: Path, task: Task) -> Iterator[Input]:
@@ -119,6 +173,17 @@ def _files(folder: Path) -> Iterator[Path]:
         # os.walk does not follow links to folders, which may lead anywhere; they are named with the files.
         names += [name for name in folders if Path(above, name).is_symlink()]
         yield from (Path(above, name) for name in sorted(names) if not name.startswith(HIDDEN))
+
+
+def state(path: Path) -> str:
+    """Return a digest of the names, sizes and times of a file or of a folder's files, or of a text itself."""
+    digest = hashlib.sha256(str(path).encode(errors="surrogateescape"))
+    for file in _files(path) if is_there(path) and path.is_dir() else [path]:
+        if is_there(file):
+            status = file.stat()
+            entry = f"{file.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\0"
+            digest.update(entry.encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def _matches(pattern: str) -> list[str]:

@@ -1,6 +1,8 @@
 """`flowerml predict`: print the most probable classes of pictures or texts."""
 
+import hashlib
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,16 +10,17 @@ import typer
 
 from flowerml.cli import options, output
 from flowerml.config.paths import DESCRIPTION
-from flowerml.core.errors import InputError, ModelError
+from flowerml.core.errors import FlowermlError, InputError, ModelError
 from flowerml.registry.locate import default_model, resolve_model
 
 if TYPE_CHECKING:
     from flowerml.classifier.classifier import Classifier, ClassProbability, Prediction
-    from flowerml.cli.inputs import Input
+    from flowerml.cli.inputs import Input, TableColumns
 
     Answer = tuple[Input, Prediction | InputError]
 
 NAME = "predict"
+TOP_K = 5
 NOT_SURE = "not sure"
 EXAMPLES = """[bold]Examples[/]
 
@@ -25,6 +28,7 @@ EXAMPLES = """[bold]Examples[/]
   flowerml predict rose.jpg --model models:/flowers@champion --plot rose.png
   flowerml predict pictures/ more/*.png --json > answers.jsonl
   flowerml predict "A film to see twice." reviews/*.txt --top-k 1
+  flowerml predict reviews.csv --text-column review --out answers.csv
   curl -s https://example.com/rose.jpg | flowerml predict -
 """
 
@@ -38,9 +42,22 @@ def main(
         str | None,
         typer.Option(metavar="MODEL", help="A folder, or models:/NAME@ALIAS. Default: the matching one in models/."),
     ] = None,
-    top_k: Annotated[int, typer.Option(min=1, help="The number of classes for each input.")] = 5,
+    top_k: Annotated[int, typer.Option(min=1, help="The number of classes for each input.")] = TOP_K,
     category_names: options.CategoryNames = None,
     json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each input.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write a row for each input (.csv, .jsonl, .parquet). The same command resumes."
+        ),
+    ] = None,
+    text_column: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Column of texts in a table, or its number from 0. Default: as in training."),
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column that names the rows. Default: their numbers.")
+    ] = None,
     plot: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Draw a single input and its classes (.png, .pdf, .svg, .jpg)."),
@@ -61,16 +78,83 @@ def main(
         from flowerml.cli import plot as figure
 
         figure.refuse_unknown(plot)
+    if out is not None:
+        _check_out(out, top_k=top_k, json=json, plot=plot)
     stdin = Stdin()
     with resolve_model(model or default_model(kind(inputs, stdin))) as folder:
         classifier = Classifier.load(folder)
         options.rename(classifier, category_names)
-        answered: Iterable[Answer] = answers(classifier, expanded(inputs, classifier.task, stdin), top_k=top_k)
+        columns = _columns(classifier, text_column, id_column)
+        expected = expanded(inputs, classifier.task, stdin, columns)
+        if out is not None:
+            _write(out, classifier, inputs, expected, columns)
+            return
+        answered: Iterable[Answer] = answers(classifier, expected, top_k=top_k)
         if plot is not None:
             answered = _plotted(plot, classifier, list(answered))
         unreadable = _print_lines(answered) if json else _print_table(answered)
     if unreadable:
         raise typer.Exit(1)
+
+
+def _check_out(out: Path, *, top_k: int, json: bool, plot: Path | None) -> None:
+    """Raise BadParameter for options that say how to print, and FlowermlError for a file that cannot be written."""
+    from flowerml.serving import batch
+
+    given = {"--top-k": top_k != TOP_K, "--json": json, "--plot": plot is not None}
+    if wrong := [name for name, is_given in given.items() if is_given]:
+        raise typer.BadParameter(
+            f"writes the most probable class alone; leave out {', '.join(wrong)}", param_hint="--out"
+        )
+    batch.check_format(out)
+    if not out.parent.is_dir():
+        raise FlowermlError(f"{out.parent}: no such folder; make it, or choose another --out")
+
+
+def _columns(classifier: "Classifier", text_column: str | None, id_column: str | None) -> "TableColumns":
+    """Return the columns of tables: the given ones, or those that the classifier was trained on."""
+    from flowerml.cli.inputs import TableColumns
+
+    trained = classifier.description.get("parameters", {})
+    text = trained.get("data.text_column", "text") if text_column is None else _column(text_column)
+    return TableColumns(text, id_column and _column(id_column), trained.get("data.label_column"))
+
+
+def _column(given: str) -> str | int:
+    return int(given) if given.isdecimal() else given
+
+
+def _write(
+    out: Path, classifier: "Classifier", arguments: list[str], inputs: "Iterable[Input]", columns: "TableColumns"
+) -> None:
+    """Write the answers to a file, and say how many; the exit code is 1 where an input cannot be read."""
+    from dataclasses import asdict
+
+    from tqdm import tqdm
+
+    from flowerml.cli.inputs import state
+    from flowerml.serving import batch
+
+    task = classifier.task
+    identity = {
+        "classifier": [_digest(classifier.folder / name) for name in (DESCRIPTION, "network.onnx")],
+        "names": classifier.names,
+        "inputs": [state(Path(argument)) for argument in arguments],
+        "columns": asdict(columns),
+    }
+    items = ((item.name, partial(item.raw, task)) for item in tqdm(inputs, unit="input", disable=None))
+    written = batch.write_answers(out, classifier, items, identity=identity)
+    if written.resumed:
+        output.say(f"resumed after {written.resumed:,} rows of {out}.part")
+    unreadable = f", of which {written.unreadable:,} could not be read (column error)" if written.unreadable else ""
+    print(f"{out}: {written.rows:,} rows{unreadable}")
+    if written.unreadable:
+        raise typer.Exit(1)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:  # not its time: a registered version is fetched anew by each command
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _print_lines(answers: "Iterable[Answer]") -> int:

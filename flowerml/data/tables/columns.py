@@ -30,6 +30,8 @@ class Column:
     name: str | int | None
     option: str
     lonely: bool = False
+    optional: bool = False
+    """Whether a table may lack it."""
 
     def __str__(self) -> str:
         return f"column {self.name!r}"
@@ -84,9 +86,10 @@ def choose(table: str, columns: Sequence[Column], header: Sequence[str]) -> Chos
                 f"there is no {column}; the only other column {printable(names[position])!r} is taken for it "
                 f"({column.option}={printable(names[position])})"
             )
-        if position is None:
+        if position is not None:
+            positions[column.role] = position
+        elif not column.optional:
             raise MissingColumnError(column.role, _missing(table, column, names))
-        positions[column.role] = position
     return Chosen(positions, warnings)
 
 
@@ -94,6 +97,8 @@ def numbered(table: str, columns: Sequence[Column], count: int) -> Chosen:
     """Return the positions of columns given by number; raises DataError for a name or a number that is too high."""
     positions = {}
     for column in columns:
+        if column.optional and not (isinstance(column.name, int) and column.name < count):
+            continue
         if isinstance(column.name, str):
             raise DataError(
                 f"{table}: {column.option}={column.name} is a name, and another column is given by its number, which "

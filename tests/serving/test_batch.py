@@ -1,0 +1,122 @@
+"""Answers to many inputs in a file: a row each, resumed after a kill to the same bytes."""
+
+import csv
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from flowerml.classifier.classifier import ClassProbability, Prediction
+from flowerml.core.errors import FlowermlError, InputError
+from flowerml.core.locks import try_lock
+from flowerml.serving import batch
+
+
+class Lengths:
+    """A classifier of texts by their length, which counts its answers and can be killed."""
+
+    def __init__(self, kill_after=None):
+        self.answered, self.kill_after = 0, kill_after
+
+    def predict_each(self, raws, *, top_k):
+        for raw in raws:
+            if self.answered == self.kill_after:
+                raise KeyboardInterrupt
+            self.answered += 1
+            share = float(np.float64(1 / (1 + len(raw))))
+            yield Prediction((ClassProbability("long", "a long text", share),)[:top_k], share > 0.5)
+
+
+def items(count):
+    """Return texts of different lengths, of which every hundredth cannot be read."""
+    for number in range(1, count + 1):
+        error = InputError("empty_text", "an empty text") if number % 100 == 0 else None
+        yield f"row {number}", lambda number=number, error=error: error or "é" * (number % 7)
+
+
+def write(path, classifier, count=700, **identity):
+    return batch.write_answers(path, classifier, items(count), identity=identity)
+
+
+def test_a_row_for_each_input(tmp_path):
+    written = write(tmp_path / "answers.csv", Lengths())
+    assert (written.rows, written.unreadable, written.resumed) == (700, 7, 0)
+    with (tmp_path / "answers.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["row"] for row in rows] == [str(number) for number in range(1, 701)]
+    assert rows[0] == {
+        "row": "1",
+        "input": "row 1",
+        "label": "long",
+        "name": "a long text",
+        "probability": "0.5",
+        "known": "False",
+        "error": "",
+        "message": "",
+    }
+    assert (rows[99]["label"], rows[99]["error"], rows[99]["message"]) == ("", "empty_text", "an empty text")
+
+
+def test_formats_agree(tmp_path):
+    for suffix in batch.FORMATS:
+        write(tmp_path / f"answers{suffix}", Lengths())
+    lines = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    assert pq.read_table(tmp_path / "answers.parquet").to_pylist() == lines
+    with (tmp_path / "answers.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["probability"] or "nan") for row in rows] == pytest.approx(
+        [float("nan") if line["probability"] is None else line["probability"] for line in lines], nan_ok=True, abs=0
+    )
+
+
+@pytest.mark.parametrize("suffix", batch.FORMATS)
+@pytest.mark.parametrize("killed_after", [0, 100, 256, 600])
+def test_killed_command_is_resumed(tmp_path, suffix, killed_after):
+    expected, path = tmp_path / f"expected{suffix}", tmp_path / f"answers{suffix}"
+    write(expected, Lengths())
+    with pytest.raises(KeyboardInterrupt):
+        write(path, Lengths(kill_after=killed_after))
+    assert not path.exists()
+    second = Lengths()
+    written = write(path, second)
+    assert written.resumed == killed_after // 256 * 256
+    assert second.answered <= 693 - written.resumed + 7
+    assert path.read_bytes() == expected.read_bytes()
+    assert {file.name for file in tmp_path.iterdir()} == {path.name, expected.name}
+
+
+@pytest.mark.parametrize("cut", [1, 10, 5000])
+def test_torn_part_is_resumed(tmp_path, cut):
+    path, part = tmp_path / "answers.jsonl", tmp_path / "answers.jsonl.part"
+    with pytest.raises(KeyboardInterrupt):
+        write(path, Lengths(kill_after=600))
+    part.write_bytes(part.read_bytes()[:-cut])
+    assert write(path, Lengths()).resumed == 256
+    write(tmp_path / "expected.jsonl", Lengths())
+    assert path.read_bytes() == (tmp_path / "expected.jsonl").read_bytes()
+
+
+def test_part_of_other_inputs_is_not_resumed(tmp_path):
+    path = tmp_path / "answers.csv"
+    with pytest.raises(KeyboardInterrupt):
+        write(path, Lengths(kill_after=600), inputs="former")
+    assert write(path, Lengths(), inputs="newer").resumed == 0
+
+
+def test_two_commands_do_not_write_one_file(tmp_path):
+    with try_lock(tmp_path / ".answers.csv.lock"), pytest.raises(FlowermlError) as caught:
+        write(tmp_path / "answers.csv", Lengths())
+    assert "another command is writing it; wait for it, or choose another --out" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["answers", "answers.txt", "answers.xlsx"])
+def test_unknown_format_is_refused(tmp_path, name):
+    with pytest.raises(FlowermlError, match=r"expected a file ending in \.csv, \.jsonl, \.parquet"):
+        batch.check_format(tmp_path / name)
+
+
+def test_folder_as_file_is_refused(tmp_path):
+    (tmp_path / "answers.csv").mkdir()
+    with pytest.raises(FlowermlError, match="is a folder"):
+        batch.check_format(tmp_path / "answers.csv")
