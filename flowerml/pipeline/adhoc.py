@@ -79,8 +79,8 @@ def kind_of(path: Path) -> str:
         raise DataError(f"{path.resolve()}: no file name has the ending of an example; expected {expected}{problem}")
     kind, most = counts.most_common(1)[0]
     if most < CLEAR_MAJORITY * counts.total():
-        seen = ", ".join(f"{count:,} of kind {kind}" for kind, count in counts.most_common())
-        raise DataError(f"{path.resolve()}: holds files of several kinds ({seen}); choose one with --kind")
+        mixture = ", ".join(f"{count:,} of kind {kind}" for kind, count in counts.most_common())
+        raise DataError(f"{path.resolve()}: holds files of several kinds ({mixture}); choose one with --kind")
     return kind
 
 
