@@ -9,11 +9,14 @@ Fitting needs SciPy; a served model does not, so `softmax` is written out here. 
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from flowerml.core import schema
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -22,6 +25,14 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 MIN_GAIN = 1e-6  # nats; a temperature that gains less is not worth having
 TEMPERATURE_DECIMALS = 4  # further digits depend on the machine, not on the data
 THRESHOLD_DECIMALS = 6  # rounded down, so that an example at the threshold stays above it on every machine
+SCHEMA = schema.record(
+    {},
+    {
+        "temperature": schema.number(MIN_TEMPERATURE / 10, MAX_TEMPERATURE * 10),
+        "known_above": schema.number(0, 1),
+        "acceptance": schema.number(0, 1),
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,12 @@ class Calibration:
         temperature = fit_temperature(logits, targets)
         probabilities = softmax(logits / temperature)
         return cls(temperature, fit_threshold(probabilities, acceptance=acceptance), acceptance)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, float]) -> Self:
+        """Return a saved calibration, as `asdict` gives it; raises ModelError for another one."""
+        SCHEMA(state, "calibration")
+        return cls(**{field.name: float(state[field.name]) for field in fields(cls) if field.name in state})
 
     def probabilities(self, logits: Array) -> Array:
         """Return the calibrated probabilities [N, C] of logits [N, C]."""

@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from flowerml.classifier import saved
 from flowerml.classifier.calibration import Calibration
+from flowerml.config.paths import DESCRIPTION
 from flowerml.core import files
 from flowerml.core.errors import InputError, ModelError
+from flowerml.core.forking import PerProcess
 from flowerml.engine import onnx
 from flowerml.engine.parallel import batches, ordered_map_in
 from flowerml.tasks.base import Encoder, Explanation, Preprocessing, Task
@@ -28,7 +31,6 @@ from flowerml.tasks.registry import TASKS
 if TYPE_CHECKING:
     from torch import nn
 
-FORMAT = 1
 WARN_BYTES = 10**9  # every registered version takes as much
 BATCH_SIZE = 32
 TOP_K = 5
@@ -88,9 +90,12 @@ class Classifier:
         self.names: dict[str, str] = description["names"]
         self.task: Task = TASKS[self.kind]
         self.preprocessing: Preprocessing[Any, Any] = self.task.Preprocessing.from_state(description["encoder"])
-        self.calibration = Calibration(**description.get("calibration", {}))
-        self._run_graph = onnx.runner(folder / "network.onnx", threads=threads)
-        self._pool = ThreadPoolExecutor(CORES, thread_name_prefix="classifier")
+        self.calibration = Calibration.from_state(description.get("calibration", {}))
+        self._graph = onnx.Graph(folder / saved.GRAPH, threads=threads)
+        saved.check_digest(description, saved.GRAPH, self._graph.digest)
+        self._graph.check(self.preprocessing.random_inputs(1, seed=0), width=len(self.classes))
+        # A fork does not copy its threads; a child process makes its own when it predicts.
+        self._pool = PerProcess(lambda: ThreadPoolExecutor(CORES, thread_name_prefix="classifier"))
 
     @classmethod
     def load(cls, folder: str | Path, *, threads: int = 1) -> Self:
@@ -104,16 +109,21 @@ class Classifier:
 
     @classmethod
     def _load(cls, folder: Path, *, threads: int) -> Self:
+        description = saved.read_description(folder)
         try:
-            description = files.read_json(folder / "classifier.json")
-        except (OSError, ValueError):
-            raise ModelError(f"{folder}: not a saved classifier; expected a folder with classifier.json") from None
-        saved_format = description.get("format") if isinstance(description, dict) else None
-        if saved_format != FORMAT:
-            raise ModelError(f"{folder}: saved in format {saved_format}; this version reads {FORMAT}")
-        if not (folder / "network.onnx").is_file():
-            raise ModelError(f"{folder}: network.onnx is missing; copy the whole folder again")
-        return cls(folder, description, threads=threads)
+            classifier = cls(folder, description, threads=threads)
+        except ModelError as error:
+            raise ModelError(f"{folder}: {error}; copy the whole folder again, from a source you trust") from None
+        except OSError as error:
+            raise ModelError(
+                f"{folder}: {saved.GRAPH} cannot be read ({error.strerror}); copy the whole folder again"
+            ) from None
+        if "digests" not in description:
+            print(
+                f"warning: {folder} was saved by an earlier version, without digests: damaged files may go unnoticed",
+                file=sys.stderr,
+            )
+        return classifier
 
     @classmethod
     def save(
@@ -138,7 +148,7 @@ class Classifier:
 
         graph = encoder.graph(network).eval().cpu()
         description = {
-            "format": FORMAT,
+            "format": saved.FORMAT,
             "task": kind,
             "classes": list(classes),
             "names": {label: names.get(label, label) for label in classes},
@@ -148,19 +158,20 @@ class Classifier:
         }
         with files.replacing(folder) as temporary:
             temporary.mkdir()
-            save_model(graph, str(temporary / "weights.safetensors"))
+            save_model(graph, str(temporary / saved.WEIGHTS))
             preprocessing = encoder.preprocessing
             onnx.export(
                 graph,
-                temporary / "network.onnx",
+                temporary / saved.GRAPH,
                 trace=preprocessing.random_inputs(1, seed=0),
                 check=preprocessing.random_inputs(3, seed=1),
                 output="logits",
             )
-            files.write_json(temporary / "classifier.json", description)
+            description["digests"] = {name: saved.digest(temporary / name) for name in (saved.GRAPH, saved.WEIGHTS)}
+            files.write_json(temporary / DESCRIPTION, description)
             if calibrate is not None:
                 description["calibration"] = asdict(calibrate(cls.load(temporary)))
-                files.write_json(temporary / "classifier.json", description)
+                files.write_json(temporary / DESCRIPTION, description)
         _warn_if_large(folder)
         return cls.load(folder)
 
@@ -227,13 +238,22 @@ class Classifier:
 
     def _each(self, function: Callable[[list[Any]], R], groups: Iterable[list[Any]]) -> Iterator[R]:
         """Apply a function to groups in the shared pool, a few ahead, so that threads take turns; yield its results."""
-        return ordered_map_in(self._pool, function, groups, ahead=2 * CORES)
+        return ordered_map_in(self._pool(), function, groups, ahead=2 * CORES)
 
     def _read_and_score(self, group: list[Any]) -> list[Probabilities | InputError]:
         prepared = [self._prepare(raw) for raw in group]
         readable = [item for item in prepared if not isinstance(item, InputError)]
-        rows = iter(self.calibration.probabilities(self._logits(readable)) if readable else ())
+        rows = iter(self._score(readable) if readable else ())
         return [item if isinstance(item, InputError) else next(rows) for item in prepared]
+
+    def _score(self, prepared: list[Any]) -> list[Probabilities | InputError]:
+        """Return the probabilities [C] of each prepared input; where the network fails for one, the others answer."""
+        try:
+            return list(self.calibration.probabilities(self._logits(prepared)))
+        except InputError as error:
+            if len(prepared) == 1:
+                return [error.without_traceback()]
+        return [row for item in prepared for row in self._score([item])]
 
     def _prepare(self, raw: Any) -> Any:
         try:
@@ -242,7 +262,16 @@ class Classifier:
             return error.without_traceback()
 
     def _logits(self, prepared: list[Any]) -> Logits:
-        return self._run_graph(self.preprocessing.collate(prepared)).astype(np.float64)
+        """Return the logits [N, C] of prepared inputs; raises InputError where the network fails for one of them."""
+        try:
+            logits = self._graph.run(self.preprocessing.collate(prepared)).astype(np.float64)
+        except ModelError as error:
+            raise InputError("network_failed", f"the network fails for this input: {error}") from None
+        if logits.shape != (len(prepared), len(self.classes)):
+            raise InputError("network_failed", f"the network returns {list(logits.shape)} numbers for this input")
+        if not np.isfinite(logits).all():
+            raise InputError("not_finite", "the network's answer is not a finite number for this input")
+        return logits
 
     def _prediction(self, probabilities: Probabilities, top_k: int) -> Prediction:
         order = np.argsort(-probabilities, kind="stable")[:top_k]

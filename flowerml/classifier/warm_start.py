@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowerml.classifier.classifier import Classifier
+from flowerml.classifier.saved import WEIGHTS, check_weights
 from flowerml.core import files
+from flowerml.core.display import one_line, printable
 from flowerml.core.errors import ModelError
 from flowerml.tasks.base import Encoder
 from flowerml.tasks.registry import TASKS
@@ -48,17 +50,24 @@ class WarmStart:
             raise ModelError(
                 f"{folder}: an n-gram model is counted and cannot be trained further; train a new one on all the data"
             )
+        check_weights(folder, saved)
         try:
-            tensors = load_file(folder / "weights.safetensors")
-        except (OSError, SafetensorError) as error:
-            raise ModelError(f"{folder}: the weights cannot be read ({error}); copy the whole folder again") from None
+            tensors = load_file(folder / WEIGHTS)
+            encoder = _encoder(saved, _part(tensors, FROZEN))
+        except ModelError as error:
+            raise ModelError(f"{folder}: {error}") from None
+        # A header may name shapes and types that torch has not; `load_state_dict` raises RuntimeError.
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
+            raise ModelError(
+                f"{folder}: the weights cannot be read ({printable(one_line(error), 200)}); copy the whole folder again"
+            ) from None
         return cls(
             folder=folder,
             kind=saved["task"],
             classes=tuple(saved["classes"]),
             names=saved["names"],
             parameters=parameters,
-            encoder=_encoder(saved, _part(tensors, FROZEN)),
+            encoder=encoder,
             weights=_part(tensors, NETWORK),
         )
 

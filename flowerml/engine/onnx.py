@@ -1,48 +1,189 @@
 """ONNX graphs: written from a torch module, checked against it, and run."""
 
+import hashlib
+import os
+import resource
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from threading import Thread
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from flowerml.core.display import one_line
+from flowerml.core.display import one_line, printable
 from flowerml.core.errors import ModelError
+from flowerml.core.forking import PerProcess
+from flowerml.core.regular import open_regular
+from flowerml.engine import graph_check
 
 if TYPE_CHECKING:
     from torch import nn
 
 TOLERANCE = 1e-4  # relative to the largest output; fp32 graphs were seen to differ from torch by 1e-6
 OPSET = 18
+MAX_BYTES = 2**31  # protobuf reads no larger file
+LOAD_SECONDS = 60.0  # to make a session, and for one input; the largest networks tried take a few
+MEMORY_SHARE = 0.75
+
+R = TypeVar("R")
 
 Arrays = Mapping[str, NDArray[np.float32] | NDArray[np.int64]]
 """Inputs by name."""
+TYPES = {"float32": "float", "float64": "double"}  # NumPy's names of types that ONNX calls otherwise
+_state = onnxruntime.capi.onnxruntime_pybind11_state
+ERRORS: tuple[type[Exception], ...] = (
+    RuntimeError,
+    ValueError,
+    MemoryError,
+    *(value for value in vars(_state).values() if isinstance(value, type) and issubclass(value, Exception)),
+)
+"""What a session raises, which derives from Exception alone."""
 
 
-def session(path: Path, *, threads: int = 0) -> onnxruntime.InferenceSession:
+class Graph:
+    """A graph that a file holds, for any number of threads and for the processes that are forked from this one.
+
+    The file may come from a stranger: see `graph_check`. It stays open, as a fork does not copy the threads of a
+    session: a child makes its own of the same bytes, also where the file was replaced meanwhile. `digest` is the
+    SHA-256 of its bytes in hex. Raises OSError where the file cannot be read, ModelError where it is not accepted.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 0) -> None:
+        self._file = open_regular(path, limit=MAX_BYTES)
+        self._threads = threads
+        content = _content(self._file)
+        self.digest = hashlib.sha256(content).hexdigest()
+        graph_check.check(content)
+        self._made: onnxruntime.InferenceSession | None = within(LOAD_SECONDS, lambda: session(content, threads))
+        self._session = PerProcess(self._make)
+        self._inputs = [node.name for node in self._session().get_inputs()]
+
+    def run(self, inputs: Arrays) -> NDArray[np.float32]:
+        """Return the output for inputs by name, of which the graph reads some; raises ModelError where it fails."""
+        try:
+            output: NDArray[np.float32] = self._session().run(None, {name: inputs[name] for name in self._inputs})[0]
+        except ERRORS as error:
+            raise ModelError(f"the network fails: {printable(one_line(error), 200)}") from None
+        return output
+
+    def check(self, inputs: Arrays, *, width: int) -> None:
+        """Raise ModelError unless the graph reads such inputs, and returns finite numbers [B, `width`] in time."""
+        for node in self._session().get_inputs():
+            expected = inputs.get(node.name)
+            if expected is None:
+                raise ModelError(f"the network reads an unknown input {printable(node.name, 60)!r}")
+            kind = TYPES.get(expected.dtype.name, expected.dtype.name)
+            if node.type != f"tensor({kind})":
+                raise ModelError(
+                    f"the network reads {node.name} as {printable(node.type, 60)}, expected tensor({kind})"
+                )
+        outputs = self._session().get_outputs()
+        if len(outputs) != 1 or outputs[0].type != "tensor(float)":
+            raise ModelError("expected a network with one output of float numbers")
+        answer = within(LOAD_SECONDS, lambda: self.run(inputs))
+        rows = len(next(iter(inputs.values())))
+        if answer.shape != (rows, width):
+            raise ModelError(f"the network returns {list(answer.shape)} numbers, expected {[rows, width]}")
+        if not np.isfinite(answer).all():
+            raise ModelError("the network returns numbers that are not finite")
+
+    def _make(self) -> onnxruntime.InferenceSession:
+        made, self._made = self._made, None
+        if made is not None:
+            return made
+        content = _content(self._file)
+        if hashlib.sha256(content).hexdigest() != self.digest:
+            raise ModelError("the file of the network was changed in place while it was in use; load it again")
+        return session(content, self._threads)
+
+
+def session(content: bytes, threads: int) -> onnxruntime.InferenceSession:
     """Return a session on the CPU; `threads` 0 uses all cores. A session may be used from many threads at once."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # Waiting threads sleep: spinning, they would take the cores from other requests and from the rest of the machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    # Not what else ONNX Runtime would take the bytes for: `graph_check` has read them as ONNX.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    if _limit_memory() == os.getpid():
+        options.add_session_config_entry("session.use_env_allocators", "1")
+    options.log_severity_level = 4
+    # Constants are folded while a session is made, by running a part of the graph: 186 bytes took 5.5 s. Without it
+    # flowerml's graphs return the same bits, in the same time but for 0.3 ms of 5 for a picture.
+    return onnxruntime.InferenceSession(
+        content, options, providers=["CPUExecutionProvider"], disabled_optimizers=["ConstantFolding"]
+    )
+
+
+def within(seconds: float, function: Callable[[], R]) -> R:
+    """Return what `function` returns; raise ModelError if it takes longer.
+
+    A thread works on, as nothing stops a kernel of ONNX Runtime; it does not keep the process from ending.
+    """
+    future: Future[R] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=work, daemon=True, name="graph").start()
+    try:
+        return future.result(timeout=seconds)
+    except TimeoutError:
+        raise ModelError(f"the network took more than {seconds:g} s to load or for one input") from None
+    except ModelError:
+        raise
+    except ERRORS as error:
+        raise ModelError(f"the network cannot be loaded: {printable(one_line(error), 200)}") from None
+
+
+@cache
+def _limit_memory() -> int:
+    """Keep all sessions of this process together to MEMORY_SHARE of the memory there is; return the process's id.
+
+    A network that asks for more fails, and the process is not killed. A child process is not limited: the allocator
+    has a lock that another thread may have held at the fork.
+    """
+    kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    where = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT)
+    limit = int(MEMORY_SHARE * memory())
+    onnxruntime.create_and_register_allocator(where, onnxruntime.OrtArenaCfg({"max_mem": limit}))
+    return os.getpid()
+
+
+def memory() -> int:
+    """Return the bytes of memory that this process may use: of the machine, of its container or of `ulimit -v`."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY:
+        limits.append(soft)
+    with suppress(OSError, ValueError):  # no control group, or one without a limit ("max")
+        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(limits)
+
+
+def _content(file: BinaryIO) -> bytes:
+    """Return the bytes of an open file, without moving its position, which forked processes share."""
+    size = os.fstat(file.fileno()).st_size
+    parts = []
+    start = 0
+    while start < size and (part := os.pread(file.fileno(), size - start, start)):
+        parts.append(part)
+        start += len(part)
+    return b"".join(parts) if len(parts) != 1 else parts[0]
 
 
 def runner(path: Path, *, threads: int = 0) -> Callable[[Arrays], NDArray[np.float32]]:
     """Return a function from inputs by name to the graph's output; inputs that the graph does not read are ignored."""
-    graph = session(path, threads=threads)
-    names = [node.name for node in graph.get_inputs()]
-
-    def run(inputs: Arrays) -> NDArray[np.float32]:
-        output: NDArray[np.float32] = graph.run(None, {name: inputs[name] for name in names})[0]
-        return output
-
-    return run
+    return Graph(path, threads=threads).run
 
 
 def export(module: "nn.Module", path: Path, *, trace: Arrays, check: Arrays, output: str) -> None:

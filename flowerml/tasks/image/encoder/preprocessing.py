@@ -1,15 +1,47 @@
 """The preprocessing of pictures, in Pillow and NumPy: decode, resize, crop, normalize."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from PIL import Image
 
-from flowerml.tasks.image.encoder.pictures import MAX_PIXELS, Pixels, Transform, decode
+from flowerml.core import schema
+from flowerml.tasks.image.encoder.pictures import (
+    FITS,
+    HIGHEST_PIXELS,
+    INTERPOLATIONS,
+    MAX_PIXELS,
+    Pixels,
+    Transform,
+    decode,
+)
 
 Picture = bytes | str | Path | Image.Image
+
+SIDE = schema.whole(1, 4096)  # pixels; the largest of timm's networks takes 1024
+STATE = schema.record(
+    {
+        "backbone": schema.text(300),
+        "features": schema.whole(1, 10**6),
+        "transform": schema.record(
+            {
+                "resize": SIDE,
+                "crop": SIDE,
+                "interpolation": schema.choice(INTERPOLATIONS),
+                "mean": schema.items(schema.number(-1000, 1000), 3, 3),
+                "std": schema.items(schema.number(1e-6, 1000), 3, 3),
+            },
+            {
+                "fit": schema.choice(FITS),
+                "resize_width": schema.nullable(SIDE),
+                "crop_width": schema.nullable(SIDE),
+            },
+        ),
+    },
+    {"max_pixels": schema.whole(1, HIGHEST_PIXELS)},
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +78,8 @@ class Preprocessing:
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
-        """Return the preprocessing of an encoder from its state."""
-        transform = state["transform"]
-        transform = Transform(**{**transform, "mean": tuple(transform["mean"]), "std": tuple(transform["std"])})
+        """Return the preprocessing of an encoder from its state; raises ModelError for another one."""
+        STATE(state, "encoder")
+        values = {field.name: state["transform"].get(field.name, field.default) for field in fields(Transform)}
+        transform = Transform(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
         return cls(transform, state.get("max_pixels", MAX_PIXELS))

@@ -3,7 +3,7 @@
 import re
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from itertools import islice
 from typing import Any, ClassVar, Self
@@ -11,11 +11,30 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from flowerml.core import schema
 from flowerml.core.errors import InputError
 from flowerml.tasks.text.encoder.cleaning import Cleaning, Memo
 from flowerml.tasks.text.encoder.vocabulary import FIRST, INFREQUENT, NO_WORD, Vocabulary
 
 MAX_CHARACTERS = 1_000_000
+LENGTH = schema.whole(1, 10**9)  # a text of this many characters is never read
+STATE = schema.record(
+    {
+        "cleaning": schema.record(
+            {
+                "strip_html": schema.flag,
+                "lower_case": schema.flag,
+                "letters_and_digits": schema.flag,
+                "stop_words": schema.choice(("drop", "keep_negations", "keep")),
+                "stem": schema.flag,
+            }
+        ),
+        "vocabulary": schema.items(schema.text(10**6), 0, 10**7),
+        "max_length": LENGTH,
+        "max_words": LENGTH,
+    },
+    {"max_characters": LENGTH},
+)
 
 Sequences = dict[str, NDArray[Any]]
 
@@ -98,9 +117,10 @@ class Preprocessing:
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
-        """Return the preprocessing that `state()` described."""
+        """Return the preprocessing that `state()` described; raises ModelError for another state."""
+        STATE(state, "encoder")
         return cls(
-            cleaning=Cleaning(**state["cleaning"]),
+            cleaning=Cleaning(**{field.name: state["cleaning"][field.name] for field in fields(Cleaning)}),
             vocabulary=Vocabulary(tuple(state["vocabulary"])),
             max_length=state["max_length"],
             max_words=state["max_words"],

@@ -1,0 +1,86 @@
+"""The files of a saved classifier: the schema of classifier.json, and the digests of the others."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flowerml.config.paths import DESCRIPTION
+from flowerml.core import schema
+from flowerml.core.errors import ModelError
+from flowerml.core.regular import open_regular, read_regular
+from flowerml.tasks.registry import TASKS
+
+FORMAT = 1
+GRAPH, WEIGHTS = "network.onnx", "weights.safetensors"
+MAX_BYTES = 64 * 2**20  # of classifier.json; a dictionary of a million stems takes 15 MB
+MAX_WEIGHTS = 2**34  # the graph, which holds them too, has at most 2 GiB
+MAX_CLASSES = 10**6
+
+SCHEMA = schema.record(
+    {
+        "task": schema.text(),
+        "classes": schema.items(schema.text(), 1, MAX_CLASSES, unique=True),
+        "names": schema.mapping(schema.text()),
+        "encoder": schema.mapping(schema.plain),
+        "parameters": schema.mapping(schema.plain),
+        "trained": schema.mapping(schema.plain),
+    },
+    {
+        "calibration": schema.mapping(schema.number(0, 1000)),
+        "digests": schema.record({GRAPH: schema.text(64), WEIGHTS: schema.text(64)}),
+    },
+)
+"""Of what every classifier has; the task checks its encoder, and `Calibration` itself."""
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Return the checked contents of classifier.json; raises ModelError."""
+    try:
+        description = schema.parse(read_regular(folder / DESCRIPTION, limit=MAX_BYTES))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ModelError(f"{folder}: not a saved classifier; expected a folder with {DESCRIPTION} ({reason})") from None
+    saved_format = description.get("format") if isinstance(description, dict) else None
+    if saved_format != FORMAT or isinstance(saved_format, bool):
+        shown = saved_format if type(saved_format) is int and abs(saved_format) < 10**9 else type(saved_format).__name__
+        raise ModelError(f"{folder}: saved in format {shown}; this version reads {FORMAT}")
+    try:
+        _check(description)
+    except ModelError as error:
+        raise ModelError(f"{folder}: {DESCRIPTION}: {error}; copy the whole folder again") from None
+    return dict(description)
+
+
+def _check(description: dict[str, Any]) -> None:
+    SCHEMA(description, "")
+    schema.choice(TASKS)(description["task"], "task")
+    nameless = next((label for label in description["classes"] if label not in description["names"]), None)
+    schema.plain(description, "")
+    if nameless is not None:
+        schema.text()(None, f"names.{nameless}")
+
+
+def check_digest(description: Mapping[str, Any], name: str, digest: str) -> None:
+    """Raise ModelError if a file of this digest is not the one that was saved; earlier versions saved no digests."""
+    expected = description.get("digests", {}).get(name, digest)
+    if digest != expected:
+        raise ModelError(f"{name} is not the file that was saved (SHA-256 {digest[:12]}…, expected {expected[:12]}…)")
+
+
+def check_weights(folder: Path, description: Mapping[str, Any]) -> None:
+    """Raise ModelError unless the weights can be read and are those that were saved."""
+    try:
+        check_digest(description, WEIGHTS, digest(folder / WEIGHTS))
+    except OSError as error:
+        raise ModelError(
+            f"{folder}: the weights cannot be read ({error.strerror}); copy the whole folder again"
+        ) from None
+    except ModelError as error:
+        raise ModelError(f"{folder}: {error}; copy the whole folder again") from None
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    with open_regular(path, limit=MAX_WEIGHTS) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # of a typing.BinaryIO
