@@ -7,6 +7,7 @@ from typing import Any
 
 from flowerml.config.paths import DESCRIPTION
 from flowerml.core import schema
+from flowerml.core.display import printable
 from flowerml.core.errors import ModelError
 from flowerml.core.regular import open_regular, read_regular
 from flowerml.tasks.registry import TASKS
@@ -58,7 +59,7 @@ def _check(description: dict[str, Any]) -> None:
     nameless = next((label for label in description["classes"] if label not in description["names"]), None)
     schema.plain(description, "")
     if nameless is not None:
-        schema.text()(None, f"names.{nameless}")
+        raise ModelError(f"names.{printable(nameless, 60)} is missing")
 
 
 def check_digest(description: Mapping[str, Any], name: str, digest: str) -> None:
