@@ -114,6 +114,31 @@ def _temporary_files_in(folder: str) -> Iterator[None]:
         tempfile.tempdir = before
 
 
+def current_version(client: "MlflowClient", name: str, alias: str) -> "ModelVersion | None":
+    """Return the version that has the alias; None where none has."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        if error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):  # no such alias, or model
+            return None
+        raise
+
+
+def version_exists(client: "MlflowClient", name: str, version: str) -> bool:
+    """Return whether the model has this version."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_model_version(name, version)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
+    return True
+
+
 def all_versions(client: "MlflowClient", name: str | None) -> "list[ModelVersion]":
     """Return MLflow's records of all versions, or of one model's."""
     return [version for version in _pages(client.search_model_versions) if name in (None, version.name)]

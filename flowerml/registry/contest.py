@@ -21,6 +21,7 @@ from flowerml.core.display import one_line
 from flowerml.core.errors import FlowermlError
 from flowerml.registry import history
 from flowerml.registry.candidates import candidate_of, scored
+from flowerml.registry.client import current_version, version_exists
 from flowerml.registry.gate import SAMPLE, Candidate, Decision, evaluate_gate
 from flowerml.registry.history import Move
 
@@ -130,31 +131,6 @@ def by_hand(contest: Contest, version: str, *, how: str, why: str) -> Steps[str 
     return (yield from _settle(contest, own, known))
 
 
-def current_version(client: "MlflowClient", name: str, alias: str) -> "ModelVersion | None":
-    """Return the version that has the alias; None where none has."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_model_version_by_alias(name, alias)
-    except MlflowException as error:
-        if error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):  # no such alias, or model
-            return None
-        raise
-
-
-def exists(client: "MlflowClient", name: str, version: str) -> bool:
-    """Return whether the model has this version."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.get_model_version(name, version)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return False
-        raise
-    return True
-
-
 def _settle(contest: Contest, own: Move, known: frozenset[str]) -> Steps[str | None]:
     """Give the alias to the winner of all moves since the read, until it has it; return the winner."""
     for _ in range(CORRECTIONS):
@@ -187,7 +163,7 @@ def _winner(contest: Contest, moves: Iterable[Move], own: Move, holder: str | No
     latest = {
         version: move
         for version, move in latest.items()
-        if version in (own.version, holder) or exists(contest.client, contest.name, version)
+        if version in (own.version, holder) or version_exists(contest.client, contest.name, version)
     }
     if decisive is not None:
         latest = _since(decisive, latest)
@@ -291,7 +267,7 @@ def _may_replace(champion: Candidate | None, takes: Takes) -> bool:
 def _overtaken(contest: Contest, new: Candidate, winner: str | None) -> Decision:
     """Return why a version that had passed does not have the alias in the end."""
     reason = f"version {winner} was given {contest.alias} at the same time"
-    if winner is None or not exists(contest.client, contest.name, winner):
+    if winner is None or not version_exists(contest.client, contest.name, winner):
         return Decision(False, reason, ())
     decision = evaluate_gate(new, contest.candidate(winner), contest.limits)
     if not decision.promoted:

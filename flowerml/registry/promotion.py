@@ -12,8 +12,8 @@ from flowerml.core.errors import ModelError
 from flowerml.data.examples import Examples
 from flowerml.registry import contest, history
 from flowerml.registry.candidates import candidate_of, read_answers
-from flowerml.registry.client import all_versions, mlflow_errors
-from flowerml.registry.contest import Contest, current_version
+from flowerml.registry.client import all_versions, current_version, mlflow_errors
+from flowerml.registry.contest import Contest
 from flowerml.registry.gate import Candidate, Decision
 from flowerml.tasks.pipelines import export_section_for
 
@@ -125,7 +125,7 @@ def rollback_alias(client: "MlflowClient", name: str, alias: str, limits: "Gate"
         raise ModelError(f"{name}@{alias}: no version has this alias, so there is nothing to roll back")
     current = str(holder.version)
     earlier = history.earlier_versions(history.moves(client, name), alias, current)
-    existing = next((version for version in earlier if contest.exists(client, name, version)), None)
+    existing = next((version for version in earlier if version_exists(client, name, version)), None)
     if existing is None:
         raise ModelError(
             f"{name}@{alias}: the history has no version before {current}; choose one with "

@@ -17,6 +17,7 @@ from flowerml.search.progress import Bar
 from flowerml.tasks import registry
 from flowerml.web import page
 from flowerml.web.sources import LoadedSource
+from flowerml.web.uploads import Uploads
 from tests.support.project import REPOSITORY
 from tests.tasks import toy
 
@@ -100,10 +101,10 @@ def test_its_card_tells_what_it_is(classifier):
     assert card.describe_network(classifier.description) == "a linear head on shares of ACGT"
 
 
-def test_it_has_a_page(classifier, tmp_path):
+def test_it_has_a_page(classifier):
     source = LoadedSource(classifier.folder)
     view = page.AnswerView(top_k=2, unsure=None)
-    with closing(page.build([source], view, tmp_path)) as blocks:
+    with closing(page.build([source], view, Uploads(), port=0)) as blocks:
         assert any("Strand" in str(block.get_config()) for block in blocks.blocks.values())
     first, *_, last = view.html(source, "AAAAAAAAAC")
     assert "rich_in_a" in first and "speaks for" in last

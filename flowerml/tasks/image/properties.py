@@ -17,6 +17,7 @@ def properties(raw: bytes) -> dict[str, float | str]:
 
     Raises InputError.
 
+    >>> import io
     >>> buffer = io.BytesIO()
     >>> Image.new("RGB", (60, 40), "white").save(buffer, "PNG")
     >>> properties(buffer.getvalue())["shape"]
