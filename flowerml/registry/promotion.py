@@ -12,7 +12,7 @@ from flowerml.core.errors import ModelError
 from flowerml.data.examples import Examples
 from flowerml.registry import contest, history
 from flowerml.registry.candidates import candidate_of, read_answers
-from flowerml.registry.client import all_versions, current_version, mlflow_errors
+from flowerml.registry.client import all_versions, current_version, mlflow_errors, version_exists
 from flowerml.registry.contest import Contest
 from flowerml.registry.gate import Candidate, Decision
 from flowerml.tasks.pipelines import export_section_for
