@@ -21,6 +21,7 @@ from flowerml.classifier import saved
 from flowerml.classifier.calibration import Calibration
 from flowerml.config.paths import DESCRIPTION
 from flowerml.core import files
+from flowerml.core.display import printable
 from flowerml.core.errors import InputError, ModelError
 from flowerml.core.forking import PerProcess
 from flowerml.engine import onnx
@@ -120,7 +121,8 @@ class Classifier:
             ) from None
         if "digests" not in description:
             print(
-                f"warning: {folder} was saved by an earlier version, without digests: damaged files may go unnoticed",
+                f"warning: {printable(str(folder))} was saved by an earlier version, without digests: "
+                "damaged files may go unnoticed",
                 file=sys.stderr,
             )
         return classifier
@@ -294,7 +296,7 @@ def _warn_if_large(folder: Path) -> None:
     size = sum(file.stat().st_size for file in folder.iterdir())
     if size > WARN_BYTES:
         print(
-            f"warning: {folder} takes {size / 1e9:.1f} GB, as will every registered version; a smaller backbone or "
-            "smaller hidden_units reduces this",
+            f"warning: {printable(str(folder))} takes {size / 1e9:.1f} GB, as will every registered version; "
+            "a smaller backbone or smaller hidden_units reduces this",
             file=sys.stderr,
         )

@@ -1,13 +1,15 @@
 """The files of a saved classifier: the schema of classifier.json, and the digests of the others."""
 
 import hashlib
+import math
+import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from flowerml.config.paths import DESCRIPTION
 from flowerml.core import schema
-from flowerml.core.display import printable
+from flowerml.core.display import one_line, printable
 from flowerml.core.errors import ModelError
 from flowerml.core.regular import open_regular, read_regular
 from flowerml.tasks.registry import TASKS
@@ -17,6 +19,8 @@ GRAPH, WEIGHTS = "network.onnx", "weights.safetensors"
 MAX_BYTES = 64 * 2**20  # of classifier.json; a dictionary of a million stems takes 15 MB
 MAX_WEIGHTS = 2**34  # the graph, which holds them too, has at most 2 GiB
 MAX_CLASSES = 10**6
+MAX_HEADER = 10**8  # bytes; what safetensors accepts
+COLUMN = schema.either("the name or number of a column", schema.text(), schema.whole(0, 10**6))
 
 SCHEMA = schema.record(
     {
@@ -24,15 +28,39 @@ SCHEMA = schema.record(
         "classes": schema.items(schema.text(), 1, MAX_CLASSES, unique=True),
         "names": schema.mapping(schema.text()),
         "encoder": schema.mapping(schema.plain),
-        "parameters": schema.mapping(schema.plain),
-        "trained": schema.mapping(schema.plain),
+        "parameters": schema.record(
+            {},
+            {
+                "data.source": schema.text(),
+                "data.text_column": schema.nullable(COLUMN),
+                "data.label_column": schema.nullable(COLUMN),
+                "encode.backbone": schema.nullable(schema.text()),
+                "encode.weights": schema.nullable(schema.text()),
+                "train.network": schema.nullable(schema.text()),
+                "train.hidden_units": schema.nullable(schema.items(schema.whole(1, 10**9), 0, 1000)),
+            },
+        ),
+        "trained": schema.record(
+            {},
+            {
+                "pipeline": schema.text(),
+                "data_digest": schema.text(),
+                "best_valid_accuracy": schema.number(0, 1),
+            },
+        ),
     },
     {
         "calibration": schema.mapping(schema.number(0, 1000)),
         "digests": schema.record({GRAPH: schema.text(64), WEIGHTS: schema.text(64)}),
     },
 )
-"""Of what every classifier has; the task checks its encoder, and `Calibration` itself."""
+"""Of what every classifier has; the task checks its encoder, and `Calibration` itself.
+
+Of parameters and facts of the training, only those are named that are more than shown.
+"""
+
+TENSORS = schema.mapping(schema.record({"shape": schema.items(schema.whole(0, 2**40), 0, 16)}))
+"""Of the header of a safetensors file, for counting."""
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -79,6 +107,31 @@ def check_weights(folder: Path, description: Mapping[str, Any]) -> None:
         ) from None
     except ModelError as error:
         raise ModelError(f"{folder}: {error}; copy the whole folder again") from None
+
+
+def count_weights(folder: Path) -> int | None:
+    """Return the number of weights, from the header of their file; None where it is missing. Raises ModelError."""
+    try:
+        with open_regular(folder / WEIGHTS, limit=MAX_WEIGHTS) as file:
+            tensors = schema.parse(_header(file))
+        if isinstance(tensors, dict):
+            tensors.pop("__metadata__", None)
+        TENSORS(tensors, "")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:  # ModelError, too
+        reason = printable(one_line(getattr(error, "strerror", None) or error), 200)
+        raise ModelError(f"{folder}: {WEIGHTS} cannot be read ({reason}); copy the whole folder again") from None
+    return sum(math.prod(tensor["shape"]) for tensor in tensors.values())
+
+
+def _header(file: BinaryIO) -> bytes:
+    start = file.read(8)
+    length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+    content = file.read(min(length, MAX_HEADER))
+    if not content or len(content) < length:
+        raise ValueError("it has no header")
+    return content
 
 
 def digest(path: Path) -> str:

@@ -24,7 +24,7 @@ from flowerml.cli import (
 )
 from flowerml.core import os_errors
 from flowerml.core.errors import FlowermlError
-from flowerml.core.urls import scrub, scrub_output
+from flowerml.core.urls import scrub_output
 
 DEBUG = "--debug"
 INTERRUPTED = 130
@@ -52,7 +52,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except typer.TyperException as error:
-            error.message = scrub(error.message)
+            error.message = output.safe(error.message)
             raise
         except typer.Exit:
             raise

@@ -85,16 +85,20 @@ def _print(report: dict[str, Any], html: Path | None) -> None:
 
     for warning in report["warnings"]:
         output.say(f"warning: {warning}")
-    print(*extract.overview(report), sep="\n")
+    output.print_text("\n".join(extract.overview(report)))
+    _print_findings(report, html)
+
+
+def _print_findings(report: dict[str, Any], html: Path | None) -> None:
     if not report["findings"]:
-        print("no findings")
+        output.print_text("no findings")
         return
     rows = [
         (finding["name"], finding["severity"], f"{finding['count']:,}", finding["text"], _examples(finding))
         for finding in report["findings"]
     ]
     output.table(("finding", "severity", "count", "description", "examples"), rows, numbers=["count"])
-    print(f"wrote {html}" if html else "see them on a page: --html FILE")
+    output.print_text(f"wrote {html}" if html else "see them on a page: --html FILE")
 
 
 def _examples(finding: dict[str, Any]) -> str:

@@ -132,7 +132,12 @@ class _Selection:
 
 def _is_same(data: str, source: str | None) -> bool:
     """Return whether both name the same data, even by different paths."""
-    return source is not None and (data == source or Path(data).resolve() == Path(source).resolve())
+    if source is None or data == source:
+        return source is not None
+    try:
+        return Path(data).resolve() == Path(source).resolve()
+    except (OSError, ValueError):  # a text that cannot be a path
+        return False
 
 
 class ProgressReporter:
@@ -157,7 +162,9 @@ class ProgressReporter:
         if error is not None:
             self.unreadable += 1
             if self.unreadable <= SHOWN:
-                self._bar.write(f"warning: skipped {output.short(row.id)}: {error.message}", file=sys.stderr)
+                self._bar.write(
+                    output.safe(f"warning: skipped {output.short(row.id)}: {error.message}"), file=sys.stderr
+                )
 
 
 def _refuse_folder(report: Path | None) -> None:

@@ -1,6 +1,5 @@
 """`flowerml info`: describe a saved classifier."""
 
-import struct
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,38 +34,26 @@ def main(
 
 def describe(folder: Path) -> dict[str, Any]:
     """Return the description of a saved classifier as plain data, with sizes in bytes. Raises ModelError."""
+    from flowerml.classifier import saved
     from flowerml.classifier.classifier import Classifier
     from flowerml.registry import card
 
-    saved = Classifier.load(folder).description
+    description = Classifier.load(folder).description
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
-    parameters = saved["parameters"]
+    parameters = description["parameters"]
     return {
-        "kind": saved["task"],
-        "classes": saved["classes"],
-        "names": saved["names"],
-        "network": card.describe_network(saved),
-        "weights": _weights(folder / "weights.safetensors"),
+        "kind": description["task"],
+        "classes": description["classes"],
+        "names": description["names"],
+        "network": card.describe_network(description),
+        "weights": saved.count_weights(folder),
         "parameters": {name: value for name, value in parameters.items() if name.startswith(("encode.", "train."))},
         "data": {
             name: value for name, value in parameters.items() if name.startswith("data.") and ".limits." not in name
         },
-        "trained": saved["trained"],
+        "trained": description["trained"],
         "bytes": sizes,
     }
-
-
-def _weights(path: Path) -> int | None:
-    """Return the number of weights in a safetensors file, read from its header; None where the file is missing."""
-    import json
-    import math
-
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
-    return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
 
 
 def _rows(description: dict[str, Any]) -> list[tuple[str, str]]:

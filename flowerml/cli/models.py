@@ -42,7 +42,7 @@ def main(
         output.table(columns, map(_row, versions), numbers=("version", "accuracy"))
         for version in versions if name else ():
             if version.reason:
-                print(f"  version {version.version}: {output.short(version.reason, MAX_REASON)}")
+                output.print_text(f"  version {version.version}: {output.short(version.reason, MAX_REASON)}")
     else:
         output.say("no registered models yet; `dvc repro` registers what it has trained")
 

@@ -1,4 +1,8 @@
-"""Printing: answers on stdout, everything else on stderr."""
+"""Printing: answers on stdout, everything else on stderr.
+
+Names of classes and files, labels and a server's messages are a stranger's. What a terminal would obey in them is
+escaped here, so all that a command prints goes through this module.
+"""
 
 import json
 import sys
@@ -6,7 +10,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from flowerml.cli import streams
-from flowerml.core.display import one_line, printable, truncate
+from flowerml.core.display import one_line, printable, truncate, visible
 from flowerml.core.urls import scrub
 
 if TYPE_CHECKING:
@@ -18,7 +22,17 @@ BAR_LENGTH = 20  # characters for a probability of 1
 
 def say(line: str) -> None:
     """Print a line on stderr, without the secrets of any address in it."""
-    print(scrub(line), file=sys.stderr)
+    print(safe(line), file=sys.stderr)
+
+
+def safe(message: str) -> str:
+    """Return a message to a person as it may be shown: without secrets, and without what a terminal would obey."""
+    return visible(scrub(message))
+
+
+def print_text(text: str) -> None:
+    """Print text on stdout; its line ends stay."""
+    print(visible(text))
 
 
 def print_error(message: str) -> None:
@@ -28,9 +42,14 @@ def print_error(message: str) -> None:
 
 
 def json_line(value: object) -> None:
-    """Print a value on stdout as one line of JSON, and flush it."""
+    """Print a value on stdout as one line of JSON, and flush it; what a terminal would obey is written as \\uXXXX."""
     is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    print(json.dumps(value, ensure_ascii=not is_utf8), flush=True)
+    line = json.dumps(value, ensure_ascii=not is_utf8)
+    if not line.isprintable():
+        line = "".join(
+            character if visible(character) == character else json.dumps(character)[1:-1] for character in line
+        )
+    print(line, flush=True)
 
 
 def console(*, stderr: bool = False) -> "Console":
@@ -57,12 +76,16 @@ def table(
     names = list(columns)
     grid = Table(box=box.SIMPLE_HEAD, show_header=any(names))
     for name in names:
-        grid.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
+        grid.add_column(_cell(name), justify="right" if name in numbers else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*(Text(cell) for cell in row))
+        grid.add_row(*(Text(_cell(cell)) for cell in row))
     if title:
-        console().print(Text(f"\n{title}", style="bold"))
+        console().print(Text(f"\n{_cell(title)}", style="bold"))
     console().print(grid)
+
+
+def _cell(text: str) -> str:
+    return visible(text).replace("\n", r"\n")
 
 
 def percent(probability: float) -> str:

@@ -116,7 +116,9 @@ def _columns(classifier: "Classifier", text_column: str | None, id_column: str |
     from flowerml.cli.inputs import TableColumns
 
     trained = classifier.description.get("parameters", {})
-    text = trained.get("data.text_column", "text") if text_column is None else _column(text_column)
+    saved_column = trained.get("data.text_column")
+    default = "text" if saved_column is None else saved_column
+    text = default if text_column is None else _column(text_column)
     return TableColumns(text, id_column and _column(id_column), trained.get("data.label_column"))
 
 
@@ -147,7 +149,7 @@ def _write(
     if written.resumed:
         output.say(f"resumed after {written.resumed:,} rows of {out}.part")
     unreadable = f", of which {written.unreadable:,} could not be read (column error)" if written.unreadable else ""
-    print(f"{out}: {written.rows:,} rows{unreadable}")
+    output.print_text(f"{out}: {written.rows:,} rows{unreadable}")
     if written.unreadable:
         raise typer.Exit(1)
 

@@ -4,7 +4,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Self
 
-from flowerml.cli.output import console, say
+from flowerml.cli.output import console, safe, say
 
 if TYPE_CHECKING:
     from flowerml.engine.fit import Epoch
@@ -44,7 +44,7 @@ class Live:
         """Print the trial's score, and count the epochs that it skipped as done."""
         self._bar.update(self._task, completed=len(search.trials) * search.section.epochs)
         if search.count > 1:
-            self._bar.console.print(_score(search))
+            self._bar.console.print(safe(_score(search)))
 
 
 class Lines:

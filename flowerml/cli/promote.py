@@ -33,4 +33,4 @@ def main(
     from flowerml.registry import promotion
 
     result = promotion.promote(name, str(version), alias=alias, forced=force, why=why)
-    print(output.short(result, 1000))
+    output.print_text(output.short(result, 1000))

@@ -59,7 +59,7 @@ def main(
         output.say(f"kept in {copy}")
     for detail in comparison.details:
         output.say(f"  {output.short(detail, 200)}")
-    print(f"{recorded.title}: {comparison}")
+    output.print_text(f"{recorded.title}: {comparison}")
     if not comparison.reproduced:
         raise typer.Exit(1)
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from flowerml.cli import promote
+from flowerml.cli import output, promote
 
 NAME = "rollback"
 EXAMPLES = """[bold]Examples[/]
@@ -26,4 +26,4 @@ def main(
     from flowerml.registry import promotion
 
     origin, target, alias = promotion.rollback(name, alias=alias, why=why)
-    print(f"{name}@{alias} is version {target} again, was version {origin}")
+    output.print_text(f"{name}@{alias} is version {target} again, was version {origin}")

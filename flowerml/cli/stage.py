@@ -6,12 +6,13 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
+from flowerml.cli import output
 from flowerml.config.paths import Paths
 from flowerml.config.pipeline import Pipeline
 from flowerml.core import os_errors
 from flowerml.core.errors import FlowermlError
 from flowerml.core.locks import hold_lock
-from flowerml.core.urls import scrub, scrub_output
+from flowerml.core.urls import scrub_output
 from flowerml.tasks.pipelines import load_pipeline
 
 R = TypeVar("R")
@@ -33,20 +34,16 @@ def run(stage: Callable[[Pipeline], R], summary: Callable[[R], str] | None = Non
         with hold_lock(Paths(name).lock, waiting=f"{name}: another process is running it; waiting for it to finish"):
             result = stage(load_pipeline(name))
             if summary is not None:
-                print(summary(result))
+                output.print_text(summary(result))
     except FlowermlError as error:
-        _end(str(error))
+        output.print_error(str(error))
+        sys.exit(1)
     except KeyboardInterrupt:
-        print("interrupted; re-run the command to resume", file=sys.stderr)
+        output.say("interrupted; re-run the command to resume")
         sys.exit(130)
     except Exception as error:  # errors of the system come from libraries in many types
         line = os_errors.explain_os_error(error)
         if line is None:
             raise
-        _end(line)
-
-
-def _end(lines: str) -> None:
-    for line in lines.splitlines():
-        print(f"error: {scrub(line)}", file=sys.stderr)
-    sys.exit(1)
+        output.print_error(line)
+        sys.exit(1)

@@ -149,13 +149,13 @@ def _print(result: "RunResult", pipeline: "Pipeline", data: str) -> None:
     assert best is not None, "the winning trial has finished an epoch"
     folder = shlex.quote(str(result.classifier.folder))
     metrics = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in result.metrics.items())
-    print(f"valid: accuracy {best.valid_accuracy:.4f}, loss {best.valid_loss:.4f} (epoch {best.number})")
-    print(f"test: {metrics}")
-    print(f"\nclassifier: {folder}")
-    print(f"  flowerml predict {task_of(pipeline).EXAMPLE_ARGUMENT} --model {folder}")
-    print(f"  flowerml evaluate {folder} {data}")
-    print(f"  flowerml web --model {folder}")
-    print(f"MLflow experiment: {pipeline.name}; reports: {pipeline.paths.reports}")
+    output.print_text(f"valid: accuracy {best.valid_accuracy:.4f}, loss {best.valid_loss:.4f} (epoch {best.number})")
+    output.print_text(f"test: {metrics}")
+    output.print_text(f"\nclassifier: {folder}")
+    output.print_text(f"  flowerml predict {task_of(pipeline).EXAMPLE_ARGUMENT} --model {folder}")
+    output.print_text(f"  flowerml evaluate {folder} {data}")
+    output.print_text(f"  flowerml web --model {folder}")
+    output.print_text(f"MLflow experiment: {pipeline.name}; reports: {pipeline.paths.reports}")
 
 
 def _name(data: str) -> str:

@@ -1,6 +1,7 @@
 """Text from anywhere (names, errors, servers) made fit for a message to a person."""
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -16,6 +17,17 @@ def printable(text: str, limit: int | None = MAX_PRINTABLE) -> str:
     """
     # Cut before as well, as a name from an archive may be of any length, and after, as escapes are longer.
     return _without_middle("".join(map(_escape, _without_middle(text, limit))), limit)
+
+
+def visible(text: str) -> str:
+    r"""Return text of any length with its line ends and spaces; all else that a terminal would obey is escaped.
+
+    That are control characters, those that reverse the direction of text or have no width, and lone surrogates.
+
+    >>> visible("a\n\x1b[31mb\u202e")
+    'a\n\\x1b[31mb\\u202e'
+    """
+    return text if text.isprintable() else "".join(map(_escape_commands, text))
 
 
 def one_line(value: object, limit: int | None = None) -> str:
@@ -84,6 +96,11 @@ def did_you_mean(name: object, names: Iterable[object]) -> str:
 
 def _escape(character: str) -> str:
     return character if character.isprintable() else character.encode("unicode_escape").decode()
+
+
+def _escape_commands(character: str) -> str:
+    is_space = character == "\n" or unicodedata.category(character) == "Zs"  # no-break, ideographic, …
+    return character if is_space else _escape(character)
 
 
 def _without_middle(text: str, limit: int | None) -> str:

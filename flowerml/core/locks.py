@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flowerml.core.display import visible
+
 
 @contextmanager
 def hold_lock(path: Path, *, waiting: str) -> Iterator[None]:
@@ -20,7 +22,7 @@ def hold_lock(path: Path, *, waiting: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        tqdm.write(waiting, file=sys.stderr)
+        tqdm.write(visible(waiting), file=sys.stderr)
         lock.acquire()
     try:
         yield

@@ -70,6 +70,20 @@ def choice(values: Collection[str]) -> Check:
     return check
 
 
+def either(expected: str, *inner: Check) -> Check:
+    """Return the check of what at least one of these accepts; `expected` says what that is."""
+
+    def check(value: Any, name: str) -> None:
+        for accepts in inner:
+            try:
+                return accepts(value, name)
+            except ModelError:
+                continue
+        _refuse(name, expected, value)
+
+    return check
+
+
 def nullable(inner: Check) -> Check:
     """Return the check of null, or of what `inner` accepts."""
 

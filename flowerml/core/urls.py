@@ -6,6 +6,8 @@ import sys
 import traceback
 from types import TracebackType
 
+from flowerml.core.display import visible
+
 # In a URL: all before the last @ in front of the path. A password that someone did not encode may hold / too, but not
 # where digits follow the colon: http://host:80/a@b has no password.
 # Lengths are bounded, as a search for each of many beginnings to the end of a long text would never end.
@@ -70,5 +72,5 @@ def scrub_output() -> None:
 
 
 def print_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print a stack trace on stderr, as Python does, without secrets."""
-    print(scrub("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+    """Print a stack trace on stderr, as Python does, without secrets and without what a terminal would obey."""
+    print(visible(scrub("".join(traceback.format_exception(kind, error, trace)))), end="", file=sys.stderr)

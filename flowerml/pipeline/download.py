@@ -10,7 +10,7 @@ from urllib.parse import quote
 from flowerml.config.paths import DOWNLOADS, PACKAGE
 from flowerml.config.pipeline import Pipeline
 from flowerml.core import files
-from flowerml.core.display import did_you_mean
+from flowerml.core.display import did_you_mean, visible
 from flowerml.core.errors import DataError
 from flowerml.data.catalogue import PUBLISHED, File, Published
 from flowerml.data.download import download, is_url, local_path
@@ -51,7 +51,7 @@ def _fetch_published(published: Published, pipeline: Pipeline) -> None:
             f"{pipeline.name}.data.source: {pipeline.data.source!r} is for a pipeline of kind {published.kind}, and "
             f"{pipeline.name} is of kind {pipeline.kind}; expected {_expected(pipeline)}"
         )
-    print(f"{pipeline.data.source}: {published.note}")
+    print(visible(f"{pipeline.data.source}: {published.note}"))
     _link(_downloaded(published.archive, pipeline), pipeline.paths.archive)
 
 

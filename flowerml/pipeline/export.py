@@ -3,6 +3,7 @@
 import os
 from typing import TYPE_CHECKING
 
+from flowerml.classifier import saved
 from flowerml.classifier.classifier import Classifier
 from flowerml.config.pipeline import Pipeline
 from flowerml.core import files
@@ -31,6 +32,7 @@ def run(pipeline: Pipeline) -> Registration:
     paths, section = pipeline.paths, pipeline.export
     examples = Examples(paths.examples)
     classifier = Classifier.load(paths.classifier)
+    saved.check_weights(paths.classifier, classifier.description)
     tags = _tags(pipeline, classifier, examples)
     with runs.run(pipeline.name, "export", tags) as run:
         _record(run, pipeline, classifier, examples)

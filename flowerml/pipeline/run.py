@@ -10,6 +10,7 @@ from tqdm import tqdm
 from flowerml.classifier.classifier import Classifier
 from flowerml.classifier.warm_start import WarmStart
 from flowerml.config.pipeline import Pipeline
+from flowerml.core.display import visible
 from flowerml.data.examples import Examples
 from flowerml.pipeline import encode, evaluate, extract, train
 from flowerml.pipeline.origin import origin_of
@@ -58,7 +59,7 @@ def train_extracted(
     report = encode.run(pipeline, encoder=warm_start.encoder if warm_start else None)
     for finding in report.findings:
         if finding["severity"] != "note":
-            tqdm.write(f"{finding['severity']}: {finding['name']}: {finding['text']}", file=sys.stderr)
+            tqdm.write(visible(f"{finding['severity']}: {finding['name']}: {finding['text']}"), file=sys.stderr)
     trained = train.run(pipeline, folder=folder, warm_start=warm_start, show_progress=show_progress)
     return RunResult(trained.classifier, trained.trial, _evaluate(pipeline, trained.classifier))
 

@@ -36,7 +36,7 @@ class ClassifierModel(PythonModel):
         """Load the classifier among the model's artifacts."""
         folder = Path(context.artifacts["classifier"])
         self.classifier = Classifier.load(folder)
-        pipeline = self.classifier.description["trained"]["pipeline"]
+        pipeline = self.classifier.description["trained"].get("pipeline", self.classifier.kind)
         name, version = registered_version(folder) or (pipeline, None)
         self.model = {"name": name, "version": version}
         self.is_served = TIMEOUT_VARIABLE in os.environ

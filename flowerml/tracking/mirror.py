@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from flowerml.core import os_errors
-from flowerml.core.display import one_line
+from flowerml.core.display import one_line, visible
 from flowerml.core.urls import scrub
 from flowerml.tracking.journal import RUNNING, Entry, Journal
 
@@ -209,4 +209,4 @@ def notify(message: str) -> None:
     """Print a line on stderr, above any progress bar, without the secrets of any address in it."""
     from tqdm import tqdm
 
-    tqdm.write(scrub(message), file=sys.stderr)
+    tqdm.write(visible(scrub(message)), file=sys.stderr)

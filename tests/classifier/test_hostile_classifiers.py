@@ -19,9 +19,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from safetensors import safe_open
 
 from flowerml import Classifier
 from flowerml.classifier.warm_start import WarmStart
+from flowerml.cli.info import _rows, describe
 from flowerml.core.errors import InputError, ModelError
 from flowerml.engine.onnx import session
 from tests.classifier.test_old_classifiers import SAVED, THEN
@@ -335,3 +337,75 @@ def test_without_digests_there_is_a_warning(folder, capsys):
     assert capsys.readouterr().err.splitlines() == [
         f"warning: {folder} was saved by an earlier version, without digests: damaged files may go unnoticed"
     ]
+
+
+HEADERS = (
+    b"",
+    b"\xff" * 8,
+    (2**40).to_bytes(8, "little"),
+    (0).to_bytes(8, "little"),
+    (4).to_bytes(8, "little") + b"{\x1b}}",
+    *(
+        len(header).to_bytes(8, "little") + header
+        for header in (
+            b"null",
+            b"[]",
+            b"[" * 10_000,
+            b'{"a":1}',
+            b'{"a":{}}',
+            b'{"a":{"shape":"x"}}',
+            b'{"a":{"shape":[-1]}}',
+            b'{"a":{"shape":[' + b"9" * 5000 + b"]}}",
+            b'{"a":{"shape":' + b"[1" + b",1" * 10_000 + b"]}}",
+            b'{"\\u001b[2J\\u202e":{"shape":[null]}}',
+        )
+    ),
+)
+
+
+@pytest.mark.parametrize("content", HEADERS)
+def test_counting_hostile_weights(folder, content):
+    (folder / "weights.safetensors").write_bytes(content)
+    with pytest.raises(ModelError, match="cannot be read") as refused:
+        describe(folder)
+    assert str(refused.value).isprintable() and len(str(refused.value)) < 500
+
+
+def test_weights_are_counted(folder):
+    with safe_open(folder / "weights.safetensors", "numpy") as file:
+        expected = sum(file.get_tensor(name).size for name in file.keys())  # noqa: SIM118
+    assert describe(folder)["weights"] == expected
+    (folder / "weights.safetensors").unlink()
+    assert describe(folder)["weights"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("data.source", ["x"]),
+        ("data.text_column", {}),
+        ("data.text_column", True),
+        ("train.hidden_units", 5),
+        ("encode.weights", 5),
+        ("trained.best_valid_accuracy", "x"),
+        ("trained.pipeline", 3),
+    ],
+)
+def test_facts_of_other_types(folder, name, value):
+    description = json.loads((folder / "classifier.json").read_text())
+    section, _, fact = name.partition(".") if name.startswith("trained.") else ("parameters", ".", name)
+    description[section][fact] = value
+    (folder / "classifier.json").write_text(json.dumps(description))
+    assert outcome(folder) == "refused"
+
+
+def test_descriptions_are_shown_or_refused(folder):
+    """As `flowerml info` does; other parameters than those of its own version are shown as they are."""
+    for content in some(json_variants()):
+        (folder / "classifier.json").write_bytes(content)
+        try:
+            rows = _rows(describe(folder))
+        except ModelError as error:
+            assert str(error).isprintable(), error
+        else:
+            assert all(isinstance(cell, str) for row in rows for cell in row)

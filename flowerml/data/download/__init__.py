@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from flowerml.core.display import visible
 from flowerml.core.errors import DownloadError
 from flowerml.core.locks import hold_lock
 from flowerml.data.download.address import check_url, is_url, local_path
@@ -154,4 +155,4 @@ def _without_login(url: str) -> str:
 def _report(line: str) -> None:
     from tqdm import tqdm
 
-    tqdm.write(line, file=sys.stderr)
+    tqdm.write(visible(line), file=sys.stderr)

@@ -8,6 +8,7 @@ it waits in silence; and it knows nothing of buckets. Two layers of retries woul
 import sys
 import time
 
+from flowerml.core.display import visible
 from flowerml.data.download.partial import PartialFile
 from flowerml.data.download.remote import PermanentError, RemoteFile, TransientError, clean
 
@@ -37,7 +38,7 @@ def transfer(remote: RemoteFile, partial: PartialFile, *, attempts: int, pause: 
                 raise PermanentError(f"{reason}, given up after {failures} attempts in a row") from error
             wait = min(max(pause * 2 ** min(failures - 1, 20), error.wait), MAX_PAUSE)
             retry = f"retrying in {wait:g} s (attempt {failures + 1} of {attempts})"
-            tqdm.write(f"{partial.target.name}: {reason}; {retry}", file=sys.stderr)
+            tqdm.write(visible(f"{partial.target.name}: {reason}; {retry}"), file=sys.stderr)
             time.sleep(wait)
 
 
@@ -50,7 +51,7 @@ def _attempt(remote: RemoteFile, partial: PartialFile) -> None:
         size, name = stream.info.size, partial.target.name
         with (
             partial.appending(size) as file,
-            tqdm(desc=name, unit="B", unit_scale=True, initial=stream.start, total=size) as bar,
+            tqdm(desc=visible(name), unit="B", unit_scale=True, initial=stream.start, total=size) as bar,
         ):
             for chunk in stream.chunks:
                 file.write(chunk)
