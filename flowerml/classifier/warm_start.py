@@ -53,6 +53,7 @@ class WarmStart:
         check_weights(folder, saved)
         try:
             tensors = load_file(folder / WEIGHTS)
+            _check_finite(tensors)
             encoder = _encoder(saved, _part(tensors, FROZEN))
         except ModelError as error:
             raise ModelError(f"{folder}: {error}") from None
@@ -81,6 +82,14 @@ class WarmStart:
             f"{self.folder}: expected the same {len(self.classes)} classes to train further; those of the data differ "
             f"({'; '.join(parts)}); train a new classifier without --from"
         )
+
+
+def _check_finite(tensors: "Mapping[str, Tensor]") -> None:
+    for name, tensor in tensors.items():
+        if not bool(tensor.float().isfinite().all()):
+            raise ModelError(
+                f"{printable(name, 60)} in {WEIGHTS} is not finite; copy the whole folder again, or train a new one"
+            )
 
 
 def _encoder(saved: Mapping[str, Any], frozen: "Mapping[str, Tensor]") -> Encoder[Any, Any, Any]:

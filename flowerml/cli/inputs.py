@@ -155,15 +155,29 @@ def _folder_inputs(folder: Path, task: Task) -> Iterator[Input]:
     """Yield the files of the task's kind in a folder; the others are counted on stderr, as `check` does."""
     empty, others = True, Listing()
     for path in _files(folder):
-        if path.suffix.lower() in task.SUFFIXES:
+        if path.suffix.lower() in task.SUFFIXES and not _is_special(path):
             empty = False
             yield Input(str(path), path)
         else:
-            others.skip(str(path), "a link to a folder" if path.is_dir() else suffix_problem(path.name, task.SUFFIXES))
+            others.skip(str(path), _not_read(path, task))
     if others.skipped:
         say(skipped_summary(others.skipped))
     if empty:
         yield Input(str(folder), folder)  # its answer will be the error `empty_folder`
+
+
+def _not_read(path: Path, task: Task) -> str:
+    """Return why an entry of a folder is no input."""
+    if path.is_dir():
+        return "a link to a folder"
+    if _is_special(path):
+        return "a pipe, socket or device"
+    return suffix_problem(path.name, task.SUFFIXES, task.NOT_READ)
+
+
+def _is_special(path: Path) -> bool:
+    """Return whether reading this might wait for ever; a dangling link is read, and becomes an error of its own."""
+    return path.exists() and not path.is_file()
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -182,13 +182,13 @@ def _folder(save_dir: Path | None, name: str, data: str) -> Path:
 
 def _refuse_others(folder: Path, name: str, data: str) -> None:
     """Raise FlowermlError where the folder is a pipeline's, or has a classifier trained on other data."""
+    from flowerml.classifier import saved
     from flowerml.config import params
-    from flowerml.core import files
 
     if params.PARAMS_FILE.exists() and name in params.read()["pipelines"]:
         raise FlowermlError(f"{folder} belongs to the pipeline {name} of `dvc repro`; choose a folder with --save-dir")
     if (folder / DESCRIPTION).is_file():
-        source = files.read_json(folder / DESCRIPTION)["parameters"].get("data.source")
+        source = saved.read_description(folder)["parameters"].get("data.source")
         if source != data:
             raise FlowermlError(f"{folder} was trained on {source}; choose another folder with --save-dir")
 

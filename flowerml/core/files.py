@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowerml.core.errors import FlowermlError
 from flowerml.core.exchange import exchange
+from flowerml.core.regular import read_regular
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 FORMER = "former.tmp"  # the suffix of a version that was moved aside
+MAX_JSON = 2**30  # bytes
 RACES = 100  # with other writers or readers of the same path; each takes milliseconds
 MOVING = 2.0  # seconds; a live process needs microseconds between the two renames of a folder
 CANNOT_SYNC = {errno.EINVAL, errno.EOPNOTSUPP, errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR}
@@ -286,5 +288,8 @@ def write_csv(path: Path, table: "pd.DataFrame") -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a UTF-8 JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read a UTF-8 JSON file; raises OSError, also for a pipe or a device, and ValueError."""
+    try:
+        return json.loads(read_regular(path, limit=MAX_JSON).decode("utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None

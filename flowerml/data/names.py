@@ -12,7 +12,9 @@ def category_names(path: Path) -> dict[str, str]:
     """Read the names of classes, {class: name}; raises DataError."""
     try:
         names = files.read_json(path)
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise DataError(f"{path.resolve()}: cannot be read ({error.strerror}); expected a JSON file") from None
+    except ValueError as error:
         raise DataError(f"{path.resolve()}: not valid JSON ({error})") from None
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise DataError(f'{path.resolve()}: expected a JSON object of class -> name, such as {{"21": "fire lily"}}')

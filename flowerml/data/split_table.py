@@ -1,12 +1,14 @@
 """The user's table of files: the split, group or class of each."""
 
 import csv
+import io
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from flowerml.core.display import display_path, printable
 from flowerml.core.errors import DataError
+from flowerml.core.regular import open_regular
 from flowerml.data.layout import SPLITS, Listing, Row, split_name, to_nfc
 
 FILE = "file"
@@ -26,7 +28,7 @@ class SplitTable:
     def read(cls, path: Path) -> "SplitTable":
         """Read a CSV in UTF-8 with a header; raises DataError where it is invalid."""
         try:
-            with path.open(encoding="utf-8-sig", newline="") as file:
+            with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as file:
                 reader = csv.DictReader(file, strict=True)
                 columns = [name.strip() for name in reader.fieldnames or []]
                 reader.fieldnames = columns

@@ -10,6 +10,7 @@ import torch
 
 from flowerml.config.paths import PACKAGE
 from flowerml.core import fingerprint
+from flowerml.core.display import one_line, printable
 from flowerml.core.errors import DivergedError, ModelError
 from flowerml.search.checkpoint import Checkpoint
 from flowerml.search.progress import Progress
@@ -100,9 +101,7 @@ class Trials:
 
     def _train(self, trial: Trial, run: runs.Run) -> "nn.Module":
         run.params(self.parameters(trial))
-        network, training = self.build_network(trial.section)
-        if self.weights is not None:
-            _load_weights(self.weights, network)
+        network, training = self._network(trial)
         state = self.checkpoint.running(trial.number)
         if state is not None:
             training.resume(state)
@@ -120,6 +119,19 @@ class Trials:
         if trial.state == "pruned":
             run.tags({"pruned": "true", "reason": trial.reason})
         return network
+
+    def _network(self, trial: Trial) -> "tuple[nn.Module, Training]":
+        """Return a new network and its training; raises ModelError if the starting weights do not fit."""
+        if self.weights is None:
+            return self.build_network(trial.section)
+        try:
+            network, training = self.build_network(trial.section)
+        except (RuntimeError, MemoryError) as error:  # the sizes are those that a stranger's classifier names
+            raise ModelError(
+                f"the network of the starting weights cannot be made ({printable(one_line(error), 200)})"
+            ) from None
+        _load_weights(self.weights, network)
+        return network, training
 
 
 def _load_weights(weights: Weights, network: "nn.Module") -> None:

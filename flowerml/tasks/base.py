@@ -164,6 +164,8 @@ class Reader(Protocol[DataT]):
     """The endings of files with one input, in lower case."""
     TABLES: tuple[str, ...]
     """The endings of files with many labelled inputs."""
+    NOT_READ: Mapping[str, str]
+    """Endings of files that hold such inputs and are not read: why, and what to do."""
 
     def write_sample(self, archive: Path, section: DataT) -> None:
         """Write the embedded data set as an archive, atomically; a link in its place is not followed."""

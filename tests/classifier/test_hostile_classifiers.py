@@ -20,6 +20,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from flowerml import Classifier
 from flowerml.classifier.warm_start import WarmStart
@@ -409,3 +410,44 @@ def test_descriptions_are_shown_or_refused(folder):
             assert str(error).isprintable(), error
         else:
             assert all(isinstance(cell, str) for row in rows for cell in row)
+
+
+def rewritten(folder: Path, change: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]], prefix: str) -> None:
+    """Change the weights of these names."""
+    path = folder / "weights.safetensors"
+    arrays = {name: change(array) if name.startswith(prefix) else array for name, array in load_file(path).items()}
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite(folder, value):
+    rewritten(folder, lambda array: np.where(np.arange(array.size).reshape(array.shape) == 0, value, array), "network.")
+    with pytest.raises(ModelError, match=r"in weights\.safetensors is not finite; copy the whole folder again") as error:
+        WarmStart.load(folder)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def sometimes_nan() -> bytes:
+    """Return a graph that divides 0 by (length - 3): not a number for a text of three stems, and 0 for others."""
+    return graph(
+        node("Sub", ["column", "three"], ["rest"]),
+        node("Mul", ["rest", "zero"], ["nothing"]),
+        node("Div", ["nothing", "rest"], ["extra"]),
+        three=np.float32(3),
+        zero=np.float32(0),
+    )
+
+
+def test_an_answer_that_is_not_finite(folder):
+    """The other texts of the batch are answered as they are without it."""
+    (folder / "network.onnx").write_bytes(sometimes_nan())
+    classifier = Classifier.load(folder)
+    known = classifier.description["encoder"]["vocabulary"][:5]
+    texts = [" ".join(known[:count]) for count in (1, 2, 3, 4, 3, 5)]
+    lengths = [classifier.preprocessing.collate([classifier.preprocessing.transform(text)]) for text in texts]
+    assert [int(inputs["stem_lengths"][0]) for inputs in lengths] == [1, 2, 3, 4, 3, 5]
+    answers = list(classifier.predict_each(texts))
+    codes = [answer.code if isinstance(answer, InputError) else None for answer in answers]
+    assert codes == [None, None, "not_finite", None, "not_finite", None]
+    readable = [text for text, code in zip(texts, codes, strict=True) if code is None]
+    assert [answer for answer in answers if not isinstance(answer, InputError)] == classifier.predict(readable)

@@ -26,7 +26,7 @@ from flowerml.tasks.image.presentation import (
 )
 from flowerml.tasks.image.preview import preview
 from flowerml.tasks.image.properties import properties
-from flowerml.tasks.image.reading import SUFFIXES, contents, listing, read, recognizes
+from flowerml.tasks.image.reading import NOT_READ, SUFFIXES, contents, listing, read, recognizes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,6 +42,7 @@ __all__ = [
     "FORM",
     "INPUT",
     "NETWORKS",
+    "NOT_READ",
     "NOUN",
     "POLES",
     "RAW",

@@ -1,6 +1,6 @@
 """Listing and reading the pictures of a source."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
     | ({".avif"} if features.check("avif") else set())
 )
-NOT_READ = {
+NOT_READ: Mapping[str, str] = {
     suffix: f"{suffix} pictures are not read: save them as JPEG or PNG"
     for suffix in (
         *(".heic", ".heif", ".hif", ".jxl", ".jp2", ".j2k", ".svg", ".psd", ".ico", ".ppm", ".pgm", ".tga", ".avif"),

@@ -26,7 +26,7 @@ from flowerml.tasks.text.presentation import (
 )
 from flowerml.tasks.text.preview import preview
 from flowerml.tasks.text.properties import properties
-from flowerml.tasks.text.reading import SUFFIXES, TABLES, contents, decode, listing, read, recognizes
+from flowerml.tasks.text.reading import NOT_READ, SUFFIXES, TABLES, contents, decode, listing, read, recognizes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,6 +42,7 @@ __all__ = [
     "FORM",
     "INPUT",
     "NETWORKS",
+    "NOT_READ",
     "NOUN",
     "POLES",
     "RAW",

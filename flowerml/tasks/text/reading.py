@@ -1,7 +1,7 @@
 """Reading of texts: files in folders or rows of tables, and the decoding of their bytes."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from flowerml.core.errors import DataError, InputError
 from flowerml.data import tables
 from flowerml.data.layout import SPLITS, Listing, Row, list_files, read_files, split_name, to_nfc
 from flowerml.data.tables import Column, MissingColumnError, Record, TableFile
+from flowerml.data.tables.files import SPREADSHEETS
 from flowerml.data.text_encoding import EncodingError
 from flowerml.data.text_encoding import decode as decode_bytes
 
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
 
 SUFFIXES = frozenset({".txt"})
 TABLES: tuple[str, ...] = tables.SUFFIXES
+NOT_READ: Mapping[str, str] = {
+    **{
+        suffix: f"{suffix} files are not read: save them as plain text (.txt)"
+        for suffix in (".pdf", ".doc", ".docx", ".odt", ".rtf", ".epub", ".pages", ".htm", ".html", ".md")
+    },
+    **{
+        suffix: f"{suffix}: a table among texts is not read: save it as CSV, and name the file itself"
+        for suffix in SPREADSHEETS
+    },
+}
 UNLABELLED = "unsup"  # the folder of aclImdb with reviews of unknown sentiment
 
 
@@ -37,7 +48,9 @@ def listing(source: Path, section: "Data", *, labelled: bool = True) -> Listing:
             f"{missing[0]}: no column {section.label_column!r}, as in its other tables; name it with "
             "-S data.label_column=NAME"
         )
-    listed = list_files(source, suffixes=SUFFIXES, labelled=labelled, limits=section.limits.of_archives())
+    listed = list_files(
+        source, suffixes=SUFFIXES, labelled=labelled, limits=section.limits.of_archives(), reasons=NOT_READ
+    )
     unlabelled = Counter(row.label for row in listed.rows)[UNLABELLED]
     if unlabelled:
         listed.skip(UNLABELLED, f"{unlabelled:,} texts without a label")

@@ -28,6 +28,7 @@ NETWORKS = Path(__file__).with_name("networks")
 RAW = str
 SUFFIXES = frozenset({".dna"})
 TABLES: tuple[str, ...] = ()
+NOT_READ: Mapping[str, str] = {".fasta": ".fasta files are not read: write each strand to a file"}
 NOUN = "strand"
 FORM: Form = "text"
 POLES = False
