@@ -1,10 +1,14 @@
 """Which registered version a folder is: MLflow writes it beside what it loads from a `models:/` address."""
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from flowerml.core.regular import read_regular
+
 META_FILE = "registered_model_meta"
+MAX_BYTES = 10**5  # of that file; MLflow writes a hundred
 DEPTH = 2  # folders between a classifier and the model that holds it
 
 
@@ -12,7 +16,16 @@ def registered_version(classifier: Path) -> tuple[str, str] | None:
     """Return name and version of the registered model that holds a classifier's folder; None where none does."""
     for folder in classifier.resolve().parents[:DEPTH]:
         if (folder / META_FILE).is_file():
-            meta = yaml.safe_load((folder / META_FILE).read_text(encoding="utf-8")) or {}
+            meta = _meta(folder / META_FILE)
             name, version = meta.get("model_name"), meta.get("model_version")
-            return (str(name), str(version)) if name else None
+            return (name, str(version)) if name and isinstance(name, str) else None
     return None
+
+
+def _meta(path: Path) -> dict[str, Any]:
+    """Return what MLflow wrote; empty for a file that it did not write, or that is damaged."""
+    try:
+        meta = yaml.safe_load(read_regular(path, limit=MAX_BYTES).decode("utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return {}
+    return meta if isinstance(meta, dict) else {}

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from mlflow.pyfunc import PythonModelContext
 from onnx import TensorProto, helper, numpy_helper
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
@@ -27,6 +28,7 @@ from flowerml.classifier.warm_start import WarmStart
 from flowerml.cli.info import _rows, describe
 from flowerml.core.errors import InputError, ModelError
 from flowerml.engine.onnx import session
+from flowerml.serving.pyfunc import ClassifierModel
 from tests.classifier.test_old_classifiers import SAVED, THEN
 
 EXAMPLES = int(os.environ.get("FLOWERML_EXAMPLES", "0"))
@@ -422,7 +424,7 @@ def rewritten(folder: Path, change: Callable[[np.ndarray[Any, Any]], np.ndarray[
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_weights_that_are_not_finite(folder, value):
     rewritten(folder, lambda array: np.where(np.arange(array.size).reshape(array.shape) == 0, value, array), "network.")
-    with pytest.raises(ModelError, match=r"in weights\.safetensors is not finite; copy the whole folder again") as error:
+    with pytest.raises(ModelError, match=r"in weights\.safetensors is not finite; copy the whole folder") as error:
         WarmStart.load(folder)
     assert len(str(error.value).splitlines()) == 1
 
@@ -451,3 +453,15 @@ def test_an_answer_that_is_not_finite(folder):
     assert codes == [None, None, "not_finite", None, "not_finite", None]
     readable = [text for text, code in zip(texts, codes, strict=True) if code is None]
     assert [answer for answer in answers if not isinstance(answer, InputError)] == classifier.predict(readable)
+
+
+@pytest.mark.parametrize("meta", ["", "[", "- a", "model_name: [a]", "[" * 5000, "x" * 200_000, "model_name: \x00"])
+def test_a_served_model_without_its_origin(folder, meta):
+    """It is called by its kind where nothing says the pipeline or the version."""
+    description = json.loads((folder / "classifier.json").read_text())
+    description["trained"] = {}
+    (folder / "classifier.json").write_text(json.dumps(description))
+    (folder.parent / "registered_model_meta").write_text(meta)
+    model = ClassifierModel()
+    model.load_context(PythonModelContext({"classifier": str(folder)}, {}))
+    assert model.model == {"name": "text", "version": None}

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 from flowerml import Classifier
@@ -130,6 +131,29 @@ def test_from_starts_with_its_weights(reviews, first):
     before, after = (Classifier.load(folder) for folder in ("first", "second"))
     np.testing.assert_allclose(after.probabilities(texts), before.probabilities(texts), atol=1e-4)
     assert after.description["parameters"]["train.hidden_dim"] == 8
+
+
+def test_from_weights_of_another_network(reviews, first):
+    """One line each, and nothing is saved: other shapes, missing tensors, and sizes that no memory holds."""
+    path, described = first / "weights.safetensors", first / "classifier.json"
+    description = json.loads(described.read_text())
+    del description["digests"]
+    weights = load_file(path)
+    name = next(name for name in weights if name.startswith("network."))
+    huge = {**description, "parameters": {**description["parameters"], "train.hidden_dim": 2**40}}
+    for changed, facts, message in (
+        ({**weights, name: np.zeros((3, 1, 2), np.float32)}, description, "a network of other sizes"),
+        ({key: value for key, value in weights.items() if key != name}, description, "a network of other sizes"),
+        ({**weights, name: np.full_like(weights[name], np.nan)}, description, "is not finite"),
+        (weights, huge, "the network of the starting weights cannot be made"),
+    ):
+        save_file(changed, path)
+        described.write_text(json.dumps(facts))
+        result = run("train", reviews, *TABLE, "--from", first, "--save-dir", "second", "--epochs", "1")
+        errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+        assert (result.exit_code, len(errors)) == (1, 1), result.output
+        assert message in errors[0] and "bug" not in errors[0], errors
+        assert not Path("second").exists()
 
 
 def test_from_keeps_the_backbone(pictures):

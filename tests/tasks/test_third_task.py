@@ -1,5 +1,6 @@
 """A third kind of data needs a folder and one line in the table of tasks, and no change anywhere else."""
 
+import shutil
 from contextlib import closing
 from pathlib import Path
 from random import Random
@@ -11,8 +12,10 @@ from flowerml import Classifier
 from flowerml.cli import plot
 from flowerml.cli.inputs import Stdin, answers, expanded
 from flowerml.core import files
-from flowerml.pipeline import adhoc, run
+from flowerml.core.errors import ModelError
+from flowerml.pipeline import adhoc, export, run
 from flowerml.registry import card
+from flowerml.registry.client import versions
 from flowerml.search.progress import Bar
 from flowerml.tasks import registry
 from flowerml.web import page
@@ -128,3 +131,16 @@ def test_nothing_outside_tasks_names_a_kind():
         if "kind" in line and ("==" in line or " in (" in line or "!=" in line) and any(kind in line for kind in quoted)
     ]
     assert named == []
+
+
+def test_damaged_weights_are_not_registered(trained, classifier):
+    """The run and the version would otherwise hold what nobody can train further."""
+    _, pipeline = trained
+    folder = Path(shutil.copytree(classifier.folder, pipeline.paths.classifier))
+    path = folder / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(
+        ModelError, match=r"weights\.safetensors is not the file that was saved .*; copy the whole folder"
+    ):
+        export.run(pipeline)
+    assert not versions(None)
