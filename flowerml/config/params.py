@@ -22,9 +22,11 @@ from pydantic import (
 from flowerml.config.errors import explain, lower_first, suggest
 from flowerml.core.display import one_line
 from flowerml.core.errors import ParamsError
+from flowerml.core.regular import read_regular
 from flowerml.data import archives, findings
 
 PARAMS_FILE = Path("params.yaml")
+MAX_BYTES = 2**24  # of params.yaml
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -249,7 +251,7 @@ Loader.yaml_implicit_resolvers = {
 def read(path: Path = PARAMS_FILE) -> dict[str, Any]:
     """Return the contents of params.yaml; raises ParamsError unless its sections are those of `pipelines`."""
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader)
+        values = yaml.load(read_regular(path, limit=MAX_BYTES).decode("utf-8"), Loader)
     except FileNotFoundError:
         raise ParamsError(f"{path}: not found; run this in the project's folder") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
