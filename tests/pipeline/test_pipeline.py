@@ -143,7 +143,7 @@ def test_folder_without_classifier_is_refused(tmp_path, reproduced):
     (tmp_path / "classifier.json").write_text(
         (reproduced.folder / "models/flowers/classifier/classifier.json").read_text()
     )
-    with pytest.raises(ModelError, match=r"network\.onnx is missing"):
+    with pytest.raises(ModelError, match=r"network\.onnx cannot be read"):
         Classifier.load(tmp_path)
 
 

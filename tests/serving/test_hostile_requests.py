@@ -197,7 +197,6 @@ BY_MLFLOW = {
     "one text and no list": (b'{"inputs": "a"}', 400),
     "lists of different lengths": (b'{"inputs": [[1, 2], [3]]}', 400),
     "no records": (b'{"dataframe_records": []}', 400),
-    "half a character": (b'{"inputs": ["\\ud800"]}', 400),
     "params that are a list": (b'{"inputs": ["a"], "params": []}', 400),
     "top_k as a text": (b'{"inputs": ["a"], "params": {"top_k": "3"}}', 400),
     "top_k as a fraction": (b'{"inputs": ["a"], "params": {"top_k": 3.0}}', 400),
@@ -211,6 +210,11 @@ BY_MLFLOW = {
 def test_mlflow_answers_by_itself(reviews_served, warmed_up, name):
     body, status = BY_MLFLOW[name]
     assert reviews_served.post(body).status == status
+
+
+def test_lone_surrogate_fails_no_row(reviews_served, warmed_up):
+    reply = reviews_served.post(b'{"inputs": ["\\ud800 good", "good"]}')
+    assert reply.codes == ["top", "top"]
 
 
 def test_mlflow_refuses_content_types(reviews_served, warmed_up):

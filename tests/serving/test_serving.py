@@ -2,7 +2,6 @@
 
 import base64
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -168,11 +167,9 @@ def test_slow_request_is_answered_in_part(loaded, flower):
     assert answers[1]["error"]["message"] == "only 1 of 3 rows could be answered in time"
 
 
-def test_bug_is_logged_and_not_sent(loaded, reproduced, flower, tmp_path, caplog):
-    shutil.copytree(reproduced.folder / "models/flowers/classifier", tmp_path / "broken")
-    description = json.loads((tmp_path / "broken/classifier.json").read_text())
-    description["encoder"]["transform"]["crop"] = 100  # the graph was traced with another size
-    (tmp_path / "broken/classifier.json").write_text(json.dumps(description))
-    answers = loaded(folder=tmp_path / "broken").predict(None, pd.DataFrame({"image": [flower, flower]}))
+def test_bug_is_logged_and_not_sent(loaded, flower, caplog):
+    model = loaded()
+    model.classifier.names.clear()  # no folder can do this: names are checked when it is loaded
+    answers = model.predict(None, pd.DataFrame({"image": [flower, flower]}))
     assert answers == [{"error": {"code": "internal_error", "message": "the server failed; its log says why"}}] * 2
-    assert "InvalidArgument" in caplog.text
+    assert "KeyError" in caplog.text

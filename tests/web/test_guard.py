@@ -308,7 +308,7 @@ def test_sizes_are_checked_unread(page, cookie):
         assert response.status in (413, 503), path
 
 
-def raw(page, *chunks, wait=5.0):
+def raw(page, *chunks, wait=10.0):
     """Send bytes, and return what comes back until the server ends the connection; None where it does not."""
     with socket.create_connection(("127.0.0.1", page.port), timeout=wait) as connection:
         received = b""
