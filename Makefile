@@ -26,7 +26,7 @@ PRIVATE := .dvc/tmp/private-$(shell id -u)
 export DVC_SITE_CACHE_DIR ?= $(CURDIR)/$(PRIVATE)/dvc
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: help install lock private repro test coverage torture faults check ui serve web clean
+.PHONY: help install lock private repro test extended coverage torture faults check ui serve web clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -58,8 +58,11 @@ private:
 repro: $(DONE) private ## run the stages that have changed, for every pipeline in params.yaml (dvc repro)
 	$(VENV)/bin/dvc repro
 
-test: $(DONE) private ## run all tests in two processes (WORKERS=0: one process)
-	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+test: $(DONE) private ## run the tests in two processes (WORKERS=0: one process)
+	$(VENV)/bin/python -m pytest -m 'not extended' -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+extended: $(DONE) private ## run the tests that `make test` leaves out: experiments, locked databases, injected faults
+	$(VENV)/bin/python -m pytest -m extended -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 coverage: $(DONE) private ## run all tests under coverage.py, print the total and write htmlcov/
 	$(VENV)/bin/coverage erase

@@ -9,7 +9,7 @@ from tests.support.faulty_files import Fault, injected
 from tests.support.project import REPOSITORY
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_stages_survive_a_sample_of_faults():
     sample = ["--pipelines", "reviews", "--stages", "download", "extract", "encode", "--rounds", "1", "--every", "12"]
     done = subprocess.run(

@@ -229,6 +229,7 @@ def export_again(project, client, *arguments):
     return version, client.get_model_version_by_alias("flowers", "champion").version
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("where", [[], ["--temp"]], ids=["workspace", "temp"])
 def test_experiment_spares_real_data(with_real_champion, where):
     version, champion = export_again(*with_real_champion, *where, "-S", "flowers.export.gate.margin=0.03")
@@ -239,6 +240,7 @@ def test_experiment_spares_real_data(with_real_champion, where):
     )
 
 
+@pytest.mark.extended
 def test_experiment_may_take_the_alias(with_real_champion):
     version, champion = export_again(*with_real_champion, "-S", "flowers.export.promote=always")
     assert version.tags["verdict"] == "promoted" and champion == version.version

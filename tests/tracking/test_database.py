@@ -153,7 +153,7 @@ def test_reading_repairs_too(half_made, monkeypatch):
     assert registry.versions() == []
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_four_processes_at_once(path):
     command = [sys.executable, "-m", "flowerml.tracking"]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{path}"}
@@ -181,7 +181,7 @@ def test_encoded_folder_is_decoded(path, monkeypatch):
     assert connection.address() == f"sqlite:///{path.parent}/a b/mlflow.db"
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_locked_database_is_waited_for(path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
     connection.check()
