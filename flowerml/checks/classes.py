@@ -82,7 +82,7 @@ def _colliding_names(rows: Sequence[Row]) -> Iterator[str]:
         names[SEPARATOR.sub(" ", unicodedata.normalize("NFKC", name).casefold()).strip()].add(name)
     for _, group in sorted(names.items()):
         if len(group) > 1:
-            # Names that look the same (composed and decomposed accents) are told apart by their escapes.
+            # Names that look the same (composed and decomposed accents) are distinguished by their escapes.
             show = ascii if len(set(map(to_nfc, group))) == 1 else repr
             yield " and ".join(map(show, sorted(group)))
 

@@ -31,8 +31,8 @@ def deal_copies(data: Data, rows: list[Row], copies: Copies) -> list[Row]:
 def copies(task: Task, source: Path, data: Data, rows: list[Row]) -> Copies:
     """Return the copies among the rows that are still to be dealt, and those they may have to follow.
 
-    The contents are read once more for it, of files only those of a size that another file has too. Kept is a digest a
-    row. A row that cannot be read has no copies.
+    The contents are read once more (of files, only those whose size another file has too), and a digest of each is kept
+    in memory. A row that cannot be read has no copies.
     """
     candidates = _of_repeated_size(_to_compare(rows))
     by_digest: dict[bytes, list[str]] = defaultdict(list)
@@ -54,6 +54,6 @@ def _to_compare(rows: list[Row]) -> list[Row]:
 
 
 def _of_repeated_size(rows: list[Row]) -> set[str]:
-    """Return the ids of rows whose size another one has, or whose size says nothing about their content."""
+    """Return the ids of rows whose size another row has, or whose size says nothing about their content."""
     sizes = Counter(row.size for row in rows)
     return {row.id for row in rows if row.size is None or sizes[row.size] > 1}

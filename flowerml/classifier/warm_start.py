@@ -57,7 +57,7 @@ class WarmStart:
             encoder = _encoder(saved, _part(tensors, FROZEN))
         except ModelError as error:
             raise ModelError(f"{folder}: {error}") from None
-        # A header may name shapes and types that torch has not; `load_state_dict` raises RuntimeError.
+        # A header may name shapes and types that torch lacks; `load_state_dict` raises RuntimeError.
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
             raise ModelError(
                 f"{folder}: the weights cannot be read ({printable(one_line(error), 200)}); copy the whole folder again"

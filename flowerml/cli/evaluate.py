@@ -110,7 +110,7 @@ class _Selection:
     values: Mapping[str, Any]
 
     def labelled(self, kind: str | None, trained: Mapping[str, Any], root: Path) -> "LabelledExamples":
-        """Return these examples; on the data that the classifier's parameters `trained` name, in its own splits."""
+        """Return these examples; if `trained`, the classifier's parameters, names the same data, in its own splits."""
         from flowerml.evaluation import labelled
         from flowerml.pipeline import adhoc
 

@@ -22,7 +22,7 @@ def printable(text: str, limit: int | None = MAX_PRINTABLE) -> str:
 def visible(text: str) -> str:
     r"""Return text of any length with its line ends and spaces; all else that a terminal would obey is escaped.
 
-    That are control characters, those that reverse the direction of text or have no width, and lone surrogates.
+    These are control characters, characters that reverse the direction of text or have no width, and lone surrogates.
 
     >>> visible("a\n\x1b[31mb\u202e")
     'a\n\\x1b[31mb\\u202e'

@@ -225,7 +225,7 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _open_to_readers(path: Path, probe: Path) -> None:
-    """Give the files that only their owner may read the mode of a new file; `probe` is a path for such a one.
+    """Give the files that only their owner may read the mode of a new file; `probe` is its path.
 
     A new file is made because it is subject to the umask and the folder's default ACL; the umask cannot be read without
     setting it, for all threads.

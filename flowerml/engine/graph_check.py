@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from flowerml.core.display import printable
 from flowerml.core.errors import ModelError
 
-MAX_NODES = 20_000  # the session takes up to 12 s to make of as many, in the worst case found
+MAX_NODES = 20_000  # making a session of so many took 12 s in the worst case found
 DOMAINS = (b"", b"ai.onnx")
 OPERATORS = frozenset(
     b"""

@@ -109,7 +109,7 @@ def session(content: bytes, threads: int) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = threads
     # Waiting threads sleep: spinning, they would take the cores from other requests and from the rest of the machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Not what else ONNX Runtime would take the bytes for: `graph_check` has read them as ONNX.
+    # ONNX Runtime must not read the bytes as another format: `graph_check` has read them as ONNX.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     if _limit_memory() == os.getpid():
         options.add_session_config_entry("session.use_env_allocators", "1")
@@ -124,7 +124,7 @@ def session(content: bytes, threads: int) -> onnxruntime.InferenceSession:
 def within(seconds: float, function: Callable[[], R]) -> R:
     """Return what `function` returns; raise ModelError if it takes longer.
 
-    A thread works on, as nothing stops a kernel of ONNX Runtime; it does not keep the process from ending.
+    Its thread then keeps running, as nothing stops a kernel of ONNX Runtime, but the process can end without it.
     """
     future: Future[R] = Future()
 
@@ -147,7 +147,7 @@ def within(seconds: float, function: Callable[[], R]) -> R:
 
 @cache
 def _limit_memory() -> int:
-    """Keep all sessions of this process together to MEMORY_SHARE of the memory there is; return the process's id.
+    """Limit all sessions of this process together to MEMORY_SHARE of the memory; return the process's id.
 
     A network that asks for more fails, and the process is not killed. A child process is not limited: the allocator
     has a lock that another thread may have held at the fork.

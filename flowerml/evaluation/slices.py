@@ -96,7 +96,7 @@ def _row(name: str, part: str, inside: Mask, hits: Mask) -> tuple[object, ...]:
 
 
 def _holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return p-values with Holm's correction (1979): the chance of any false alarm among all tests is at most each.
+    """Return p-values with Holm's correction (1979), so that a level bounds the chance of any false alarm in all tests.
 
     Three lines here; statsmodels' `multipletests` would be a dependency for them.
     """

@@ -37,7 +37,7 @@ CORRECTIONS = 20  # of one mover; each follows a move by somebody else
 MAX_REASON = 2000  # characters
 
 Takes = Literal["any", "sample", "none"]
-"""Which champion a version may replace: any, none but one trained on the embedded sample, or none at all."""
+"""Which champion a version may replace: any, only one trained on the embedded sample, or none."""
 
 T = TypeVar("T")
 Steps = Generator[Literal["read", "move", "record", "recheck"], None, T]
@@ -46,7 +46,7 @@ Steps = Generator[Literal["read", "move", "record", "recheck"], None, T]
 
 @dataclass(frozen=True)
 class Contest:
-    """An alias of a registered model, and how versions are judged that want it.
+    """An alias of a registered model, and how the versions submitted for it are judged.
 
     `test` are the examples of the version that is submitted; None where they are not at hand.
     """

@@ -1,7 +1,7 @@
 """The moves of a registered model's aliases, one tag each; MLflow itself only knows which version has an alias now.
 
 A list in one tag would lose a move where two processes append to it at once, as MLflow cannot compare and swap. Older
-versions of flowerml wrote such a list, the tag HISTORY. It is read, and not written any more.
+versions of flowerml wrote such a list, the tag HISTORY. It is still read, but no longer written.
 """
 
 import getpass

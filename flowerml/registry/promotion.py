@@ -107,7 +107,7 @@ def mark_interrupted(client: "MlflowClient", name: str) -> list[str]:
 def force_promote(client: "MlflowClient", name: str, alias: str, version: str, limits: "Gate", *, why: str) -> None:
     """Give a version the alias whatever the gate says; a tag of the version records who did it, when and why.
 
-    `limits` are for versions that are submitted at the same time. Raises ModelError where the alias went on to another.
+    `limits` are for versions that are submitted at the same time. Raises ModelError where one of those gets it.
     """
     reason = why[: history.MAX_WHY] or "no reason given"
     client.set_model_version_tag(name, version, "forced", f"{history.now()} by {history.user()}: {reason}")

@@ -1,7 +1,7 @@
 """The answers to many inputs, written to a file: one row each, with bounded memory, and resumed after a kill.
 
 Answers are appended to FILE.part in chunks and flushed to disk. When all inputs are answered, they are written as FILE
-in its own format, at once. The same command continues a .part that a killed one left, and ends in the same bytes.
+in its own format, at once. The same command resumes from the .part of a killed one, and writes the same bytes.
 """
 
 import csv
@@ -33,7 +33,7 @@ Item = tuple[str, Callable[[], Any]]
 
 @dataclass(frozen=True)
 class Written:
-    """How many inputs were answered; how many of these could not be read, and had been answered by a killed command."""
+    """How many inputs have an answer; of these, how many are unreadable, and how many come from a killed command."""
 
     rows: int
     unreadable: int

@@ -76,7 +76,7 @@ def build(sources: list[Source], view: AnswerView, uploads: Uploads, port: int) 
 
 
 def titles(sources: list[Source]) -> list[str]:
-    """Return the title of each model's tab; models with one title are told apart by their names."""
+    """Return the title of each model's tab; models with the same title are distinguished by name."""
     tabs = [_title(source) for source in sources]
     return [
         title if tabs.count(title) == 1 else f"{title}: {source.name}"

@@ -144,7 +144,7 @@ def _scan(folder: _Folder, root: str, tally: Tally) -> tuple[list[tuple[str, str
 
 
 def _link_problem(target: str, root: str, around: Collection[str]) -> str | None:
-    """Return why a link to the folder `target` is not followed; None where it stays in the source, and in no circle."""
+    """Return why a link to the folder `target` is not followed; None where it stays in the source, without a cycle."""
     if os.path.commonpath([root, target]) != root:
         # DVC would not notice a change there, and a stranger's folder could hand out any file of its reader.
         return f"a link to a folder outside the source, {printable(target)}: copy or move that folder here"

@@ -1,6 +1,6 @@
 """A zip, read by its central directory, which may lie about sizes, offsets and its own length.
 
-zipfile reads the entries. It checks none of this, so that most of this module refuses decompression bombs.
+zipfile reads the entries. It checks none of this, so most of this module serves to refuse decompression bombs.
 """
 
 import io

@@ -1,7 +1,7 @@
-"""CSV and its relatives: the encoding, the separator and the quotation marks are told apart, then rows are streamed.
+"""CSV and its relatives: encoding, separator and quotation marks are detected first, then rows are streamed.
 
-Not pandas: it reads a whole table into memory, takes the lines up to the next quotation mark for one text, and the
-first column for an index where rows have one field more than the header, all without a word.
+Not pandas: it reads a whole table into memory, reads all lines up to the next quotation mark as one text, and makes the
+first column an index where rows have one field more than the header, all without a warning.
 """
 
 import csv
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 DEFAULT = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".psv": "|"}
-SEEN = 50  # records from which the separator is told
+SEEN = 50  # records from which the separator is detected
 SAMPLE = 2**16  # characters of them
 UTF8 = ("utf-8", "utf-8-sig")
 CONTAINERS = {b"PK\x03\x04": "a zip or an Excel workbook", b"\xd0\xcf\x11\xe0": "an Excel workbook", b"PAR1": "Parquet"}
@@ -175,7 +175,7 @@ def _has_columns(columns: Sequence[Column], header: Sequence[str]) -> bool:
         choose("", columns, header)
     except MissingColumnError:
         return False
-    except DataError:  # twice the same name: to be told later
+    except DataError:  # a name occurs twice, which is reported later
         return True
     return True
 

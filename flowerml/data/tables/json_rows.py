@@ -13,7 +13,7 @@ from flowerml.data.text_encoding import EncodingError, detect
 
 PIECE = 2**16  # characters read at a time
 SPACES = " \t\r\n"
-# Numbers as they are spelled: a float would make 0.0 of 0 beside a missing one, and 2^53 of 2^53 + 1.
+# Numbers as they are spelled: as floats, 0 would become 0.0 beside a missing one, and 2^53 + 1 would become 2^53.
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=lambda _: None, strict=False)
 Rows = Callable[[], Iterator[dict[str, Any]]]
 

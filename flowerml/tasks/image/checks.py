@@ -52,7 +52,7 @@ Pairs = NDArray[np.int64]
 
 
 def digest(content: bytes, section: "Data") -> bytes | None:
-    """Return what only the same bytes have; None for an empty file and for what is no picture at all."""
+    """Return the SHA-256 of a file; None for an empty file and for what is no picture at all."""
     return None if not content or _is_other_type(content) else hashlib.sha256(content).digest()
 
 

@@ -152,9 +152,9 @@ _SIDEWAYS = [TRANSPOSE[orientation] for orientation in (5, 6, 7, 8)]
 def decode(raw: Source, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Return bytes, a path or a Pillow image as an upright RGB picture; an animation as its first frame.
 
-    Transparent areas become white; gray of 16 bits and numbers (modes I and F) are scaled to 8 bits. Metadata is not
-    read, but for the orientation. Takes at most BYTES_PER_PIXEL times `max_pixels` of memory (1 GiB by default) and
-    three copies of the file. Raises InputError: `unreadable_image` where the pixels are not whole, not finite or
+    Transparent areas become white; gray of 16 bits and numbers (modes I and F) are scaled to 8 bits. Of the
+    metadata only the orientation is read. Takes at most BYTES_PER_PIXEL times `max_pixels` of memory (1 GiB by default)
+    and three copies of the file. Raises InputError: `unreadable_image` where the pixels are not whole, not finite or
     outside 0 to 65,535; `image_too_large` above `max_pixels`, for sides that differ by over 200 times, and where
     decoding would take more memory or time than that; `no_such_file`, and `unknown_input` for another type.
     """
@@ -197,7 +197,7 @@ def load(raw: Source, *, max_pixels: int = HIGHEST_PIXELS, draft: tuple[str, tup
 def to_rgb(picture: Image.Image) -> Image.Image:
     """Return the picture in RGB, on white where it is transparent; raises InputError for pixels that are not gray.
 
-    What takes other steps than one is done in strips, so that only the result takes memory.
+    A conversion of several steps is done in strips, so that only its result takes memory.
     """
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         white = _white_level(picture)
