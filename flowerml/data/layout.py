@@ -76,8 +76,8 @@ def list_files(
 
     Splits may have other names that stand for one, such as seg_train or Testing; see `folders.layout`. Folders that
     hold everything are ignored. Hidden files and `__MACOSX` are skipped silently; everything else that cannot be an
-    example is skipped and reported. Class names are in Unicode's composed form (NFC). Unless `labelled`, files may be in
-    any folders, and their label is "". `reasons` say why files of some other suffixes are not read. Raises DataError
+    example is skipped and reported. Class names are in Unicode's composed form (NFC). Unless `labelled`, files may be
+    in any folders, and their label is "". `reasons` say why files of some other suffixes are not read. Raises DataError
     where no example is found, and for an ambiguous layout.
     """
     listing = Listing()
