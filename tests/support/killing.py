@@ -22,7 +22,7 @@ def stage_command(stage: str, pipeline: str) -> list[str]:
 
 
 def start(project: Project, command: list[str]) -> "subprocess.Popen[str]":
-    """Start a command in a process group of its own."""
+    """Start a command in a process group of its own, which Ctrl-C reaches also if the tests run in the background."""
     return subprocess.Popen(
         command,
         cwd=project.folder,
@@ -31,6 +31,7 @@ def start(project: Project, command: list[str]) -> "subprocess.Popen[str]":
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job inherits that it is ignored
     )
 
 
