@@ -328,7 +328,8 @@ def _try_fault(
     trace = "Traceback" in stderr or code == ENDED
     outcome.tolerated += code == 0
     outcome.one_line += code == 1 and not trace
-    between = digests(folder, *names)
+    temporary = set(temporary_files(folder))  # under their own names, which is where an unfinished file belongs
+    between = {name: digest for name, digest in digests(folder, *names).items() if name not in temporary}
     if code not in ((CRASHED,) if fault.kind == CRASH else (0, 1)) or trace:
         outcome.problems.append(f"{case} ({operations[fault.at : fault.at + 1]}): exit code {code}: {stderr[-2000:]}")
     mixed = any(_is_mixed(folder, between, before, expected) for folder in whole)
