@@ -161,7 +161,7 @@ def read_version(folder: Path, read: Callable[[], R]) -> R:
             result = read()
             if _is_at(descriptor, folder):
                 return result
-        except Exception:
+        except Exception:  # files of two versions may make `read` raise anything; of one version, it is raised
             if _is_at(descriptor, folder):
                 raise
         finally:

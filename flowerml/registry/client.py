@@ -87,7 +87,7 @@ def mlflow_errors(subject: str = "") -> Iterator[None]:
     path = database.sqlite_path(store)
     if path is not None and not path.exists():
         raise ModelError(
-            f"{subject}no MLflow registry at {store} (seen from {Path.cwd()}); run this in the project's folder, or "
+            f"{subject}no MLflow registry at {store} (relative to {Path.cwd()}); run this in the project's folder, or "
             "set MLFLOW_TRACKING_URI"
         )
     database.prepare(store)

@@ -35,7 +35,7 @@ def default_model(kind: str | None) -> str:
     matching = [folder for folder, folder_kind in kinds.items() if kind in (None, folder_kind)]
     if not kinds:
         raise ModelError(
-            f"no classifier in models/ (seen from {Path.cwd()}); name one with --model: a folder, or models:/NAME@ALIAS"
+            f"no classifier in models/ (relative to {Path.cwd()}); name one with --model: a folder, or models:/NAME@ALIAS"
         )
     if len(kinds) == 1 or len(matching) == 1:
         return (matching or list(kinds))[0]
@@ -48,7 +48,9 @@ def default_models() -> list[str]:
     """Return the classifiers that pipelines saved in models/, the latest of each kind; raises ModelError."""
     latest = {kind: folder for folder, kind in sorted(_classifiers().items(), key=lambda entry: _saved_at(entry[0]))}
     if not latest:
-        raise ModelError(f"no classifier in models/ (seen from {Path.cwd()}); name one with --model, or an --endpoint")
+        raise ModelError(
+            f"no classifier in models/ (relative to {Path.cwd()}); name one with --model, or an --endpoint"
+        )
     return list(latest.values())
 
 
@@ -69,7 +71,7 @@ def _classifier_folder(folder: Path, model: str) -> Path:
         if (folder / subfolder / DESCRIPTION).is_file():
             return folder / subfolder
     if not folder.exists():
-        raise ModelError(f"{model}: does not exist (seen from {Path.cwd()}); expected a saved classifier's folder")
+        raise ModelError(f"{model}: does not exist (relative to {Path.cwd()}); expected a saved classifier's folder")
     raise ModelError(f"{model}: no saved classifier; expected a folder with {DESCRIPTION}")
 
 
