@@ -35,7 +35,8 @@ def default_model(kind: str | None) -> str:
     matching = [folder for folder, folder_kind in kinds.items() if kind in (None, folder_kind)]
     if not kinds:
         raise ModelError(
-            f"no classifier in models/ (relative to {Path.cwd()}); name one with --model: a folder, or models:/NAME@ALIAS"
+            f"no classifier in models/ (relative to {Path.cwd()}); name one with --model: a folder, or "
+            "models:/NAME@ALIAS"
         )
     if len(kinds) == 1 or len(matching) == 1:
         return (matching or list(kinds))[0]
