@@ -1,8 +1,10 @@
-"""Calibrated probabilities, and the threshold below which a classifier abstains.
+"""Calibrated probabilities, and the thresholds beyond which a classifier abstains.
 
 One temperature divides all logits (Guo et al., 2017, "On Calibration of Modern Neural Networks"). One threshold on the
 highest probability separates confident answers from those it abstains from (Hendrycks & Gimpel, 2017, "A Baseline for
-Detecting Misclassified and Out-of-Distribution Examples"). Both are fitted on the validation split.
+Detecting Misclassified and Out-of-Distribution Examples"). A second threshold, on the strangeness that a detector gives
+an input, rejects inputs unlike the training examples: of these the probabilities say little, as a network may be sure
+of noise. All are fitted on the validation split.
 
 Fitting needs SciPy; a served model does not, so `softmax` is written out here. scikit-learn 1.9 fits a temperature too
 (`CalibratedClassifierCV(method="temperature")`), but only around an estimator of its own: what it fits is private.
@@ -25,22 +27,28 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 MIN_GAIN = 1e-6  # nats; a temperature that gains less is not worth having
 TEMPERATURE_DECIMALS = 4  # further digits depend on the machine, not on the data
 THRESHOLD_DECIMALS = 6  # rounded down, so that an example at the threshold stays above it on every machine
+STRANGE_SHARE = 0.4  # of the inputs that may be rejected: as many as the detector may reject
+STRANGE_MARGIN = 1e-4  # of the threshold: its last digits depend on the machine
+MAX_STRANGE = 1e9
 SCHEMA = schema.record(
     {},
     {
         "temperature": schema.number(MIN_TEMPERATURE / 10, MAX_TEMPERATURE * 10),
         "known_above": schema.number(0, 1),
         "acceptance": schema.number(0, 1),
+        "strange_above": schema.nullable(schema.number(1e-9, MAX_STRANGE)),
     },
 )
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A temperature, and the probability from which on an answer is confident ("known").
+    """A temperature, and the limits within which an answer is confident ("known").
 
-    Probabilities are softmax(logits / temperature). `acceptance` is the share of the validation examples that the
-    threshold `known_above` was chosen to accept. The defaults change no probability and accept every answer.
+    Probabilities are softmax(logits / temperature). An answer is known if its highest probability reaches
+    `known_above` and its input's strangeness does not exceed `strange_above`; None where nothing detects that.
+    `acceptance` is the share of the validation examples that both thresholds together were chosen to accept. The
+    defaults change no probability and accept every answer.
 
     >>> calibration = Calibration(temperature=2.0, known_above=0.7)
     >>> probabilities = calibration.probabilities(np.array([[2.0, 0.0], [1.0, 0.0]]))
@@ -53,27 +61,62 @@ class Calibration:
     temperature: float = 1.0
     known_above: float = 0.0
     acceptance: float = 1.0
+    strange_above: float | None = None
 
     @classmethod
-    def fit(cls, logits: Array, targets: Indices, *, acceptance: float) -> Self:
-        """Fit the temperature, then the threshold. logits [N, C], targets [N] are class indices."""
+    def fit(
+        cls,
+        logits: Array,
+        targets: Indices,
+        *,
+        acceptance: float,
+        strangeness: Array | None = None,
+        held_out: Array | None = None,
+    ) -> Self:
+        """Fit the temperature, then the thresholds. logits [N, C]; targets [N] are class indices.
+
+        `strangeness` [N] is that of the same examples, and `held_out` [M] that of training examples under detectors
+        that were fitted without them: with five validation examples there would be no quantile to speak of.
+        """
         temperature = fit_temperature(logits, targets)
         probabilities = softmax(logits / temperature)
-        return cls(temperature, fit_threshold(probabilities, acceptance=acceptance), acceptance)
+        if strangeness is None:
+            return cls(temperature, fit_threshold(probabilities, acceptance=acceptance), acceptance)
+        sample = strangeness if held_out is None else np.concatenate([strangeness, held_out])
+        strange_above = fit_strange_threshold(sample, acceptance=1 - STRANGE_SHARE * (1 - acceptance))
+        typical = np.full(len(strangeness), True) if strange_above is None else strangeness <= strange_above
+        known_above = fit_threshold(probabilities, acceptance=acceptance, typical=typical)
+        return cls(temperature, known_above, acceptance, strange_above)
 
     @classmethod
-    def from_state(cls, state: Mapping[str, float]) -> Self:
+    def from_state(cls, state: Mapping[str, float | None]) -> Self:
         """Return a saved calibration, as `asdict` gives it; raises ModelError for another one."""
         SCHEMA(state, "calibration")
-        return cls(**{field.name: float(state[field.name]) for field in fields(cls) if field.name in state})
+        values = {field.name: state[field.name] for field in fields(cls) if state.get(field.name) is not None}
+        return cls(**{name: float(value) for name, value in values.items() if value is not None})
 
     def probabilities(self, logits: Array) -> Array:
         """Return the calibrated probabilities [N, C] of logits [N, C]."""
         return softmax(logits / self.temperature)
 
-    def is_known(self, probabilities: Array) -> bool:
-        """Return whether the classifier is confident: the highest probability [C] reaches the threshold."""
-        return bool(probabilities.max() >= self.known_above)
+    def is_known(self, probabilities: Array, strangeness: float | None = None) -> bool:
+        """Return whether the classifier is confident of an answer: [C], and the strangeness of its input."""
+        return bool(probabilities.max() >= self.known_above) and not self.is_strange(strangeness)
+
+    def is_strange(self, strangeness: float | None) -> bool:
+        """Return whether an input is unlike the training examples."""
+        return strangeness is not None and self.strange_above is not None and strangeness > self.strange_above
+
+    def out_of_distribution(self, strangeness: float | None) -> float | None:
+        """Return the strangeness of an input on a scale from 0 to 1 where the threshold is 0.5; None without one.
+
+        >>> Calibration(strange_above=2.0).out_of_distribution(6.0)
+        0.75
+        """
+        if strangeness is None or self.strange_above is None:
+            return None
+        positive = max(strangeness, 0.0)
+        return positive / (positive + self.strange_above)
 
 
 def softmax(logits: Array) -> Array:
@@ -106,14 +149,29 @@ def fit_temperature(logits: Array, targets: Indices) -> float:
     return round(math.exp(best), TEMPERATURE_DECIMALS) if loss(0.0) - loss(best) > MIN_GAIN else 1.0
 
 
-def fit_threshold(probabilities: Array, *, acceptance: float) -> float:
+def fit_threshold(probabilities: Array, *, acceptance: float, typical: NDArray[np.bool_] | None = None) -> float:
     """Return the highest threshold that accepts at least the share `acceptance` of the examples; probabilities [N, C].
 
-    Returns 0.0, which accepts everything, for an acceptance of 1 or without examples.
+    With `typical` [N], those that are not typical are rejected already. Returns 0.0, which accepts everything, for an
+    acceptance of 1 or without examples.
     """
     rejected = math.floor(len(probabilities) * (1 - acceptance) + 1e-9)
-    if acceptance >= 1 or len(probabilities) == 0:
+    highest = probabilities.max(axis=1, initial=0.0)
+    confidence = np.sort(highest if typical is None else highest[typical])
+    rejected -= len(probabilities) - len(confidence)
+    if acceptance >= 1 or len(confidence) == 0:
         return 0.0
-    confidence = np.sort(probabilities.max(axis=1))
     scale = 10**THRESHOLD_DECIMALS
-    return math.floor(confidence[min(rejected, len(confidence) - 1)] * scale) / scale
+    return math.floor(confidence[min(max(rejected, 0), len(confidence) - 1)] * scale) / scale
+
+
+def fit_strange_threshold(strangeness: Array, *, acceptance: float) -> float | None:
+    """Return the lowest threshold that accepts at least the share `acceptance` of the examples; strangeness [N].
+
+    Returns None, which accepts everything, for an acceptance of 1 or without examples.
+    """
+    if acceptance >= 1 or len(strangeness) == 0:
+        return None
+    rejected = math.floor(len(strangeness) * (1 - acceptance) + 1e-9)
+    highest = float(np.sort(strangeness)[max(len(strangeness) - 1 - rejected, 0)])
+    return min(max(highest * (1 + STRANGE_MARGIN), 1e-9), MAX_STRANGE)

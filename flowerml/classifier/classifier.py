@@ -37,6 +37,8 @@ BATCH_SIZE = 32
 TOP_K = 5
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
+NOT_PROBABLE = "no class is probable enough"
+
 R = TypeVar("R")
 Probabilities = NDArray[np.float64]
 Logits = NDArray[np.float64]
@@ -55,16 +57,34 @@ class ClassProbability:
 class Prediction:
     """The most probable classes of an input, best first; `known` is False where the classifier abstains.
 
+    `out_of_distribution` says from 0 to 1 how unlike the training examples the input is: 0.5 is the threshold. It is
+    None for a classifier that was saved before there was one. `reason` says in a few words why `known` is False.
+
     >>> Prediction((ClassProbability("1", "rose", 0.93),), known=True).to_json()
     {'top': [{'label': '1', 'name': 'rose', 'probability': 0.93}], 'known': True}
     """
 
     top: tuple[ClassProbability, ...]
     known: bool
+    out_of_distribution: float | None = None
+    reason: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return {"top": [{"label", "name", "probability"}, …], "known": true}."""
-        return {"top": [asdict(candidate) for candidate in self.top], "known": self.known}
+        """Return {"top": [{"label", "name", "probability"}, …], "known": true, "out_of_distribution": 0.2}.
+
+        "reason" is there if `known` is false, and "out_of_distribution" if the classifier has a detector.
+        """
+        facts = {"known": self.known, "out_of_distribution": self.out_of_distribution, "reason": self.reason}
+        top = [asdict(candidate) for candidate in self.top]
+        return {"top": top, **{name: value for name, value in facts.items() if value is not None}}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the graph says of an input: probabilities [C], and its strangeness, None where no detector tells it."""
+
+    probabilities: Probabilities
+    strangeness: float | None
 
 
 class Classifier:
@@ -135,6 +155,7 @@ class Classifier:
         kind: str,
         encoder: Encoder[Any, Any, Any],
         network: "nn.Module",
+        detector: "nn.Module | None" = None,
         classes: tuple[str, ...],
         names: Mapping[str, str],
         parameters: Mapping[str, Any],
@@ -148,7 +169,7 @@ class Classifier:
         """
         from safetensors.torch import save_model
 
-        graph = encoder.graph(network).eval().cpu()
+        graph = encoder.graph(network, detector).eval().cpu()
         description = {
             "format": saved.FORMAT,
             "task": kind,
@@ -168,6 +189,7 @@ class Classifier:
                 trace=preprocessing.random_inputs(1, seed=0),
                 check=preprocessing.random_inputs(3, seed=1),
                 output="logits",
+                second=None if detector is None else "out_of_distribution",
             )
             description["digests"] = {name: saved.digest(temporary / name) for name in (saved.GRAPH, saved.WEIGHTS)}
             files.write_json(temporary / DESCRIPTION, description)
@@ -201,20 +223,36 @@ class Classifier:
         if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
             value = repr(top_k) if isinstance(top_k, int | float) and abs(top_k) < 10**9 else type(top_k).__name__
             raise InputError("bad_top_k", f"top_k must be a whole number from 1 to {len(self.classes)}, not {value}")
-        for row in self.probabilities_each(inputs, batch_size=batch_size):
+        for row in self.scored_each(inputs, batch_size=batch_size):
             yield row if isinstance(row, InputError) else self._prediction(row, top_k)
 
     def probabilities(self, inputs: Iterable[Any], *, batch_size: int = BATCH_SIZE) -> Probabilities:
         """Return the probability of each class, [N, C] in the order of `classes`; raises InputError."""
-        rows = []
-        for row in self.probabilities_each(inputs, batch_size=batch_size):
+        return self.scored(inputs, batch_size=batch_size)[0]
+
+    def scored(
+        self, inputs: Iterable[Any], *, batch_size: int = BATCH_SIZE
+    ) -> tuple[Probabilities, NDArray[np.float64] | None]:
+        """Return the probabilities [N, C] of inputs and, where there is a detector, their strangeness [N].
+
+        Raises InputError.
+        """
+        rows: list[Scored] = []
+        for row in self.scored_each(inputs, batch_size=batch_size):
             if isinstance(row, InputError):
                 raise row
             rows.append(row)
-        return np.stack(rows) if rows else np.zeros((0, len(self.classes)))
+        probabilities = np.stack([row.probabilities for row in rows]) if rows else np.zeros((0, len(self.classes)))
+        strangeness = [row.strangeness for row in rows if row.strangeness is not None]
+        return probabilities, np.array(strangeness) if self.detects else None
 
-    def probabilities_each(self, inputs: Iterable[Any], *, batch_size: int) -> Iterator[Probabilities | InputError]:
-        """Yield the probabilities [C] of each input, in order, or why it cannot be read."""
+    @property
+    def detects(self) -> bool:
+        """Return whether the graph tells how strange an input is."""
+        return self._graph.outputs > 1
+
+    def scored_each(self, inputs: Iterable[Any], *, batch_size: int) -> Iterator[Scored | InputError]:
+        """Yield the scores of each input, in order, or why it cannot be read."""
         groups = batches(inputs, min(batch_size, self.preprocessing.MAX_BATCH))
         return chain.from_iterable(self._each(self._read_and_score, groups))
 
@@ -233,7 +271,7 @@ class Classifier:
 
         def log_odds(prepared: Iterable[Any]) -> NDArray[np.float64]:
             groups = batches(prepared, self.preprocessing.MAX_BATCH)
-            logits = np.concatenate(list(self._each(self._logits, groups)))
+            logits = np.concatenate([logits for logits, _ in self._each(self._outputs, groups)])
             return _log_odds(logits / self.calibration.temperature, index)
 
         return self.task.explain(raw, self.preprocessing, log_odds, label=label)
@@ -242,16 +280,21 @@ class Classifier:
         """Apply a function to groups in the shared pool, a few ahead, so that threads take turns; yield its results."""
         return ordered_map_in(self._pool(), function, groups, ahead=2 * CORES)
 
-    def _read_and_score(self, group: list[Any]) -> list[Probabilities | InputError]:
+    def _read_and_score(self, group: list[Any]) -> list[Scored | InputError]:
         prepared = [self._prepare(raw) for raw in group]
         readable = [item for item in prepared if not isinstance(item, InputError)]
         rows = iter(self._score(readable) if readable else ())
         return [item if isinstance(item, InputError) else next(rows) for item in prepared]
 
-    def _score(self, prepared: list[Any]) -> list[Probabilities | InputError]:
-        """Return the probabilities [C] of each prepared input; where the network fails for one, the others answer."""
+    def _score(self, prepared: list[Any]) -> list[Scored | InputError]:
+        """Return the scores of each prepared input; where the network fails for one, the others answer."""
         try:
-            return list(self.calibration.probabilities(self._logits(prepared)))
+            logits, strangeness = self._outputs(prepared)
+            rows = self.calibration.probabilities(logits)
+            return [
+                Scored(row, None if strangeness is None else float(strangeness[number]))
+                for number, row in enumerate(rows)
+            ]
         except InputError as error:
             if len(prepared) == 1:
                 return [error.without_traceback()]
@@ -263,26 +306,44 @@ class Classifier:
         except InputError as error:
             return error.without_traceback()
 
-    def _logits(self, prepared: list[Any]) -> Logits:
-        """Return the logits [N, C] of prepared inputs; raises InputError where the network fails for one of them."""
+    def _outputs(self, prepared: list[Any]) -> tuple[Logits, NDArray[np.float64] | None]:
+        """Return the logits [N, C] of prepared inputs and, where there is a detector, their strangeness [N].
+
+        Raises InputError where the network fails for one of them.
+        """
         try:
-            logits = self._graph.run(self.preprocessing.collate(prepared)).astype(np.float64)
+            outputs = self._graph.run(self.preprocessing.collate(prepared))
         except ModelError as error:
             raise InputError("network_failed", f"the network fails for this input: {error}") from None
-        if logits.shape != (len(prepared), len(self.classes)):
-            raise InputError("network_failed", f"the network returns {list(logits.shape)} numbers for this input")
-        if not np.isfinite(logits).all():
-            raise InputError("not_finite", "the network's answer is not a finite number for this input")
-        return logits
+        for output, shape in zip(outputs, ((len(prepared), len(self.classes)), (len(prepared),)), strict=False):
+            if output.shape != shape:
+                raise InputError("network_failed", f"the network returns {list(output.shape)} numbers for this input")
+            if not np.isfinite(output).all():
+                raise InputError("not_finite", "the network's answer is not a finite number for this input")
+        logits, *strangeness = (output.astype(np.float64) for output in outputs)
+        return logits, strangeness[0] if strangeness else None
 
-    def _prediction(self, probabilities: Probabilities, top_k: int) -> Prediction:
+    def _prediction(self, scored: Scored, top_k: int) -> Prediction:
+        probabilities, strangeness = scored.probabilities, scored.strangeness
         order = np.argsort(-probabilities, kind="stable")[:top_k]
         labels = [self.classes[index] for index in order]
         top = tuple(
             ClassProbability(label, self.names[label], float(probabilities[index]))
             for label, index in zip(labels, order, strict=True)
         )
-        return Prediction(top, self.calibration.is_known(probabilities))
+        known = self.calibration.is_known(probabilities, strangeness)
+        return Prediction(
+            top,
+            known=known,
+            out_of_distribution=self.calibration.out_of_distribution(strangeness),
+            reason=None if known else self._reason(strangeness),
+        )
+
+    def _reason(self, strangeness: float | None) -> str:
+        """Return why an answer is not known; that the input is strange explains improbable classes, too."""
+        if strangeness is None or not self.calibration.is_strange(strangeness):
+            return NOT_PROBABLE
+        return self.task.unlike(strangeness)
 
 
 def _log_odds(logits: Logits, index: int) -> NDArray[np.float64]:

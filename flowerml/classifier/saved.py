@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from flowerml.classifier.calibration import MAX_STRANGE
 from flowerml.config.paths import DESCRIPTION
 from flowerml.core import schema
 from flowerml.core.display import one_line, printable
@@ -50,7 +51,7 @@ SCHEMA = schema.record(
         ),
     },
     {
-        "calibration": schema.mapping(schema.number(0, 1000)),
+        "calibration": schema.mapping(schema.nullable(schema.number(0, MAX_STRANGE))),
         "digests": schema.record({GRAPH: schema.text(64), WEIGHTS: schema.text(64)}),
     },
 )

@@ -63,17 +63,21 @@ class Graph:
         self._made: onnxruntime.InferenceSession | None = within(LOAD_SECONDS, lambda: session(content, threads))
         self._session = PerProcess(self._make)
         self._inputs = [node.name for node in self._session().get_inputs()]
+        self.outputs = len(self._session().get_outputs())
 
-    def run(self, inputs: Arrays) -> NDArray[np.float32]:
-        """Return the output for inputs by name, of which the graph reads some; raises ModelError where it fails."""
+    def run(self, inputs: Arrays) -> tuple[NDArray[np.float32], ...]:
+        """Return the outputs for inputs by name, of which the graph reads some; raises ModelError where it fails."""
         try:
-            output: NDArray[np.float32] = self._session().run(None, {name: inputs[name] for name in self._inputs})[0]
+            outputs = self._session().run(None, {name: inputs[name] for name in self._inputs})
         except ERRORS as error:
             raise ModelError(f"the network fails: {printable(one_line(error), 200)}") from None
-        return output
+        return tuple(outputs)
 
     def check(self, inputs: Arrays, *, width: int) -> None:
-        """Raise ModelError unless the graph reads such inputs, and returns finite numbers [B, `width`] in time."""
+        """Raise ModelError unless the graph reads such inputs, and returns finite numbers in time.
+
+        These are [B, `width`] and, as a second output that a graph need not have, [B].
+        """
         for node in self._session().get_inputs():
             expected = inputs.get(node.name)
             if expected is None:
@@ -84,14 +88,15 @@ class Graph:
                     f"the network reads {node.name} as {printable(node.type, 60)}, expected tensor({kind})"
                 )
         outputs = self._session().get_outputs()
-        if len(outputs) != 1 or outputs[0].type != "tensor(float)":
-            raise ModelError("expected a network with one output of float numbers")
-        answer = within(LOAD_SECONDS, lambda: self.run(inputs))
+        if len(outputs) not in (1, 2) or any(output.type != "tensor(float)" for output in outputs):
+            raise ModelError("expected a network with one or two outputs of float numbers")
+        answers = within(LOAD_SECONDS, lambda: self.run(inputs))
         rows = len(next(iter(inputs.values())))
-        if answer.shape != (rows, width):
-            raise ModelError(f"the network returns {list(answer.shape)} numbers, expected {[rows, width]}")
-        if not np.isfinite(answer).all():
-            raise ModelError("the network returns numbers that are not finite")
+        for answer, expected_shape in zip(answers, ((rows, width), (rows,)), strict=False):
+            if answer.shape != expected_shape:
+                raise ModelError(f"the network returns {list(answer.shape)} numbers, expected {list(expected_shape)}")
+            if not np.isfinite(answer).all():
+                raise ModelError("the network returns numbers that are not finite")
 
     def _make(self) -> onnxruntime.InferenceSession:
         made, self._made = self._made, None
@@ -182,22 +187,27 @@ def _content(file: BinaryIO) -> bytes:
 
 
 def runner(path: Path, *, threads: int = 0) -> Callable[[Arrays], NDArray[np.float32]]:
-    """Return a function from inputs by name to the graph's output; inputs that the graph does not read are ignored."""
-    return Graph(path, threads=threads).run
+    """Return a function from inputs by name to the first output; inputs that the graph does not read are ignored."""
+    graph = Graph(path, threads=threads)
+    return lambda inputs: graph.run(inputs)[0]
 
 
-def export(module: "nn.Module", path: Path, *, trace: Arrays, check: Arrays, output: str) -> None:
+def export(
+    module: "nn.Module", path: Path, *, trace: Arrays, check: Arrays, output: str, second: str | None = None
+) -> None:
     """Write `module` as an ONNX graph with a free batch size, and check that the saved graph agrees with torch.
 
-    `trace` and `check` are inputs by name, of different batch sizes (and lengths, if inputs have any): an axis that
-    differs between them is free. Raises ModelError for an operator that ONNX lacks, and where graph and module differ
-    by more than TOLERANCE of the largest output.
+    The module returns one tensor, called `output`, or two if `second` names another. `trace` and `check` are inputs by
+    name, of different batch sizes (and lengths, if inputs have any): an axis that differs between them is free. Raises
+    ModelError for an operator that ONNX lacks, and where graph and module differ by more than TOLERANCE of the largest
+    number in an output.
     """
     import torch
 
     module = module.eval().cpu()
     arguments = tuple(torch.from_numpy(array) for array in trace.values())
     axes = {name: _free_axes(trace[name], check[name]) for name in trace}
+    outputs = [output] if second is None else [output, second]
     with _exportable():
         torch.onnx.export(
             module,
@@ -206,8 +216,8 @@ def export(module: "nn.Module", path: Path, *, trace: Arrays, check: Arrays, out
             dynamo=False,  # of the two exporters the one that was right on every network tried, and seven times faster
             opset_version=OPSET,
             input_names=list(trace),
-            output_names=[output],
-            dynamic_axes={**axes, output: {0: "batch"}},
+            output_names=outputs,
+            dynamic_axes={**axes, **{name: {0: "batch"} for name in outputs}},
         )
     _check(module, path, check)
 
@@ -242,10 +252,12 @@ def _check(module: "nn.Module", path: Path, inputs: Arrays) -> None:
     import torch
 
     with torch.inference_mode():
-        expected = module(*(torch.from_numpy(array) for array in inputs.values())).numpy()
-    error = np.abs(runner(path)(inputs) - expected).max() / max(1.0, np.abs(expected).max())
-    if not error <= TOLERANCE:
-        raise ModelError(
-            f"the exported graph differs from torch by {error:.1e} of the largest output; "
-            f"at most {TOLERANCE:.0e} is accepted"
-        )
+        returned = module(*(torch.from_numpy(array) for array in inputs.values()))
+    expected = [tensor.numpy() for tensor in (returned if isinstance(returned, tuple) else (returned,))]
+    for found, wanted in zip(Graph(path).run(inputs), expected, strict=True):
+        error = np.abs(found - wanted).max() / max(1.0, np.abs(wanted).max())
+        if not error <= TOLERANCE:
+            raise ModelError(
+                f"the exported graph differs from torch by {error:.1e} of the largest output; "
+                f"at most {TOLERANCE:.0e} is accepted"
+            )

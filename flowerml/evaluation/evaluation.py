@@ -55,10 +55,12 @@ class Evaluation:
         ids: Sequence[str],
         targets: NDArray[np.int64],
         probabilities: Probabilities,
+        strangeness: NDArray[np.float64] | None,
         properties: Sequence[Properties],
     ) -> Self:
         """Return the evaluation of the answers that a loaded classifier gave."""
         calibration = classifier.calibration
+        strange = np.full(len(ids), None) if strangeness is None else strangeness
         return cls(
             classes=classifier.classes,
             names=classifier.names,
@@ -66,7 +68,7 @@ class Evaluation:
             targets=targets,
             probabilities=probabilities,
             calibration=calibration,
-            known=np.array([calibration.is_known(row) for row in probabilities], dtype=bool),
+            known=np.array(list(map(calibration.is_known, probabilities, strange)), dtype=bool),
             properties=tuple(properties),
         )
 
@@ -209,7 +211,7 @@ def evaluate(classifier: Classifier, examples: Iterable[Example], *, batch_size:
             properties.append(slices.input_properties(classifier.task, example.raw))
             yield example.raw
 
-    probabilities = classifier.probabilities(raws(), batch_size=batch_size)
+    probabilities, strangeness = classifier.scored(raws(), batch_size=batch_size)
     if not ids:
         raise DataError("expected examples to evaluate on, found none")
-    return Evaluation.from_classifier(classifier, ids, np.array(targets), probabilities, properties)
+    return Evaluation.from_classifier(classifier, ids, np.array(targets), probabilities, strangeness, properties)

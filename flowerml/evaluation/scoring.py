@@ -24,7 +24,7 @@ OnExample = Callable[[Row, InputError | None], None]
 
 
 @dataclass
-class _Scored:
+class _Answered:
     """The examples read so far, with the properties of each and the answers to them."""
 
     labelled: LabelledExamples
@@ -64,19 +64,22 @@ def evaluate_classifier(classifier: Classifier, labelled: LabelledExamples, *, o
     Raises DataError where a label is not one of the classifier's, or nothing can be read.
     """
     _check_labels(labelled, classifier.classes)
-    scored = _Scored(labelled)
-    answers = map_readable(scored.read(), lambda raws: classifier.probabilities_each(raws, batch_size=BATCH_SIZE))
-    for row, probabilities in answers:
-        if isinstance(probabilities, InputError):
-            on_example(row, probabilities)
+    scored = _Answered(labelled)
+    answers = map_readable(scored.read(), lambda raws: classifier.scored_each(raws, batch_size=BATCH_SIZE))
+    strangeness: list[float] = []
+    for row, answer in answers:
+        if isinstance(answer, InputError):
+            on_example(row, answer)
         else:
             on_example(row, None)
-            scored.add(row, probabilities)
+            scored.add(row, answer.probabilities)
+            strangeness += [] if answer.strangeness is None else [answer.strangeness]
     return Evaluation.from_classifier(
         classifier,
         scored.ids,
         scored.targets(classifier.classes),
         np.stack(scored.probabilities),
+        np.array(strangeness) if classifier.detects else None,
         scored.input_properties,
     )
 
@@ -86,7 +89,7 @@ def evaluate_endpoint(endpoint: Endpoint, labelled: LabelledExamples, *, on_exam
 
     Raises DataError as `evaluate_classifier` does, and ModelError where the server fails.
     """
-    scored = _Scored(labelled)
+    scored = _Answered(labelled)
     first: Scores | None = None
     known: list[bool | None] = []
     for row, answer in map_readable(scored.read(), endpoint.answers):

@@ -27,11 +27,13 @@ from flowerml.tracking import connection, lineage
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from flowerml.classifier.warm_start import WarmStart
     from flowerml.config.pipeline import Pipeline
     from flowerml.search.search import Winner
     from flowerml.search.study import Search, Trial
-    from flowerml.tasks.base import Encoder
+    from flowerml.tasks.base import Detector, Encoder
 
 CALIBRATED_ON = 5000  # validation examples at most: one temperature and one quantile need no more
 
@@ -63,10 +65,12 @@ def run(
     encoder = warm_start.encoder if warm_start else task_of(pipeline).Encoder.load(paths.encoder)
     if pipeline.train.threads is not None:
         torch.set_num_threads(pipeline.train.threads)
+    data = task_of(pipeline).training_data(encoded, encoded.classes, encoder)
     search, winner, storage = _search(
         pipeline,
-        encoded,
+        data,
         encoder,
+        classes=encoded.classes,
         examples=examples,
         data_digest=data_digest,
         weights=warm_start.weights if warm_start else None,
@@ -77,6 +81,7 @@ def run(
         pipeline,
         winner,
         encoder,
+        detector=task_of(pipeline).fit_detector(data),
         classes=encoded.classes,
         names=names,
         data_digest=data_digest,
@@ -90,20 +95,20 @@ def run(
 
 def _search(
     pipeline: "Pipeline",
-    encoded: Encoded,
+    data: Any,
     encoder: "Encoder[Any, Any, Any]",
     *,
+    classes: tuple[str, ...],
     examples: Examples,
     data_digest: str,
     weights: "Mapping[str, torch.Tensor] | None",
     show_progress: ShowProgress,
 ) -> "tuple[Search, Winner, SearchStorage]":
     task, origin = task_of(pipeline), origin_of(pipeline)
-    data = task.training_data(encoded, encoded.classes, encoder)
     fingerprint = search_fingerprint(
         pipeline.train,
         networks=task.NETWORKS,
-        classes=encoded.classes,
+        classes=classes,
         data_digest=data_digest,
         encodings=[encoder.fingerprint(pipeline.encode, split) for split in ("train", "valid")],
         weights=weights,
@@ -133,6 +138,7 @@ def save(
     winner: "Winner",
     encoder: "Encoder[Any, Any, Any]",
     *,
+    detector: "Detector | None",
     classes: tuple[str, ...],
     names: Mapping[str, str],
     data_digest: str,
@@ -150,6 +156,7 @@ def save(
         kind=pipeline.kind,
         encoder=encoder,
         network=winner.network,
+        detector=detector.module if detector else None,
         classes=classes,
         names=names,
         parameters=parameters(pipeline, winner.trial),
@@ -160,11 +167,20 @@ def save(
             **winner.trial.score(),
             **lineage.environment(),
         },
-        calibrate=None if examples is None else partial(_calibrate, examples=examples, acceptance=acceptance),
+        calibrate=None
+        if examples is None
+        else partial(
+            _calibrate,
+            examples=examples,
+            acceptance=acceptance,
+            held_out=detector.held_out if detector else None,
+        ),
     )
 
 
-def _calibrate(classifier: Classifier, *, examples: Examples, acceptance: float) -> Calibration:
+def _calibrate(
+    classifier: Classifier, *, examples: Examples, acceptance: float, held_out: "NDArray[np.float64] | None"
+) -> Calibration:
     """Return the calibration fitted on at most CALIBRATED_ON validation examples, evenly spaced."""
     step = math.ceil(examples.count("valid") / CALIBRATED_ON) or 1
     valid = list(islice(examples.keys("valid"), 0, None, step))
@@ -172,7 +188,7 @@ def _calibrate(classifier: Classifier, *, examples: Examples, acceptance: float)
     index = {label: number for number, label in enumerate(classifier.classes)}
     targets = np.array([index[key.label] for key in valid], dtype=np.int64)
     raws = (example.raw for example in examples.of("valid", where=lambda key: key.id in wanted))
-    probabilities = classifier.probabilities(raws)
+    probabilities, strangeness = classifier.scored(raws)
     # The logarithm differs from the logits by a constant, which softmax cancels.
     logits = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
-    return Calibration.fit(logits, targets, acceptance=acceptance)
+    return Calibration.fit(logits, targets, acceptance=acceptance, strangeness=strangeness, held_out=held_out)

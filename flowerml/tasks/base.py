@@ -100,8 +100,11 @@ class Encoder(Protocol[PreprocessingT, EncodeT, LimitsT]):
         With equal fingerprints, equal raw inputs have bit-identical encodings, whatever else is encoded with them.
         """
 
-    def graph(self, network: "nn.Module") -> "nn.Module":
-        """Return a module from the graph's inputs to logits [B, C]: the frozen part, then the trained network."""
+    def graph(self, network: "nn.Module", detector: "nn.Module | None" = None) -> "nn.Module":
+        """Return a module from the graph's inputs to logits [B, C]: the frozen part, then the trained network.
+
+        With a `detector`, which reads the same encodings as networks do, it returns (logits, strangeness [B]).
+        """
 
     def state(self) -> dict[str, Any]:
         """Return all that prediction needs, as plain data."""
@@ -136,6 +139,17 @@ class Inspection:
     digest: bytes
     signature: NDArray[np.generic]
     notes: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A module that tells inputs unlike the training examples: encodings -> strangeness [B] > 0, higher is stranger.
+
+    `held_out` [N] is the strangeness of training examples, each under a detector that was fitted without it.
+    """
+
+    module: "nn.Module"
+    held_out: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -227,6 +241,10 @@ class Codec(Protocol[InputT]):
         """Return a raw input as an endpoint expects it."""
 
 
+STRANGEST = 1e6
+"""The strangeness of an input in which a detector finds nothing that occurs in the training examples."""
+
+
 class Presenter(Protocol[InputT, UsedPreprocessingT]):
     """Presenting inputs and answers to a person: in the report, on the page, in plots and in the model card."""
 
@@ -262,6 +280,9 @@ class Presenter(Protocol[InputT, UsedPreprocessingT]):
     ) -> None:
         """Draw an input into matplotlib's axes, with the evidence from `explain` for its best class, called `name`."""
 
+    def unlike(self, strangeness: float) -> str:
+        """Return why an input of this strangeness is unlike the training examples, in a few words."""
+
     def snippets(self, address: str) -> Snippets:
         """Return how to query the registered version at an address such as models:/NAME/VERSION."""
 
@@ -288,6 +309,9 @@ class Trainable(Protocol[TrainT, EncoderT, OwnPreprocessingT, TrainingDataT]):
 
     def build_network(self, data: TrainingDataT, section: TrainT) -> "tuple[nn.Module, Training]":
         """Return a new network and its `Training`, the iteration that trains it."""
+
+    def fit_detector(self, data: TrainingDataT) -> Detector | None:
+        """Return the detector of inputs unlike the training examples, fitted on them; None where there is none."""
 
 
 class Task(

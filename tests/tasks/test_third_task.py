@@ -115,7 +115,7 @@ def test_it_has_a_page(classifier):
 
 def _log_odds(classifier: Classifier):
     def log_odds(prepared):
-        rows = classifier.calibration.probabilities(classifier._logits(list(prepared)))
+        rows = classifier.calibration.probabilities(classifier._outputs(list(prepared))[0])
         return rows[:, 1] - rows[:, 0]
 
     return log_odds

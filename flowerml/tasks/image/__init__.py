@@ -7,7 +7,7 @@ Its names are the members of `Task` in tasks/base.py. Heavy packages are importe
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowerml.tasks.base import SectionTypes
+from flowerml.tasks.base import Detector, SectionTypes
 from flowerml.tasks.image.checks import classify_error, digest, inspect, near_duplicates, vectors
 from flowerml.tasks.image.encoder import Encoder, Preprocessing
 from flowerml.tasks.image.explanation import explain
@@ -23,6 +23,7 @@ from flowerml.tasks.image.presentation import (
     samples,
     snippets,
     title,
+    unlike,
 )
 from flowerml.tasks.image.preview import preview
 from flowerml.tasks.image.properties import properties
@@ -57,6 +58,7 @@ __all__ = [
     "digest",
     "draw",
     "explain",
+    "fit_detector",
     "from_bytes",
     "from_json",
     "inspect",
@@ -73,6 +75,7 @@ __all__ = [
     "title",
     "to_json",
     "training_data",
+    "unlike",
     "vectors",
     "write_sample",
 ]
@@ -114,3 +117,8 @@ def build_network(data: "FeatureBatches", section: "Train") -> "tuple[nn.Module,
     from flowerml.tasks.image import networks
 
     return networks.build_network(data, section)
+
+
+def fit_detector(data: "FeatureBatches") -> Detector | None:
+    """Return the detector of inputs unlike the training examples, fitted on them."""
+    return None

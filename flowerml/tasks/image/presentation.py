@@ -62,6 +62,11 @@ def draw(
     axes.set_axis_off()
 
 
+def unlike(strangeness: float) -> str:
+    """Return why an input of this strangeness is unlike the training pictures."""
+    return "unlike the training pictures"
+
+
 def snippets(address: str) -> Snippets:
     """Return how to ask a registered version about `picture.jpg`."""
     return Snippets(python=PROGRAM.format(address=address).strip(), request=REQUEST.strip())

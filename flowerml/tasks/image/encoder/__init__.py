@@ -21,7 +21,7 @@ from flowerml.tasks.image.encoder.preprocessing import Picture, Preprocessing
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from torch import nn
+    from torch import Tensor, nn
 
     from flowerml.data.examples import Example
     from flowerml.tasks.image.encoder.features import Engine
@@ -93,11 +93,26 @@ class Encoder:
 
         return {"features": pa.list_(pa.list_(pa.float32(), self.features))}
 
-    def graph(self, network: "nn.Module") -> "nn.Module":
-        """Return one torch module from prepared pictures to logits: backbone, then `network`."""
+    def graph(self, network: "nn.Module", detector: "nn.Module | None" = None) -> "nn.Module":
+        """Return one torch module from prepared pictures to logits: backbone, then `network`.
+
+        With a `detector` of features it returns (logits, strangeness [B]).
+        """
         from torch import nn
 
-        return nn.Sequential(OrderedDict(frozen=self.frozen, network=network))
+        if detector is None:
+            return nn.Sequential(OrderedDict(frozen=self.frozen, network=network))
+
+        class Detecting(nn.Module):
+            def __init__(self, frozen: nn.Module, network: nn.Module, detector: nn.Module) -> None:
+                super().__init__()
+                self.frozen, self.network, self.detector = frozen, network, detector
+
+            def forward(self, image: "Tensor") -> "tuple[Tensor, Tensor]":
+                features = self.frozen(image)
+                return self.network(features), self.detector(features)
+
+        return Detecting(self.frozen, network, detector)
 
     def state(self) -> dict[str, Any]:
         """Return all that predicting needs, as plain data."""

@@ -70,22 +70,26 @@ class Encoder:
         del facts["max_characters"]  # rejects texts, changes none
         return fingerprint.of(facts, packages=("numpy",), code=[Path(__file__).parent])
 
-    def graph(self, network: "nn.Module") -> "nn.Module":
-        """Return a module with all inputs of the graph that calls the network with those named in its `reads`."""
+    def graph(self, network: "nn.Module", detector: "nn.Module | None" = None) -> "nn.Module":
+        """Return a module with all inputs of the graph that calls the network with those named in its `reads`.
+
+        With a `detector`, called likewise, it returns (logits, strangeness [B]).
+        """
         from torch import nn
 
-        reads = cast(tuple[str, ...], network.reads)
+        parts = [network] if detector is None else [network, detector]
 
         class Reader(nn.Module):
             def __init__(self) -> None:
                 super().__init__()
-                self.network = network
+                self.network, self.detector = network, detector
 
             def forward(
                 self, stems: "Tensor", stem_lengths: "Tensor", words: "Tensor", word_lengths: "Tensor"
-            ) -> "Tensor":
+            ) -> "Tensor | tuple[Tensor, ...]":
                 inputs = {"stems": stems, "stem_lengths": stem_lengths, "words": words, "word_lengths": word_lengths}
-                return self.network(*(inputs[name] for name in reads))
+                outputs = tuple(part(*(inputs[name] for name in cast(tuple[str, ...], part.reads))) for part in parts)
+                return outputs if detector is not None else outputs[0]
 
         return Reader()
 
