@@ -7,6 +7,7 @@ import torch
 
 from flowerml.core.errors import DownloadError
 from flowerml.data import download
+from flowerml.data.download.hub import MissingFileError, Repository
 from flowerml.tasks.image.encoder.backbone.embedded import EMBEDDED
 
 ALTERNATIVE = f"set encode.weights to its path, or encode.backbone to {EMBEDDED}, whose weights are installed"
@@ -31,38 +32,18 @@ def from_url(url: str) -> Path:
 def from_hub(repository: str) -> Path:
     """Return the weights of a Hugging Face Hub repository, `owner/name` or `owner/name@revision`.
 
-    They come from the Hub's cache, or are downloaded into it; HF_HOME, HF_ENDPOINT, HF_TOKEN and
-    HF_HUB_OFFLINE have their usual meaning. Raises DownloadError.
+    They come from the Hub's cache, or are downloaded into it. Raises DownloadError.
     """
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import RemoteEntryNotFoundError
-
-    name, _, revision = repository.partition("@")
+    source = Repository.parse(repository, alternative=f"download it by hand and {ALTERNATIVE}")
     for file in HUB_FILES:
-        cached = try_to_load_from_cache(name, file, revision=revision or None)
-        if isinstance(cached, str):
-            return Path(cached)
+        if cached := source.cached(file):
+            return cached
     for file in HUB_FILES:
         try:
-            return _hub_file(name, file, revision or None)
-        except RemoteEntryNotFoundError:
+            return source.file(file)
+        except MissingFileError:
             continue
     raise DownloadError(
-        f"{name} on the Hugging Face Hub has neither {' nor '.join(HUB_FILES)}; "
+        f"{source.name} on the Hugging Face Hub has neither {' nor '.join(HUB_FILES)}; "
         f"download a file by hand and {ALTERNATIVE}"
     )
-
-
-def _hub_file(repository: str, file: str, revision: str | None) -> Path:
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    from huggingface_hub.errors import RemoteEntryNotFoundError
-
-    url = hf_hub_url(repository, file, revision=revision)
-    try:
-        get_hf_file_metadata(url)  # without a network it fails within 10 seconds; a download retries for minutes
-        return Path(hf_hub_download(repository, file, revision=revision))
-    except RemoteEntryNotFoundError:
-        raise
-    except Exception as error:  # errors of the Hub, its HTTP client and its transfer library share no base class
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise DownloadError(f"{url}: {reason}; download it by hand and {ALTERNATIVE}") from None
