@@ -19,8 +19,10 @@ FORMAT = 1
 GRAPH, WEIGHTS = "network.onnx", "weights.safetensors"
 MAX_BYTES = 64 * 2**20  # of classifier.json; a dictionary of a million stems takes 15 MB
 MAX_WEIGHTS = 2**34  # the graph, which holds them too, has at most 2 GiB
+ASSETS = {"tokenizer.json": 64 * 2**20}  # files that a preprocessing may need, and the bytes they have at most
 MAX_CLASSES = 10**6
 MAX_HEADER = 10**8  # bytes; what safetensors accepts
+DIGEST = schema.text(64)
 COLUMN = schema.either("the name or number of a column", schema.text(), schema.whole(0, 10**6))
 
 SCHEMA = schema.record(
@@ -52,7 +54,8 @@ SCHEMA = schema.record(
     },
     {
         "calibration": schema.mapping(schema.nullable(schema.number(0, MAX_STRANGE))),
-        "digests": schema.record({GRAPH: schema.text(64), WEIGHTS: schema.text(64)}),
+        "assets": schema.items(schema.choice(ASSETS), 0, len(ASSETS), unique=True),
+        "digests": schema.record({GRAPH: DIGEST, WEIGHTS: DIGEST}, dict.fromkeys(ASSETS, DIGEST)),
     },
 )
 """Of what every classifier has; the task checks its encoder, and `Calibration` itself.
@@ -96,6 +99,26 @@ def check_digest(description: Mapping[str, Any], name: str, digest: str) -> None
     expected = description.get("digests", {}).get(name, digest)
     if digest != expected:
         raise ModelError(f"{name} is not the file that was saved (SHA-256 {digest[:12]}…, expected {expected[:12]}…)")
+
+
+def write_assets(folder: Path, assets: Mapping[str, bytes]) -> list[str]:
+    """Write the files that the preprocessing needs into a classifier's folder; return their names."""
+    for name, content in assets.items():
+        assert name in ASSETS, f"{name} is declared above"
+        (folder / name).write_bytes(content)
+    return sorted(assets)
+
+
+def read_assets(folder: Path, description: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the files that the preprocessing needs, by name. Raises ModelError."""
+    assets: dict[str, bytes] = {}
+    for name in description.get("assets", ()):
+        try:
+            assets[name] = read_regular(folder / name, limit=ASSETS[name])
+        except OSError as error:
+            raise ModelError(f"{name} cannot be read ({error.strerror})") from None
+        check_digest(description, name, hashlib.sha256(assets[name]).hexdigest())
+    return assets
 
 
 def check_weights(folder: Path, description: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowerml.classifier.classifier import Classifier
-from flowerml.classifier.saved import WEIGHTS, check_weights
+from flowerml.classifier.saved import WEIGHTS, check_weights, read_assets
 from flowerml.core import files
 from flowerml.core.display import one_line, printable
 from flowerml.core.errors import ModelError
@@ -54,7 +54,7 @@ class WarmStart:
         try:
             tensors = load_file(folder / WEIGHTS)
             _check_finite(tensors)
-            encoder = _encoder(saved, _part(tensors, FROZEN))
+            encoder = _encoder(saved, _part(tensors, FROZEN), read_assets(folder, saved))
         except ModelError as error:
             raise ModelError(f"{folder}: {error}") from None
         # A header may name shapes and types that torch lacks; `load_state_dict` raises RuntimeError.
@@ -92,12 +92,16 @@ def _check_finite(tensors: "Mapping[str, Tensor]") -> None:
             )
 
 
-def _encoder(saved: Mapping[str, Any], frozen: "Mapping[str, Tensor]") -> Encoder[Any, Any, Any]:
+def _encoder(
+    saved: Mapping[str, Any], frozen: "Mapping[str, Tensor]", assets: Mapping[str, bytes]
+) -> Encoder[Any, Any, Any]:
     """Return the encoder with all that training needs, loaded from a temporary folder in its own format."""
     from safetensors.torch import save_file
 
     with tempfile.TemporaryDirectory(prefix="flowerml-") as folder:
         files.write_json(Path(folder, "encoder.json"), saved["encoder"])
+        for name, content in assets.items():
+            Path(folder, name).write_bytes(content)
         if frozen:
             save_file(dict(frozen), Path(folder, "frozen.safetensors"))
         return TASKS[saved["task"]].Encoder.load(Path(folder))

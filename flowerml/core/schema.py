@@ -54,6 +54,16 @@ def text(limit: int = MAX_TEXT) -> Check:
     return check
 
 
+def string(limit: int = MAX_TEXT) -> Check:
+    """Return the check of a text of at most `limit` characters, which may be empty."""
+
+    def check(value: Any, name: str) -> None:
+        if value != "":
+            text(limit)(value, name)
+
+    return check
+
+
 def flag(value: Any, name: str) -> None:
     """Check that a value is true or false."""
     if not isinstance(value, bool):

@@ -89,7 +89,9 @@ def log_model(run: runs.Run, classifier: Classifier, *, example: "Raw", name: st
                 pd.DataFrame({column: [classifier.task.to_json(example)]}),
                 {"top_k": TOP_K, "explain": False},
             ),
-            pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
+            pip_requirements=[
+                f"{package}=={version(package)}" for package in (*REQUIREMENTS, *classifier.preprocessing.packages)
+            ],
             registered_model_name=name,
         )
     return Logged(name, str(logged.registered_model_version), logged.model_id)

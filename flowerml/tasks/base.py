@@ -8,7 +8,7 @@ sections and arrays; `flowerml.tasks.registry` lets mypy check each module again
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,8 +49,13 @@ class Preprocessing(Protocol[InputT, PreparedT]):
     It needs no torch, and nothing fitted besides the encoder's `state()`.
     """
 
-    MAX_BATCH: ClassVar[int]
-    """The maximal number of inputs in one pass through the graph."""
+    @property
+    def MAX_BATCH(self) -> int:
+        """The maximal number of inputs in one pass through the graph."""
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages that this preprocessing needs besides NumPy, ONNX Runtime and Pillow."""
 
     def transform(self, raw: InputT) -> PreparedT:
         """Prepare one raw input for `collate`; raises InputError. May be called from many threads."""
@@ -65,8 +70,8 @@ class Preprocessing(Protocol[InputT, PreparedT]):
         """Return a prepared input in a form that a person can inspect."""
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Self:
-        """Return the preprocessing of the encoder with this `state()`."""
+    def from_state(cls, state: dict[str, Any], assets: Mapping[str, bytes]) -> Self:
+        """Return the preprocessing of the encoder with this `state()` and these `assets()`; raises ModelError."""
 
 
 class Encoder(Protocol[PreprocessingT, EncodeT, LimitsT]):
@@ -106,8 +111,14 @@ class Encoder(Protocol[PreprocessingT, EncodeT, LimitsT]):
         With a `detector`, which reads the same encodings as networks do, it returns (logits, strangeness [B]).
         """
 
+    def read_by(self, *parts: "nn.Module | None") -> Self:
+        """Return the encoder for a classifier of these networks: without what none of them reads."""
+
     def state(self) -> dict[str, Any]:
-        """Return all that prediction needs, as plain data."""
+        """Return all that prediction needs besides `assets()`, as plain data."""
+
+    def assets(self) -> Mapping[str, bytes]:
+        """Return the files that the preprocessing needs beside the state, by name, such as a tokenizer's."""
 
     def save(self, folder: Path) -> None:
         """Save all that training needs, atomically."""

@@ -19,6 +19,7 @@ from flowerml.tasks.image.encoder.backbone import Frozen
 from flowerml.tasks.image.encoder.features import OnnxEngine, TorchEngine
 from flowerml.tasks.image.encoder.pictures import Transform
 from flowerml.tasks.image.sections import Encode
+from flowerml.tasks.text.sections import Encode as WordsEncode
 
 HALF = (0.5, 0.5, 0.5)
 TRANSFORM = Transform(resize=16, crop=13, interpolation="bilinear", mean=HALF, std=HALF)
@@ -49,7 +50,7 @@ def encoder(network: Frozen | None = None) -> Encoder:
 PICTURES = [Example(f"{n}.png", "valid" if n % 4 == 3 else "train", "rose", picture(n)) for n in range(11)]
 REVIEWS = [Example(str(n), "valid" if n % 3 == 2 else "train", "pos", f"A fine film, part {n}.") for n in range(9)]
 STEPS = {"strip_html": True, "lower_case": True, "letters_and_digits": True, "stop_words": "drop", "stem": True}
-WORDS = SimpleNamespace(**STEPS, vocab_size=50, max_length=9, max_words=9)
+WORDS = WordsEncode(**STEPS, vocab_size=50, max_length=9, max_words=9)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from flowerml.tasks.image.sample.grounds import soil
 from flowerml.tasks.text.encoder.preprocessing import MAX_CHARACTERS
 from flowerml.tasks.text.explanation import CHARACTER_BUDGET, MAX_SPANS, MIN_SPANS
 from flowerml.tasks.text.networks.ngrams import NGrams, fit_ngrams
+from flowerml.tasks.text.sections import Encode
 
 HALVES = {"interpolation": "bilinear", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 PICTURES = image.Preprocessing(Transform(resize=64, crop=64, **HALVES))
@@ -54,7 +55,7 @@ def planted_words(tmp_path_factory):
 
 def text_encoder(*, max_words: int = 1500) -> text.Encoder:
     """Return an encoder whose dictionary is "good"."""
-    section = SimpleNamespace(**STEPS, vocab_size=3, max_length=max_words, max_words=max_words)
+    section = Encode(**STEPS, vocab_size=3, max_length=max_words, max_words=max_words)
     examples = [Example("1", "train", "pos", "good")]
     return text.Encoder.fit(examples, section, SimpleNamespace(characters=MAX_CHARACTERS))
 

@@ -24,6 +24,7 @@ from flowerml.tasks.text.explanation import MAX_SPANS
 from flowerml.tasks.text.networks.blend import Blend
 from flowerml.tasks.text.networks.lstm import Lstm
 from flowerml.tasks.text.networks.ngrams import NGrams
+from flowerml.tasks.text.sections import Encode
 from tests.support.properties import changed, changes, few, fewer, forgeries, in_time
 
 TRANSFORM = Transform(16, 12, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -126,7 +127,7 @@ def test_pictures_with_forged_headers(raw, length, made):
 def reviews(tmp_path_factory) -> Classifier:
     """A small classifier of texts with random weights."""
     torch.manual_seed(0)
-    section = SimpleNamespace(**STEPS, vocab_size=40, max_length=60, max_words=90)
+    section = Encode(**STEPS, vocab_size=40, max_length=60, max_words=90)
     examples = [Example("1", "train", "pos", "A good film that was never dull, and a splendid cast.")]
     encoder = text.Encoder.fit(examples, section, SimpleNamespace(characters=CHARACTERS))
     sizes = {"embedding_dim": 4, "hidden_dim": 4, "layers": 1, "bidirectional": False, "pooling": "mean_max"}

@@ -39,7 +39,10 @@ class Data(params.Data):
 
 
 class Encode(Section):
-    """The cleaning steps, the size of the dictionary and the maximum lengths of the sequences."""
+    """The cleaning steps, the size of the dictionary and the maximum lengths of the sequences; a pretrained encoder.
+
+    `backbone` is hf/OWNER/NAME (with @REVISION, if wanted), a folder, or None. Older files lack the last four.
+    """
 
     strip_html: bool
     lower_case: bool
@@ -49,6 +52,10 @@ class Encode(Section):
     vocab_size: Annotated[int, Field(ge=3)]
     max_length: Count
     max_words: Count
+    backbone: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    pooling: Literal["auto", "mean", "cls", "max"] = "auto"
+    max_tokens: Annotated[int, Field(ge=2, le=10**6)] = 256
+    prefix: Annotated[str, Field(max_length=1000)] = ""
 
 
 class Train(params.Train):

@@ -17,6 +17,7 @@ from flowerml.tasks.text.encoder.cleaning import NEGATIONS, STOP_WORDS, Cleaning
 from flowerml.tasks.text.encoder.preprocessing import MAX_CHARACTERS, Preprocessing
 from flowerml.tasks.text.encoder.stemming import stem
 from flowerml.tasks.text.encoder.vocabulary import Vocabulary
+from flowerml.tasks.text.sections import Encode
 
 STEPS = {"strip_html": True, "lower_case": True, "letters_and_digits": True, "stop_words": "drop", "stem": True}
 REVIEW = (
@@ -25,8 +26,8 @@ REVIEW = (
 )
 
 
-def section(**changes: object) -> SimpleNamespace:
-    return SimpleNamespace(**{**STEPS, "vocab_size": 5000, "max_length": 500, "max_words": 1500, **changes})
+def section(**changes: object) -> Encode:
+    return Encode(**{**STEPS, "vocab_size": 5000, "max_length": 500, "max_words": 1500, **changes})
 
 
 LIMITS = SimpleNamespace(characters=MAX_CHARACTERS)
@@ -150,7 +151,7 @@ def test_saved_encoder_is_equal(tmp_path):
     encoder.preprocessing.transform(REVIEW)
     encoder.save(tmp_path / "encoder")
     assert Encoder.load(tmp_path / "encoder") == encoder
-    assert Preprocessing.from_state(json.loads(json.dumps(encoder.state()))) == encoder.preprocessing
+    assert Preprocessing.from_state(json.loads(json.dumps(encoder.state())), {}) == encoder.preprocessing
 
 
 def test_batches_are_padded_right():

@@ -46,6 +46,7 @@ class Preprocessing:
     """The share of each base in a strand."""
 
     MAX_BATCH: ClassVar[int] = 4
+    packages: ClassVar[tuple[str, ...]] = ()
 
     def transform(self, raw: str) -> NDArray[np.float32]:
         """Return the shares [4]."""
@@ -66,7 +67,7 @@ class Preprocessing:
         return ", ".join(f"{base} {share:.0%}" for base, share in zip(BASES, prepared, strict=True))
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Self:
+    def from_state(cls, state: dict[str, Any], assets: Mapping[str, bytes]) -> Self:
         """Return it."""
         return cls()
 
@@ -98,6 +99,14 @@ class Encoder:
     def graph(self, network: nn.Module, detector: nn.Module | None = None) -> nn.Module:
         """Return the network: nothing is frozen, and nothing detected."""
         return network
+
+    def read_by(self, *parts: nn.Module | None) -> Self:
+        """Return it: it has no part to leave out."""
+        return self
+
+    def assets(self) -> dict[str, bytes]:
+        """Return no files."""
+        return {}
 
     def state(self) -> dict[str, Any]:
         """Return nothing that needs to be known."""

@@ -114,6 +114,10 @@ class Encoder:
 
         return Detecting(self.frozen, network, detector)
 
+    def read_by(self, *parts: "nn.Module | None") -> Self:
+        """Return the encoder: every network reads the features."""
+        return self
+
     def state(self) -> dict[str, Any]:
         """Return all that predicting needs, as plain data."""
         return {
@@ -122,6 +126,10 @@ class Encoder:
             "features": self.features,
             "max_pixels": self.preprocessing.max_pixels,
         }
+
+    def assets(self) -> dict[str, bytes]:
+        """Return no files: the state says all."""
+        return {}
 
     def save(self, folder: Path) -> None:
         """Write the state and the backbone's weights, atomically."""
@@ -140,7 +148,7 @@ class Encoder:
         from flowerml.tasks.image.encoder.backbone import architecture
 
         state = files.read_json(folder / "encoder.json")
-        preprocessing = Preprocessing.from_state(state)
+        preprocessing = Preprocessing.from_state(state, {})
         frozen = architecture(state["backbone"], crop=preprocessing.to_pixels.crop)
         load_model(frozen, folder / "frozen.safetensors", strict=True)
         return cls(state["backbone"], preprocessing, state["features"], frozen)

@@ -1,5 +1,6 @@
 """The preprocessing of pictures, in Pillow and NumPy: decode, resize, crop, normalize."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -51,6 +52,7 @@ class Preprocessing:
     # One picture at a time is faster, as activations stay in the cache, and takes the least memory, which ONNX Runtime
     # never returns.
     MAX_BATCH: ClassVar[int] = 1
+    packages: ClassVar[tuple[str, ...]] = ()
 
     to_pixels: Transform
     max_pixels: int = MAX_PIXELS
@@ -77,7 +79,7 @@ class Preprocessing:
         return self.to_pixels.to_picture(prepared)
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Self:
+    def from_state(cls, state: dict[str, Any], assets: Mapping[str, bytes]) -> Self:
         """Return the preprocessing of an encoder from its state; raises ModelError for another one."""
         STATE(state, "encoder")
         values = {field.name: state["transform"].get(field.name, field.default) for field in fields(Transform)}

@@ -2,22 +2,36 @@
 
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from itertools import islice
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowerml.core import schema
-from flowerml.core.errors import InputError
+from flowerml.core.errors import InputError, ModelError
 from flowerml.tasks.text.encoder.cleaning import Cleaning, Memo
+from flowerml.tasks.text.encoder.tokens import TOKENIZER, Tokens
 from flowerml.tasks.text.encoder.vocabulary import FIRST, INFREQUENT, NO_WORD, Vocabulary
 
 MAX_CHARACTERS = 1_000_000
 LENGTH = schema.whole(1, 10**9)  # a text of this many characters is never read
+BACKBONE = schema.record(
+    {
+        "name": schema.text(4096),
+        "family": schema.text(100),
+        "config": schema.mapping(schema.plain),
+        "pooling": schema.text(20),
+        "normalize": schema.flag,
+        "features": schema.whole(1, 10**6),
+        "licence": schema.nullable(schema.text(100)),
+        "max_tokens": schema.whole(2, 10**6),
+        "prefix": schema.string(1000),
+    }
+)
 STATE = schema.record(
     {
         "cleaning": schema.record(
@@ -33,7 +47,7 @@ STATE = schema.record(
         "max_length": LENGTH,
         "max_words": LENGTH,
     },
-    {"max_characters": LENGTH},
+    {"max_characters": LENGTH, "backbone": BACKBONE},
 )
 
 Sequences = dict[str, NDArray[Any]]
@@ -43,9 +57,10 @@ _TOKEN = re.compile(r"\w+(?:'\w+)*|\S")
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """A function from a text to two integer sequences: codes of its stems, and hashes of its raw words and punctuation.
+    """A function from a text to integer sequences: codes of its stems, and hashes of its raw words and punctuation.
 
-    Texts of more than `max_characters` raise InputError.
+    With `tokens` there is a third one: ids of the tokens that a pretrained encoder reads. Texts of more than
+    `max_characters` raise InputError.
 
     >>> cleaning = Cleaning(strip_html=True, lower_case=True, letters_and_digits=True, stop_words="drop", stem=True)
     >>> preprocessing = Preprocessing(cleaning, Vocabulary(("good", "film")), max_length=500, max_words=1500)
@@ -53,14 +68,31 @@ class Preprocessing:
     [2, 3]
     """
 
-    # In a batch of eight a text takes the LSTM a third of the time that it takes alone; larger batches gain nothing.
-    MAX_BATCH: ClassVar[int] = 8
-
     cleaning: Cleaning
     vocabulary: Vocabulary
     max_length: int
     max_words: int
     max_characters: int = MAX_CHARACTERS
+    tokens: Tokens | None = None
+
+    @property
+    def MAX_BATCH(self) -> int:
+        """The maximal number of texts in one pass.
+
+        In a batch of eight a text takes the LSTM a third of the time that it takes alone; larger batches gain nothing.
+        A transformer is fastest with one text on each core, as none is padded.
+        """
+        return 8 if self.tokens is None else 1
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages that prediction needs besides those of every classifier."""
+        return () if self.tokens is None else ("tokenizers",)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the graph's inputs, in order."""
+        return tuple(self.collate([self.sequences("")]))
 
     @property
     def codes(self) -> int:
@@ -70,7 +102,8 @@ class Preprocessing:
     def transform(self, raw: str) -> Sequences:
         """Return one text as {"stems": [T], "words": [W]}, int32, 1 to `max_length` and `max_words` long.
 
-        Raises InputError `unknown_input` if it is not a str, `empty_text`, and `text_too_long` above `max_characters`.
+        With `tokens` it has {"tokens": [1 to max_tokens]} too. Raises InputError `unknown_input` if it is not a str,
+        `empty_text`, and `text_too_long` above `max_characters`.
         """
         if not isinstance(raw, str):
             raise InputError("unknown_input", f"expected a text, found {type(raw).__name__}")
@@ -88,24 +121,33 @@ class Preprocessing:
         lines = self.cleaning.lines(raw)
         codes = filter(None, map(self._codes.__getitem__, self.cleaning.words(lines)))
         hashes = map(_HASHES.__getitem__, _tokens(" ".join(lines)))
-        return {"stems": _array(codes, self.max_length), "words": _array(hashes, self.max_words)}
+        sequences = {"stems": _array(codes, self.max_length), "words": _array(hashes, self.max_words)}
+        # Case and punctuation say much to a pretrained encoder, so it reads the text without HTML, not the stems.
+        return sequences if self.tokens is None else {**sequences, "tokens": self.tokens.ids(" ".join(lines))}
 
     def collate(self, prepared: list[Sequences]) -> Sequences:
         """Return prepared texts as the inputs of the graph, int64: stems [B, T], stem_lengths [B], words, word_lengths.
 
-        Shorter texts are padded with 0 on the right.
+        With `tokens`: tokens, token_lengths, too. Shorter texts are padded with 0 on the right.
         """
-        stems, stem_lengths = _padded([sequences["stems"] for sequences in prepared])
-        words, word_lengths = _padded([sequences["words"] for sequences in prepared])
-        return {"stems": stems, "stem_lengths": stem_lengths, "words": words, "word_lengths": word_lengths}
+        inputs: Sequences = {}
+        for name in prepared[0]:
+            padded, lengths = _padded([sequences[name] for sequences in prepared])
+            inputs |= {name: padded, f"{name.removesuffix('s')}_lengths": lengths}
+        return inputs
 
     def random_inputs(self, count: int, *, seed: int) -> Sequences:
         """Return inputs to trace and check the graph with; another count gives other lengths."""
         rng = np.random.default_rng(seed)
         # Many stems are words of real texts too, so the n-gram table contains some of these hashes.
         words = [_hash(stem) for stem in self.vocabulary.stems] or [1]
-        rows = ((rng.integers(1, self.codes, 5 + 2 * row), rng.choice(words, 7 + 3 * row)) for row in range(count))
-        return self.collate([{"stems": stems, "words": words} for stems, words in rows])
+        rows = []
+        for row in range(count):
+            sequences = {"stems": rng.integers(1, self.codes, 5 + 2 * row), "words": rng.choice(words, 7 + 3 * row)}
+            if self.tokens is not None:
+                sequences["tokens"] = rng.integers(0, self.tokens.size, 5 + 2 * row)
+            rows.append(sequences)
+        return self.collate(rows)
 
     def visualize(self, prepared: Sequences) -> str:
         """Return the stems of a prepared text, "<infrequent>" for those without a code."""
@@ -113,11 +155,21 @@ class Preprocessing:
 
     def state(self) -> dict[str, Any]:
         """Return the preprocessing as plain data."""
-        return {**asdict(self), "vocabulary": list(self.vocabulary.stems)}
+        return {
+            "cleaning": asdict(self.cleaning),
+            "vocabulary": list(self.vocabulary.stems),
+            "max_length": self.max_length,
+            "max_words": self.max_words,
+            "max_characters": self.max_characters,
+        }
+
+    def assets(self) -> dict[str, bytes]:
+        """Return the files that prediction needs besides the state, by name."""
+        return {} if self.tokens is None else {TOKENIZER: self.tokens.content}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Self:
-        """Return the preprocessing that `state()` described; raises ModelError for another state."""
+    def from_state(cls, state: dict[str, Any], assets: Mapping[str, bytes]) -> Self:
+        """Return the preprocessing that `state()` and `assets()` described; raises ModelError for others."""
         STATE(state, "encoder")
         return cls(
             cleaning=Cleaning(**{field.name: state["cleaning"][field.name] for field in fields(Cleaning)}),
@@ -125,6 +177,7 @@ class Preprocessing:
             max_length=state["max_length"],
             max_words=state["max_words"],
             max_characters=state.get("max_characters", MAX_CHARACTERS),
+            tokens=_tokens_of(state["backbone"], assets) if "backbone" in state else None,
         )
 
     @cached_property
@@ -135,6 +188,12 @@ class Preprocessing:
         """Return the code of a word's stem, 0 for a word that is dropped."""
         stem = self.cleaning.reduced(word)
         return NO_WORD if stem is None else self.vocabulary.code(stem)
+
+
+def _tokens_of(backbone: Mapping[str, Any], assets: Mapping[str, bytes]) -> Tokens:
+    if TOKENIZER not in assets:
+        raise ModelError(f"{TOKENIZER} is missing, which its encoder reads texts with")
+    return Tokens(assets[TOKENIZER], backbone["max_tokens"], backbone["prefix"])
 
 
 def _tokens(text: str) -> list[str]:
