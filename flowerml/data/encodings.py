@@ -107,6 +107,12 @@ class Encoded:
         rows = pa.compute.equal(self.table.column("split"), split)
         return self.table.column(column).filter(rows).combine_chunks()
 
+    def vectors(self, split: str, column: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return all vectors of a column of N rows of a split, [M, D], and the offsets of each row's, [N + 1]."""
+        rows = self.of(split, column)
+        values = np.asarray(rows.flatten().flatten()).reshape(-1, rows.type.value_type.list_size)
+        return values, np.concatenate([[0], np.cumsum(rows.value_lengths())])
+
     def targets(self, split: str, classes: tuple[str, ...]) -> NDArray[np.int64]:
         """Return the class index of each row of a split, [N]."""
         index = {label: number for number, label in enumerate(classes)}

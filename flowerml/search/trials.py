@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from flowerml.config.params import Train
     from flowerml.engine.fit import Training
 
-CODE = ("engine/fit.py", "search", "pipeline/train.py")
+CODE = ("engine/feed_forward.py", "engine/fit.py", "search", "pipeline/train.py")
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "optuna")
 
 Weights = Mapping[str, torch.Tensor]

@@ -8,8 +8,9 @@ from torch import nn
 
 from flowerml.core.errors import DivergedError
 from flowerml.data.encodings import Encoded
+from flowerml.engine.feed_forward import FeatureBatches, FeedForward
 from flowerml.engine.fit import Trainer, evaluate
-from flowerml.tasks.image.networks import FeatureBatches, FeedForward
+from flowerml.tasks.image.networks import feature_batches
 
 SECTION = {
     "learning_rate": 0.1,
@@ -41,7 +42,7 @@ def batches(
         "label": ["ab"[label] for _, label, _ in rows],
         "features": pa.array([[point] for point in points.tolist()], type=pa.list_(pa.list_(pa.float32(), 2))),
     }
-    return FeatureBatches(Encoded(pa.table(columns)), ("a", "b"))
+    return feature_batches(Encoded(pa.table(columns)), ("a", "b"))
 
 
 def head(seed: int = 0) -> FeedForward:
@@ -175,7 +176,7 @@ def test_epoch_draws_one_view_per_picture():
         "label": ["a", "b", "a", "b"],
         "features": pa.array(views, type=kind),
     }
-    data = FeatureBatches(Encoded(pa.table(columns)), ("a", "b"))
+    data = feature_batches(Encoded(pa.table(columns)), ("a", "b"))
     torch.manual_seed(0)
     epochs = [torch.cat([inputs[0] for inputs, _ in data.train(batch_size=2)]).flatten().tolist() for _ in range(50)]
     assert {tuple(sorted(int(value) // 10 for value in epoch)) for epoch in epochs} == {(1, 2, 3)}

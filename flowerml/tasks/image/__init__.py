@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from flowerml.data.encodings import Encoded
     from flowerml.data.examples import Raw
+    from flowerml.engine.feed_forward import FeatureBatches
     from flowerml.engine.fit import Training
-    from flowerml.tasks.image.networks import FeatureBatches
     from flowerml.tasks.image.sections import Data, Train
 
 __all__ = [
@@ -107,9 +107,9 @@ def from_bytes(content: bytes) -> bytes:
 
 def training_data(encoded: "Encoded", classes: tuple[str, ...], encoder: Encoder) -> "FeatureBatches":
     """Return the encodings in memory, ready for any number of trials."""
-    from flowerml.tasks.image.networks import FeatureBatches
+    from flowerml.tasks.image.networks import feature_batches
 
-    return FeatureBatches(encoded, classes)
+    return feature_batches(encoded, classes)
 
 
 def build_network(data: "FeatureBatches", section: "Train") -> "tuple[nn.Module, Training]":

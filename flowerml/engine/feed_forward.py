@@ -1,0 +1,72 @@
+"""A feed-forward head, and the batches of frozen features that train it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from flowerml.engine.fit import Inputs
+
+
+class FeedForward(nn.Sequential):
+    """Features [B, D] -> logits [B, C]: fully connected layers with ReLU and dropout, as in the notebook.
+
+    `hidden_units` [4096, 4096] is the notebook's head, [] a linear one. Each layer but the first has dropout before it;
+    a linear head has dropout before its only layer.
+
+    >>> head = FeedForward(1280, 102, hidden_units=[256], dropout=0.2)
+    >>> head(torch.zeros(4, 1280)).shape
+    torch.Size([4, 102])
+    """
+
+    def __init__(self, features: int, classes: int, *, hidden_units: list[int], dropout: float) -> None:
+        layers: list[nn.Module] = []
+        for width in hidden_units:
+            layers += [nn.Linear(features, width), nn.ReLU(), nn.Dropout(dropout)]
+            features = width
+        super().__init__(*(layers or [nn.Dropout(dropout)]), nn.Linear(features, classes))
+
+
+@dataclass(frozen=True)
+class Views:
+    """The features of N examples, of each one or more views: rows offsets[i] to offsets[i + 1] of `values` [M, D]."""
+
+    values: Tensor
+    offsets: Tensor
+
+    @classmethod
+    def of(cls, values: NDArray[np.float32], offsets: NDArray[np.int64]) -> "Views":
+        """Return views of arrays; they are copied, as Arrow's memory is read-only and torch warns of tensors on it."""
+        return cls(torch.from_numpy(values.copy()), torch.from_numpy(offsets.copy()))
+
+
+class FeatureBatches:
+    """Batches of cached features, held in memory; each epoch picks one view of each training example at random.
+
+    `features` and `targets` [N] are those of the splits train and valid.
+    """
+
+    def __init__(
+        self, features: Mapping[str, Views], targets: Mapping[str, NDArray[np.int64]], *, classes: int
+    ) -> None:
+        self.features = features
+        self.targets = {split: torch.from_numpy(part) for split, part in targets.items()}
+        self.train_counts = torch.bincount(self.targets["train"], minlength=classes)
+        self.width = features["train"].values.shape[1]
+
+    def train(self, *, batch_size: int) -> Iterator[tuple[Inputs, Tensor]]:
+        """See `flowerml.engine.fit.Batches`."""
+        values, offsets = self.features["train"].values, self.features["train"].offsets
+        counts = offsets[1:] - offsets[:-1]
+        views = offsets[:-1] + (torch.rand(len(counts)) * counts).long()
+        for batch in torch.randperm(len(counts)).split(batch_size):
+            yield (values[views[batch]],), self.targets["train"][batch]
+
+    def valid(self, *, batch_size: int) -> Iterator[tuple[Inputs, Tensor]]:
+        """See `flowerml.engine.fit.Batches`."""
+        values = self.features["valid"].values
+        for start in range(0, len(values), batch_size):
+            yield (values[start : start + batch_size],), self.targets["valid"][start : start + batch_size]
