@@ -41,7 +41,7 @@ class Data(params.Data):
 class Encode(Section):
     """The cleaning steps, the size of the dictionary and the maximum lengths of the sequences; a pretrained encoder.
 
-    `backbone` is hf/OWNER/NAME (with @REVISION, if wanted), a folder, or None. Older files lack the last four.
+    `backbone` is hf/OWNER/NAME (with @REVISION, if wanted), a folder, or None. Older files lack the last five.
     """
 
     strip_html: bool
@@ -52,6 +52,7 @@ class Encode(Section):
     vocab_size: Annotated[int, Field(ge=3)]
     max_length: Count
     max_words: Count
+    characters: Annotated[int, Field(ge=0, le=10**6)] = 0
     backbone: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     pooling: Literal["auto", "mean", "cls", "max"] = "auto"
     max_tokens: Annotated[int, Field(ge=2, le=10**6)] = 256

@@ -202,3 +202,24 @@ def test_import_is_light():
         "import sys, flowerml.tasks.text.encoder; print(sorted({'nltk', 'torch', 'pyarrow', 'bs4'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_characters_of_the_words_are_kept():
+    preprocessing = fitted("Don’t <b>PANIC</b>!", characters=100)
+    codes = preprocessing.transform("Don’t <b>PANIC</b>!")["characters"]
+    assert "".join(map(chr, codes)) == " don't panic ! "
+    assert len(fitted("a film", characters=5).transform("a film")["characters"]) == 5
+
+
+def test_long_texts_keep_no_characters():
+    long, short = "a long film " * 60, "a short one"
+    assert "characters" in fitted(short, short, long, characters=100).transform(short)
+    encoder = fit_encoder(long, long, short, characters=100)
+    assert "characters" not in encoder.preprocessing.transform(short)
+    assert "characters" not in encoder.columns
+
+
+def test_characters_survive_saving():
+    preprocessing = fitted("a film", characters=100)
+    assert Preprocessing.from_state(preprocessing.state(), {}) == preprocessing
+    assert "characters" not in fitted("a film").state()  # as in older classifiers

@@ -47,7 +47,7 @@ STATE = schema.record(
         "max_length": LENGTH,
         "max_words": LENGTH,
     },
-    {"max_characters": LENGTH, "backbone": BACKBONE},
+    {"max_characters": LENGTH, "characters": LENGTH, "backbone": BACKBONE},
 )
 
 Sequences = dict[str, NDArray[Any]]
@@ -59,8 +59,8 @@ _TOKEN = re.compile(r"\w+(?:'\w+)*|\S")
 class Preprocessing:
     """A function from a text to integer sequences: codes of its stems, and hashes of its raw words and punctuation.
 
-    With `tokens` there is a third one: ids of the tokens that a pretrained encoder reads. Texts of more than
-    `max_characters` raise InputError.
+    With `characters` > 0 there are also at most so many characters, of the same words, and with `tokens` ids of the
+    tokens that a pretrained encoder reads. Texts of more than `max_characters` raise InputError.
 
     >>> cleaning = Cleaning(strip_html=True, lower_case=True, letters_and_digits=True, stop_words="drop", stem=True)
     >>> preprocessing = Preprocessing(cleaning, Vocabulary(("good", "film")), max_length=500, max_words=1500)
@@ -73,6 +73,7 @@ class Preprocessing:
     max_length: int
     max_words: int
     max_characters: int = MAX_CHARACTERS
+    characters: int = 0
     tokens: Tokens | None = None
 
     @property
@@ -102,8 +103,8 @@ class Preprocessing:
     def transform(self, raw: str) -> Sequences:
         """Return one text as {"stems": [T], "words": [W]}, int32, 1 to `max_length` and `max_words` long.
 
-        With `tokens` it has {"tokens": [1 to max_tokens]} too. Raises InputError `unknown_input` if it is not a str,
-        `empty_text`, and `text_too_long` above `max_characters`.
+        It has {"characters": [1 to `characters`]} and {"tokens": [1 to max_tokens]} too, where there are any.
+        Raises InputError `unknown_input` if it is not a str, `empty_text`, and `text_too_long` above `max_characters`.
         """
         if not isinstance(raw, str):
             raise InputError("unknown_input", f"expected a text, found {type(raw).__name__}")
@@ -120,15 +121,18 @@ class Preprocessing:
         """Return the sequences of any text, without checks; an empty text is encoded as one infrequent word."""
         lines = self.cleaning.lines(raw)
         codes = filter(None, map(self._codes.__getitem__, self.cleaning.words(lines)))
-        hashes = map(_HASHES.__getitem__, _tokens(" ".join(lines)))
+        words = _tokens(" ".join(lines))
+        hashes = map(_HASHES.__getitem__, words)
         sequences = {"stems": _array(codes, self.max_length), "words": _array(hashes, self.max_words)}
+        if self.characters:
+            sequences["characters"] = _characters(words, self.characters)
         # Case and punctuation say much to a pretrained encoder, so it reads the text without HTML, not the stems.
         return sequences if self.tokens is None else {**sequences, "tokens": self.tokens.ids(" ".join(lines))}
 
     def collate(self, prepared: list[Sequences]) -> Sequences:
         """Return prepared texts as the inputs of the graph, int64: stems [B, T], stem_lengths [B], words, word_lengths.
 
-        With `tokens`: tokens, token_lengths, too. Shorter texts are padded with 0 on the right.
+        Likewise characters and tokens, where there are any. Shorter texts are padded with 0 on the right.
         """
         inputs: Sequences = {}
         for name in prepared[0]:
@@ -140,10 +144,14 @@ class Preprocessing:
         """Return inputs to trace and check the graph with; another count gives other lengths."""
         rng = np.random.default_rng(seed)
         # Many stems are words of real texts too, so the n-gram table contains some of these hashes.
-        words = [_hash(stem) for stem in self.vocabulary.stems] or [1]
+        words = self.vocabulary.stems or ("",)
         rows = []
         for row in range(count):
-            sequences = {"stems": rng.integers(1, self.codes, 5 + 2 * row), "words": rng.choice(words, 7 + 3 * row)}
+            stems = rng.integers(1, self.codes, 5 + 2 * row)
+            drawn = [words[number] for number in rng.integers(0, len(words), 7 + 3 * row)]
+            sequences = {"stems": stems, "words": np.array([_hash(word) for word in drawn])}
+            if self.characters:
+                sequences["characters"] = _characters(drawn, self.characters)
             if self.tokens is not None:
                 sequences["tokens"] = rng.integers(0, self.tokens.size, 5 + 2 * row)
             rows.append(sequences)
@@ -155,13 +163,14 @@ class Preprocessing:
 
     def state(self) -> dict[str, Any]:
         """Return the preprocessing as plain data."""
-        return {
+        state = {
             "cleaning": asdict(self.cleaning),
             "vocabulary": list(self.vocabulary.stems),
             "max_length": self.max_length,
             "max_words": self.max_words,
             "max_characters": self.max_characters,
         }
+        return {**state, "characters": self.characters} if self.characters else state
 
     def assets(self) -> dict[str, bytes]:
         """Return the files that prediction needs besides the state, by name."""
@@ -177,6 +186,7 @@ class Preprocessing:
             max_length=state["max_length"],
             max_words=state["max_words"],
             max_characters=state.get("max_characters", MAX_CHARACTERS),
+            characters=state.get("characters", 0),
             tokens=_tokens_of(state["backbone"], assets) if "backbone" in state else None,
         )
 
@@ -207,6 +217,12 @@ def _hash(token: str) -> int:
 
 
 _HASHES = Memo(_hash)
+
+
+def _characters(words: list[str], limit: int) -> NDArray[np.int32]:
+    """Return the first code points of the words, with a space before, between and after them."""
+    spaced = " ".join(["", *words[:limit], ""])[:limit]
+    return np.frombuffer(spaced.encode("utf-32-le", "surrogatepass"), np.dtype("<i4")).astype(np.int32)
 
 
 def _array(values: Iterator[int], limit: int) -> NDArray[np.int32]:
