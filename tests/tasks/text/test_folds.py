@@ -24,7 +24,7 @@ def test_same_targets_same_folds():
 
 
 def test_a_large_valid_split_needs_no_folds():
-    assert [folds_needed(5, valid) for valid in (999, 1000)] == [5, 0]
+    assert [folds_needed(5, valid) for valid in (1999, 2000)] == [5, 0]
 
 
 TARGETS = {"train": np.array([0, 1] * 6), "valid": np.array([1, 0, 1])}
@@ -58,3 +58,12 @@ def test_without_folds_valid_alone_is_held_out():
     held_out = hold_out(remembering, TARGETS, folds=0)
     assert held_out.targets.tolist() == [1, 0, 1]
     assert held_out.accuracy == pytest.approx(2 / 3)  # the second margin, 12, is the highest
+
+
+def test_no_more_folds_than_enough():
+    targets = {"train": np.arange(4000) % 2, "valid": np.zeros(900, int)}
+    fitted = []
+    held_out = hold_out(lambda rows: (fitted.append(len(rows)), remembering(rows))[1], targets, folds=5)
+    assert fitted == [4000, 3200, 3200]
+    assert len(held_out.targets) == 900 + 2 * 800
+    assert np.isfinite(held_out.margins).all()
