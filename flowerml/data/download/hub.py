@@ -5,6 +5,7 @@ interrupted download and shows its progress.
 """
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +63,10 @@ class Repository:
 
         try:
             url = hf_hub_url(self.name, name, revision=self.revision)
-            get_hf_file_metadata(url)  # without a network it fails within 10 seconds; a download retries for minutes
+            # Where there is no such file, hf_hub_download notes it in the cache, and the Hub is not asked again.
+            with suppress(RemoteEntryNotFoundError):
+                # Without a network this fails within 10 seconds; a download retries for minutes.
+                get_hf_file_metadata(url)
             return Path(hf_hub_download(self.name, name, revision=self.revision))
         except RemoteEntryNotFoundError:
             raise MissingFileError(f"{self.name} on the Hugging Face Hub has no {name}; {self.alternative}") from None

@@ -70,13 +70,15 @@ def read(folder: Path, family: str, *, name: str) -> nn.Module:
             trust_remote_code=False,
             output_loading_info=True,
             weights_only=True,
+            ignore_mismatched_sizes=True,  # they are reported, and refused below
             **_options(family),
         )
-    faults = [key for kind in ("missing_keys", "mismatched_keys") for key in report.get(kind, ())]
+    mismatched = [entry[0] for entry in report.get("mismatched_keys", ())]
+    faults = sorted({*report.get("missing_keys", ()), *mismatched})
     if faults:
         raise ModelError(
             f"encode.backbone: the weights of {name} do not fit its config.json: {len(faults)} are missing or of "
-            f"another shape, such as {printable(str(faults[0]), 80)}"
+            f"another shape, such as {printable(faults[0], 80)}"
         )
     return transformer
 
