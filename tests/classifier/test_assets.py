@@ -118,17 +118,9 @@ def test_other_assets_are_refused(folder, assets):
 
 def test_a_network_that_reads_no_features_leaves_the_encoder_out(encoder, tmp_path):
     torch.manual_seed(0)
-    sizes = {
-        "embedding_dim": 2,
-        "hidden_dim": 2,
-        "layers": 1,
-        "bidirectional": False,
-        "pooling": "last",
-        "dropout": 0.0,
-    }
-    classifier = save(
-        tmp_path / "c", encoder, Lstm(encoder.preprocessing.codes, 3, **sizes, pooling="last", dropout=0.0)
-    )
+    sizes = {"embedding_dim": 2, "hidden_dim": 2, "layers": 1, "bidirectional": False}
+    network = Lstm(encoder.preprocessing.codes, 3, **sizes, pooling="last", dropout=0.0)
+    classifier = save(tmp_path / "c", encoder, network)
     assert not (classifier.folder / "tokenizer.json").exists()
     assert "backbone" not in classifier.description["encoder"] and classifier.preprocessing.packages == ()
     assert WarmStart.load(classifier.folder).encoder.frozen is None
