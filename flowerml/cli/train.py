@@ -25,6 +25,7 @@ EXAMPLES = """[bold]Examples[/]
   flowerml train my_pictures/
   flowerml train flower_data.tar.gz --category-names cat_to_name.json
   flowerml train reviews.csv --network lstm --set data.text_column=review
+  flowerml train reviews.csv --backbone hf/sentence-transformers/all-MiniLM-L6-v2
   flowerml train pictures.zip --backbone vgg16 --hidden-units 512 --epochs 10
   flowerml train more_pictures/ --from models/my_pictures/classifier
 """
@@ -50,11 +51,16 @@ def main(
         typer.Option("--from", metavar="CLASSIFIER", help="Continue training this one, on the same classes."),
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="Backbone for pictures: any of torchvision, or timm/NAME.")
+        str | None,
+        typer.Option(
+            help="Pretrained network. Pictures: any of torchvision, or timm/NAME. Texts: hf/OWNER/NAME, or a folder."
+        ),
     ] = None,
-    network: Annotated[str | None, typer.Option(help="Network for texts: lstm, ngrams or blend.")] = None,
+    network: Annotated[
+        str | None, typer.Option(help="Network for texts: ngrams, lstm, head (on a backbone) or blend.")
+    ] = None,
     hidden_units: Annotated[
-        list[int] | None, typer.Option(min=1, help="Width of a hidden layer for pictures. Repeatable.")
+        list[int] | None, typer.Option(min=1, help="Width of a hidden layer on a backbone. Repeatable.")
     ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Step size of the optimizer.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training examples.")] = None,

@@ -29,7 +29,9 @@ class Subject:
             facts["SHA-256 of the test data"] = digest
         if "data_digest" in trained:
             facts["SHA-256 of all data it was trained with"] = str(trained["data_digest"])
-        network = parameters.get("train.network") or parameters.get("encode.backbone")
+        network = parameters.get("encode.backbone")
+        if "train.network" in parameters:
+            network = classifier.task.describe_network(classifier.description["encoder"], parameters)
         if network:
             facts["network"] = str(network)
         if "best_valid_accuracy" in trained:

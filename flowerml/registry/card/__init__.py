@@ -157,11 +157,12 @@ def _calibration(facts: Facts) -> str:
 
 def _licences(facts: Facts) -> list[str]:
     backbone = facts.saved["encoder"].get("backbone")
-    weights = facts.saved["parameters"].get("encode.weights")
-    return [
-        f"Data: {licences.of_data(facts.source, facts.saved['task'])}.",
-        f"Weights: {licences.of_weights(backbone, weights, shown=escaped(backbone))}.",
-    ]
+    if isinstance(backbone, dict):  # with its own facts, as that of a text encoder
+        of_weights = licences.of_encoder(backbone["name"], backbone["licence"])
+    else:
+        weights = facts.saved["parameters"].get("encode.weights")
+        of_weights = licences.of_weights(backbone, weights, shown=escaped(backbone))
+    return [f"Data: {licences.of_data(facts.source, facts.saved['task'])}.", f"Weights: {of_weights}."]
 
 
 def _origin(tags: Mapping[str, str]) -> str:

@@ -1,10 +1,14 @@
 """The licences of data and pretrained weights, as far as they are known."""
 
+from pathlib import PurePath
+
 from flowerml.data.catalogue import PUBLISHED
+from flowerml.registry.card.markdown import escaped
 
 UNKNOWN = "licence unknown; ask the author"
 LITE0 = "tf_efficientnet_lite0"
 TIMM = "timm/"
+HUB = "hf/"
 # torchvision's default weights of these backbones are Meta's SWAG.
 SWAG = ("vit_h_14", "regnet_y_128gf")
 SWAG_TERMS = "CC BY-NC 4.0, not for commercial use (https://github.com/facebookresearch/SWAG/blob/main/LICENSE)"
@@ -18,6 +22,15 @@ def of_data(source: str, kind: str) -> str:
     by_url = {published.archive.url: published for published in PUBLISHED.values()}
     published = PUBLISHED.get(source) or by_url.get(source)
     return published.note if published is not None and published.kind == kind else UNKNOWN
+
+
+def of_encoder(name: str, licence: str | None) -> str:
+    """Return what is known of the licence of a pretrained encoder, of which only the last part of a path is shown.
+
+    `licence` is that of its own card.
+    """
+    shown = escaped(name if name.startswith(HUB) else PurePath(name).name)
+    return f"{shown}, by its own card of licence {escaped(licence)}" if licence else f"{shown}; {UNKNOWN}"
 
 
 def of_weights(backbone: str | None, weights: str | None, *, shown: str) -> str:

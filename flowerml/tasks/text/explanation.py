@@ -16,6 +16,8 @@ from flowerml.tasks.text.encoder import Preprocessing, Sequences
 from flowerml.tasks.text.encoder.cleaning import PARSER_STEPS
 
 MAX_SPANS = 384  # erased at most; in a longer text several words are erased at a time
+# With a pretrained encoder, which takes 25 to 100 ms for a text, where other networks take one: three seconds.
+MAX_SPANS_PRETRAINED = 64
 CHARACTER_BUDGET = 2**22  # read at most, over all shortened texts
 PARSER_BUDGET = 5 * PARSER_STEPS  # steps of the HTML parser at most, over all shortened texts: two seconds
 MIN_SPANS = 8
@@ -51,22 +53,24 @@ class Explanation:
 def explain(raw: str, preprocessing: Preprocessing, log_odds: LogOdds, *, label: str) -> Explanation:
     """Return the weights of a text's words for the class whose log odds `log_odds` gives. Raises InputError.
 
-    The network sees the whole text and at most MAX_SPANS shortened ones. Words after those that the encoder reads
+    The network sees the whole text and at most MAX_SPANS shortened ones, with a pretrained encoder at most
+    MAX_SPANS_PRETRAINED. Words after those that the encoder reads
     weigh 0, as do spaces and tags.
     """
     whole = preprocessing.transform(raw)
     end = _end_of_input(raw, whole, preprocessing)
     # An erased word makes room for words after the end.
     beginning = raw[: 2 * end]
-    spans = _word_spans(raw[:end], most=_span_budget(beginning))
+    spans = _word_spans(raw[:end], most=_span_budget(beginning, preprocessing))
     values = log_odds(_occlusions(beginning, whole, spans, preprocessing))
     return Explanation(label, tuple(_weighted_words(raw, spans, values[0] - values[1:])))
 
 
-def _span_budget(text: str) -> int:
+def _span_budget(text: str, preprocessing: Preprocessing) -> int:
     """Return how many shortened texts can be read in time; parsing tags that are never closed is quadratic."""
+    most = MAX_SPANS if preprocessing.tokens is None else MAX_SPANS_PRETRAINED
     steps = max(1, text.count("<") * len(text))
-    return max(MIN_SPANS, min(MAX_SPANS, CHARACTER_BUDGET // len(text), PARSER_BUDGET // steps))
+    return max(MIN_SPANS, min(most, CHARACTER_BUDGET // len(text), PARSER_BUDGET // steps))
 
 
 def _end_of_input(raw: str, whole: Sequences, preprocessing: Preprocessing) -> int:

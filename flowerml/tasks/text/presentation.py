@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePath
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -88,8 +89,15 @@ def snippets(address: str) -> Snippets:
 
 
 def describe_network(encoder: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
-    """Return the network's name."""
-    return str(parameters.get("train.network"))
+    """Return the network's name and, where it reads one, the pretrained encoder's."""
+    backbone = encoder.get("backbone")
+    network = parameters.get("train.network") or ("blend" if backbone else "ngrams")
+    if not isinstance(backbone, Mapping):
+        return str(network)
+    name = backbone["name"] if backbone["name"].startswith("hf/") else PurePath(backbone["name"]).name
+    head = "a linear head" if not parameters.get("train.hidden_units") else "a head with hidden layers"
+    blended = ", blended with n-grams" if network == "blend" else ""
+    return f"{name}, frozen, and {head}{blended}"
 
 
 def limitations(parameters: Mapping[str, Any]) -> list[str]:
@@ -97,6 +105,11 @@ def limitations(parameters: Mapping[str, Any]) -> list[str]:
     sentences = []
     if parameters.get("encode.stem") or parameters.get("encode.stop_words") != "keep":
         sentences.append("It reads English: its stop words and stems are English ones.")
+    if parameters.get("encode.backbone") and parameters.get("train.network") != "ngrams":
+        sentences.append(
+            f"Its pretrained encoder reads the first {parameters.get('encode.max_tokens')} tokens of a text, and knows "
+            "the languages and the prejudices of what it was trained on."
+        )
     if parameters.get("encode.max_length"):
         sentences.append(
             f"Of a long text it reads the first {parameters['encode.max_length']} stems"
