@@ -120,10 +120,15 @@ def predict(network: nn.Module, encoded: Encoded) -> NDArray[np.int64]:
 
 
 def _inputs(encoded: Encoded) -> Any:
-    """Return a function from names of inputs and rows to tensors."""
-    columns = {name: encoded.of("valid", name) for name in encoded.table.column_names}
-    sequences = {name: Sequences.of(encoded, "valid", name) for name in ("stems", "words")}
-    features = np.stack([row.values.to_numpy() for row in columns["features"]]) if "features" in columns else None
+    """Return a function from names of inputs and rows to tensors, of the split valid."""
+    kinds = {field.name: field.type.value_type for field in encoded.table.schema if pa.types.is_list(field.type)}
+    ragged = [name for name, kind in kinds.items() if pa.types.is_integer(kind)]
+    sequences = {name: Sequences.of(encoded, "valid", name) for name in ragged}
+    features = None
+    if "features" in kinds:
+        features = (
+            encoded.of("valid", "features").flatten().flatten().to_numpy().reshape(-1, kinds["features"].list_size)
+        )
 
     def inputs(names: tuple[str, ...], rows: NDArray[np.int64]) -> list[Tensor]:
         tensors: dict[str, Tensor] = {}
