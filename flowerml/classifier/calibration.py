@@ -29,14 +29,15 @@ TEMPERATURE_DECIMALS = 4  # further digits depend on the machine, not on the dat
 THRESHOLD_DECIMALS = 6  # rounded down, so that an example at the threshold stays above it on every machine
 STRANGE_SHARE = 0.4  # of the inputs that may be rejected: as many as the detector may reject
 STRANGE_MARGIN = 1e-4  # of the threshold: its last digits depend on the machine
-MAX_STRANGE = 1e9
+MIN_STRANGE, MAX_STRANGE = 1e-9, 1e9
+ENOUGH = 500  # examples for a quantile near the end; with fewer those of training examples are used, too
 SCHEMA = schema.record(
     {},
     {
         "temperature": schema.number(MIN_TEMPERATURE / 10, MAX_TEMPERATURE * 10),
         "known_above": schema.number(0, 1),
         "acceptance": schema.number(0, 1),
-        "strange_above": schema.nullable(schema.number(1e-9, MAX_STRANGE)),
+        "strange_above": schema.nullable(schema.number(MIN_STRANGE, MAX_STRANGE)),
     },
 )
 
@@ -82,11 +83,17 @@ class Calibration:
         probabilities = softmax(logits / temperature)
         if strangeness is None:
             return cls(temperature, fit_threshold(probabilities, acceptance=acceptance), acceptance)
-        sample = strangeness if held_out is None else np.concatenate([strangeness, held_out])
-        strange_above = fit_strange_threshold(sample, acceptance=1 - STRANGE_SHARE * (1 - acceptance))
-        typical = np.full(len(strangeness), True) if strange_above is None else strangeness <= strange_above
-        known_above = fit_threshold(probabilities, acceptance=acceptance, typical=typical)
-        return cls(temperature, known_above, acceptance, strange_above)
+        # What is chosen on N examples accepts less of others half of the time: aim a standard error higher.
+        aim = min(1.0, acceptance + math.sqrt(acceptance * (1 - acceptance) / max(len(targets), 1)))
+        sample = strangeness
+        if held_out is not None and len(strangeness) < ENOUGH and len(held_out):
+            rows = np.linspace(0, len(held_out) - 1, min(ENOUGH - len(strangeness), len(held_out))).astype(int)
+            sample = np.concatenate([strangeness, held_out[rows]])
+        strange_above = fit_strange_threshold(sample, rejection=STRANGE_SHARE * (1 - aim))
+        typical = strangeness <= strange_above
+        return cls(
+            temperature, fit_threshold(probabilities, acceptance=aim, typical=typical), acceptance, strange_above
+        )
 
     @classmethod
     def from_state(cls, state: Mapping[str, float | None]) -> Self:
@@ -165,13 +172,13 @@ def fit_threshold(probabilities: Array, *, acceptance: float, typical: NDArray[n
     return math.floor(confidence[min(max(rejected, 0), len(confidence) - 1)] * scale) / scale
 
 
-def fit_strange_threshold(strangeness: Array, *, acceptance: float) -> float | None:
-    """Return the lowest threshold that accepts at least the share `acceptance` of the examples; strangeness [N].
+def fit_strange_threshold(strangeness: Array, *, rejection: float) -> float:
+    """Return the lowest threshold that rejects at most the share `rejection` of the examples; strangeness [N].
 
-    Returns None, which accepts everything, for an acceptance of 1 or without examples.
+    Returns MAX_STRANGE, which rejects none, without examples.
     """
-    if acceptance >= 1 or len(strangeness) == 0:
-        return None
-    rejected = math.floor(len(strangeness) * (1 - acceptance) + 1e-9)
-    highest = float(np.sort(strangeness)[max(len(strangeness) - 1 - rejected, 0)])
-    return min(max(highest * (1 + STRANGE_MARGIN), 1e-9), MAX_STRANGE)
+    if len(strangeness) == 0:
+        return MAX_STRANGE
+    rejected = min(math.floor(len(strangeness) * rejection + 1e-9), len(strangeness) - 1)
+    highest = float(np.sort(strangeness)[len(strangeness) - 1 - rejected])
+    return min(max(highest * (1 + STRANGE_MARGIN), MIN_STRANGE), MAX_STRANGE)

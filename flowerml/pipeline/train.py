@@ -81,7 +81,7 @@ def run(
         pipeline,
         winner,
         encoder,
-        detector=task_of(pipeline).fit_detector(data),
+        detector=task_of(pipeline).fit_detector(data, winner.network),
         classes=encoded.classes,
         names=names,
         data_digest=data_digest,

@@ -321,8 +321,11 @@ class Trainable(Protocol[TrainT, EncoderT, OwnPreprocessingT, TrainingDataT]):
     def build_network(self, data: TrainingDataT, section: TrainT) -> "tuple[nn.Module, Training]":
         """Return a new network and its `Training`, the iteration that trains it."""
 
-    def fit_detector(self, data: TrainingDataT) -> Detector | None:
-        """Return the detector of inputs unlike the training examples, fitted on them; None where there is none."""
+    def fit_detector(self, data: TrainingDataT, network: "nn.Module") -> Detector | None:
+        """Return the detector of inputs unlike the training examples, fitted on them; None where there is none.
+
+        It needs no frozen part that the network does not need.
+        """
 
 
 class Task(

@@ -119,6 +119,8 @@ def build_network(data: "FeatureBatches", section: "Train") -> "tuple[nn.Module,
     return networks.build_network(data, section)
 
 
-def fit_detector(data: "FeatureBatches") -> Detector | None:
-    """Return the detector of inputs unlike the training examples, fitted on them."""
-    return None
+def fit_detector(data: "FeatureBatches", network: "nn.Module") -> Detector:
+    """Return the detector of pictures unlike the training pictures, fitted on the features of these."""
+    from flowerml.tasks.image import networks
+
+    return networks.fit_detector(data)

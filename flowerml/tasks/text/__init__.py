@@ -118,6 +118,8 @@ def build_network(data: "Texts", section: "Train") -> "tuple[nn.Module, Training
     return networks.build_network(data, section)
 
 
-def fit_detector(data: "Texts") -> Detector | None:
-    """Return the detector of inputs unlike the training examples, fitted on them."""
-    return None
+def fit_detector(data: "Texts", network: "nn.Module") -> Detector:
+    """Return the detector of texts unlike the training texts, fitted on these."""
+    from flowerml.tasks.text.networks.typicality import fit_text_detector
+
+    return fit_text_detector(data.words["train"], None)

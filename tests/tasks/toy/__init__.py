@@ -252,5 +252,5 @@ def build_network(data: Counts, section: params.Train) -> tuple[nn.Module, Train
     return network, Trainer(network, data, **section.trainer_arguments())
 
 
-def fit_detector(data: Counts) -> None:
+def fit_detector(data: Counts, network: nn.Module) -> None:
     return None

@@ -2,12 +2,15 @@
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import nn
 
 from flowerml.data.encodings import Encoded
+from flowerml.engine.feature_distance import fit_feature_distance
 from flowerml.engine.feed_forward import FeatureBatches, FeedForward, Views
 from flowerml.engine.fit import Trainer, Training
+from flowerml.tasks.base import Detector
 
 if TYPE_CHECKING:
     from flowerml.tasks.image.sections import Train
@@ -29,3 +32,10 @@ def build_network(data: FeatureBatches, section: "Train") -> tuple[nn.Module, Tr
     classes = len(data.train_counts)
     network = FeedForward(data.width, classes, hidden_units=section.hidden_units, dropout=section.dropout)
     return network, Trainer(network, data, **section.trainer_arguments())
+
+
+def fit_detector(data: FeatureBatches) -> Detector:
+    """Return the detector of pictures unlike the training pictures, judged by the plain view of each."""
+    views = data.features["train"]
+    distance, held_out = fit_feature_distance(views.values[views.offsets[:-1]].numpy())
+    return Detector(nn.Sequential(distance, nn.Softplus()).eval(), np.logaddexp(0, held_out))

@@ -149,7 +149,7 @@ class Preprocessing:
         for row in range(count):
             stems = rng.integers(1, self.codes, 5 + 2 * row)
             drawn = [words[number] for number in rng.integers(0, len(words), 7 + 3 * row)]
-            sequences = {"stems": stems, "words": np.array([_hash(word) for word in drawn])}
+            sequences = {"stems": stems, "words": np.array([hash_token(word) for word in drawn])}
             if self.characters:
                 sequences["characters"] = _characters(drawn, self.characters)
             if self.tokens is not None:
@@ -211,12 +211,12 @@ def _tokens(text: str) -> list[str]:
     return _TOKEN.findall(text.lower().replace("’", "'").replace("_", " "))
 
 
-def _hash(token: str) -> int:
+def hash_token(token: str) -> int:
     """Return a stateless hash of a token, from 1 to 2^31 - 1."""
     return zlib.crc32(token.encode("utf-8", "surrogatepass")) & 0x7FFFFFFF or 1
 
 
-_HASHES = Memo(_hash)
+_HASHES = Memo(hash_token)
 
 
 def _characters(words: list[str], limit: int) -> NDArray[np.int32]:

@@ -1,0 +1,80 @@
+"""How unlike the training examples an input is, judged by the features of a frozen network.
+
+It is the cosine distance to the nearest of at most 256 prototypes, the centers of clusters of the training examples:
+nearest neighbors, as in Sun et al. (2022), "Out-of-Distribution Detection with Deep Nearest Neighbors", in a table that
+does not grow with the data. On pictures of flowers (102 kinds, and 5) against noise, plain colors, drawings, icons,
+plots, printed pages and other photographs this was the best of what was tried: class centers, which are worse where a
+class has many kinds; Mahalanobis distances (Lee et al., 2018) and relative ones (Ren et al., 2021); residuals of
+principal components, as in ViM (Wang et al., 2022); and the energy of the logits, which where a classifier has five
+classes tells icons from flowers hardly better than chance (AUROC 0.6).
+"""
+
+import warnings
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+PER_PROTOTYPE = 20  # training examples
+MAX_PROTOTYPES = 256
+MAX_EXAMPLES = 10_000  # clustered at most
+ITERATIONS = 10
+FOLDS = 4
+MIN_DEVIATION = 1e-6
+
+Features = NDArray[np.float32]
+Float = NDArray[np.float64]
+
+
+class FeatureDistance(nn.Module):
+    """Features [B, D] -> distance [B] to the nearest prototype [K, D], standardized by that of held-out examples.
+
+    >>> detector = FeatureDistance(np.eye(2, dtype=np.float32), mean=0.5, deviation=0.25)
+    >>> detector(torch.tensor([[3.0, 0.0], [-1.0, 0.0]])).tolist()
+    [-2.0, 2.0]
+    """
+
+    def __init__(self, prototypes: Features, *, mean: float, deviation: float) -> None:
+        super().__init__()
+        self.mean, self.deviation = mean, deviation
+        self.prototypes: Tensor
+        self.register_buffer("prototypes", torch.from_numpy(_normalized(prototypes)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        cosines = nn.functional.normalize(features, dim=1) @ self.prototypes.T
+        return (1 - cosines.max(dim=1).values - self.mean) / self.deviation
+
+
+def fit_feature_distance(features: Features) -> tuple[FeatureDistance, Float]:
+    """Return the distance from training examples with features [N, D], and the held-out distances of some of them.
+
+    These are standardized, too; each is that from prototypes which were fitted without the example.
+    """
+    rows = _normalized(features[:: max(1, -(-len(features) // MAX_EXAMPLES))])
+    distances = np.empty(len(rows))
+    folds = np.random.default_rng(0).permutation(len(rows)) % FOLDS
+    for fold in range(FOLDS):
+        inside = folds == fold
+        # A single example is compared with itself, as there is nothing else.
+        prototypes = _prototypes(rows[~inside] if not inside.all() else rows)
+        distances[inside] = 1 - (rows[inside] @ prototypes.T).max(axis=1, initial=-1)
+    mean, deviation = float(distances.mean()), max(float(distances.std()), MIN_DEVIATION)
+    return FeatureDistance(_prototypes(rows), mean=mean, deviation=deviation), (distances - mean) / deviation
+
+
+def _prototypes(rows: Features) -> Features:
+    """Return the centers of clusters of rows of length 1, of length 1 themselves, [K, D]."""
+    from scipy.cluster.vq import kmeans2  # type: ignore[import-untyped]
+
+    count = min(max(len(rows) // PER_PROTOTYPE, 1), MAX_PROTOTYPES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a cluster that no example is nearest to: it keeps its first center
+        # Not "++": 256 centers of 6,500 rows then take 134 s, and are as good as random ones, which take 0.6 s.
+        centers, _ = kmeans2(rows, count, iter=ITERATIONS, minit="points", seed=0)
+    return _normalized(centers)
+
+
+def _normalized(rows: Features) -> Features:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True).clip(min=np.finfo(np.float32).tiny)
+    return np.ascontiguousarray(rows / lengths, dtype=np.float32)
