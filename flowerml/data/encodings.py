@@ -20,20 +20,27 @@ from flowerml.data.examples import Key
 ROWS = 256
 BYTES = 16 * 2**20
 
-FINGERPRINTS = b"fingerprints"
+FINGERPRINTS, PARTS = b"fingerprints", b"parts"
 
 Row = dict[str, NDArray[Any]]
 Columns = Mapping[str, pa.DataType]
 
 
 def write(
-    path: Path, rows: Iterable[tuple[Key, Row]], *, columns: Columns, fingerprints: Mapping[str, str] | None = None
+    path: Path,
+    rows: Iterable[tuple[Key, Row]],
+    *,
+    columns: Columns,
+    fingerprints: Mapping[str, str] | None = None,
+    parts: Mapping[str, str] | None = None,
 ) -> None:
     """Write the key, the encoding and a checksum of each example, a few hundred at a time.
 
-    `fingerprints` hold, for each split, a hash of everything but the digests that its encodings depend on.
+    `fingerprints` hold, for each split, a hash of everything but the digests that its encodings depend on. `parts` hold
+    such a hash for columns that depend on less than the others, and are the same in all splits.
     """
-    schema = _schema(columns).with_metadata({FINGERPRINTS: json.dumps(fingerprints or {}, sort_keys=True)})
+    facts = {FINGERPRINTS: fingerprints or {}, PARTS: parts or {}}
+    schema = _schema(columns).with_metadata({name: json.dumps(fact, sort_keys=True) for name, fact in facts.items()})
     with (
         replacing(path) as temporary,
         pa.OSFile(str(temporary), "wb") as sink,
@@ -53,16 +60,26 @@ class EncodingCache:
     few words a row.
     """
 
-    def __init__(self, path: Path, *, columns: Columns, fingerprints: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        columns: Columns,
+        fingerprints: Mapping[str, str],
+        parts: Mapping[str, str] | None = None,
+    ) -> None:
         self._fingerprints = fingerprints
+        self._parts: tuple[str, ...] = ()
         self._index: dict[tuple[str, str], tuple[int, int]] = {}
+        self._by_digest: dict[str, tuple[int, int]] = {}
         self._batch = lru_cache(4)(lambda number: _open(path).get_batch(number))
         try:
             schema, batches = _open(path).schema, _open(path).num_record_batches
             if schema.equals(_schema(columns)):
+                self._parts = _equal_parts(json.loads(schema.metadata.get(PARTS, b"{}")), parts or {})
                 self._read_index(json.loads(schema.metadata[FINGERPRINTS]), batches)
-        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
-            self._index = {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException):
+            self._index, self._by_digest = {}, {}
 
     def __contains__(self, key: Key) -> bool:
         return self._index_key(key) in self._index
@@ -71,6 +88,14 @@ class EncodingCache:
         """Return the encoding of an example; raises KeyError where there is none."""
         number, row = self._index[self._index_key(key)]
         return _values(self._batch(number), row)
+
+    def part(self, digest: str) -> Row:
+        """Return the columns of the content with this digest that are still valid, also where its row is not."""
+        if not self._parts or digest not in self._by_digest:
+            return {}
+        number, row = self._by_digest[digest]
+        values = _values(self._batch(number), row)
+        return {name: values[name] for name in self._parts}
 
     def _index_key(self, key: Key) -> tuple[str, str]:
         return self._fingerprints[key.split], key.digest
@@ -84,6 +109,7 @@ class EncodingCache:
                 key = Key(*fields)
                 if checksum == _checksum(key, _values(batch, row)):
                     self._index[fingerprints[key.split], key.digest] = number, row
+                    self._by_digest[key.digest] = number, row
 
 
 @dataclass(frozen=True)
@@ -117,6 +143,11 @@ class Encoded:
         """Return the class index of each row of a split, [N]."""
         index = {label: number for number, label in enumerate(classes)}
         return np.array([index[label] for label in self.of(split, "label").to_pylist()], dtype=np.int64)
+
+
+def _equal_parts(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the columns whose fingerprint is the same as before."""
+    return tuple(name for name, fingerprint in now.items() if before.get(name) == fingerprint)
 
 
 def _array(values: list[NDArray[Any]], kind: pa.DataType) -> pa.Array:

@@ -61,16 +61,18 @@ def summary(report: EncodeReport) -> str:
 def encode(path: Path, examples: Examples, encoder: Encoder[Any, Any, Any], section: Section) -> EncodeReport:
     """Write the encodings of the training and validation examples, atomically.
 
-    A row of the former file is reused if its content and all that its encoding depends on are unchanged. The file is
-    byte for byte that of a run from scratch. Memory is bounded except for a few words per row.
+    A row of the former file is reused if its content and all that its encoding depends on are unchanged; else those of
+    its columns that depend on less, such as the features of a pretrained encoder of texts, which a new dictionary does
+    not change. The file is byte for byte that of a run from scratch. Memory is bounded except for a few words per row.
     """
     columns = encoder.columns
     fingerprints = {split: encoder.fingerprint(section, split) for split in SPLITS}
-    cache = EncodingCache(path, columns=columns, fingerprints=fingerprints)
-    fresh = encoder.encode(examples.of(*SPLITS, where=lambda key: key not in cache), section)
+    parts = encoder.parts(section)
+    cache = EncodingCache(path, columns=columns, fingerprints=fingerprints, parts=parts)
+    fresh = encoder.encode(examples.of(*SPLITS, where=lambda key: key not in cache), section, known=cache.part)
     report = EncodeReport()
     rows = tqdm(_merged(examples, cache, fresh, report), total=examples.count(*SPLITS), desc="encode", unit="example")
-    encodings.write(path, rows, columns=columns, fingerprints=fingerprints)
+    encodings.write(path, rows, columns=columns, fingerprints=fingerprints, parts=parts)
     return report
 
 

@@ -29,6 +29,14 @@ Form = Literal["picture", "text"]
 LogOdds = Callable[[Iterable[Any]], NDArray[np.float64]]
 """Return the log odds of a class [N] for N prepared inputs; N may be any number."""
 
+Known = Callable[[str], Mapping[str, Any]]
+
+
+def nothing_known(digest: str) -> Mapping[str, Any]:
+    """Return no array."""
+    return {}
+
+
 InputT = TypeVar("InputT", contravariant=True)
 DataT = TypeVar("DataT", contravariant=True)
 ChecksT = TypeVar("ChecksT", contravariant=True)
@@ -96,8 +104,18 @@ class Encoder(Protocol[PreprocessingT, EncodeT, LimitsT]):
     def columns(self) -> "Mapping[str, pa.DataType]":
         """Return the Arrow type of each array that `encode` yields."""
 
-    def encode(self, examples: "Iterable[Example]", section: EncodeT) -> Iterator[dict[str, Any]]:
-        """Yield the encodings to train on, one dict per example in order, with bounded memory."""
+    def encode(
+        self, examples: "Iterable[Example]", section: EncodeT, *, known: Known = nothing_known
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the encodings to train on, one dict per example in order, with bounded memory.
+
+        `known` returns, for the digest of an example, arrays of its encoding that need not be computed.
+        """
+
+    def parts(self, section: EncodeT) -> Mapping[str, str]:
+        """Return a digest for each array that costs much and depends on less than `fingerprint`: on all but the split
+        and the training examples.
+        """
 
     def fingerprint(self, section: EncodeT, split: str) -> str:
         """Return a digest of all that the encodings of a split depend on besides the raw inputs.

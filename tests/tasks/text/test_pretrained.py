@@ -8,11 +8,24 @@ import torch
 from transformers import AutoModel
 
 from flowerml.core.errors import ModelError
+from flowerml.data import encodings
+from flowerml.data.encodings import EncodingCache
+from flowerml.data.examples import Key
 from flowerml.engine import onnx
 from flowerml.tasks.text.encoder import Encoder
 from flowerml.tasks.text.encoder.backbone import build
 from flowerml.tasks.text.encoder.backbone.features import OnnxEngine, TorchEngine
-from tests.support.encoders import FAMILIES, SENTENCES, add_pooling, examples, fit, section, tokenizer, write_encoder
+from tests.support.encoders import (
+    FAMILIES,
+    LIMITS,
+    SENTENCES,
+    add_pooling,
+    examples,
+    fit,
+    section,
+    tokenizer,
+    write_encoder,
+)
 
 TEXTS = (*SENTENCES, "Dull!", "film " * 50, "日本 😀 \ud800")
 
@@ -109,6 +122,32 @@ def test_other_weights_change_the_fingerprint(folders, tmp_path):
     assert fit(folder).fingerprint(section(folder), "train") != fit(folders["bert"]).fingerprint(
         section(folders["bert"]), "train"
     )
+
+
+def test_known_features_are_not_computed(folders):
+    encoder, chosen = fit(folders["bert"]), section(folders["bert"])
+    marks = np.full((1, 16), 7, np.float32)
+    known = {example.digest: {"features": marks} for example in examples(*TEXTS[:2])}
+    rows = list(encoder.encode(examples(*TEXTS[:3]), chosen, known=lambda digest: known.get(digest, {})))
+    assert [bool((row["features"] == marks).all()) for row in rows] == [True, True, False]
+
+
+def test_a_new_dictionary_keeps_the_features(folders, tmp_path):
+    chosen = section(folders["bert"])
+    first, second = (Encoder.fit(examples(*texts), chosen, LIMITS) for texts in (SENTENCES[:1], SENTENCES))
+    assert first.fingerprint(chosen, "train") != second.fingerprint(chosen, "train")
+    assert first.parts(chosen) == second.parts(chosen)
+    path, columns = tmp_path / "encoded.arrow", first.columns
+    keys = [Key(row.id, row.split, row.label, row.digest) for row in examples(*SENTENCES)]
+    rows = list(first.encode(examples(*SENTENCES), chosen))
+    before, now = ({"train": encoder.fingerprint(chosen, "train")} for encoder in (first, second))
+    encodings.write(path, zip(keys, rows, strict=True), columns=columns, fingerprints=before, parts=first.parts(chosen))
+    cache = EncodingCache(path, columns=columns, fingerprints=now, parts=second.parts(chosen))
+    assert keys[0] not in cache
+    assert np.array_equal(cache.part(keys[0].digest)["features"], rows[0]["features"])
+    assert cache.part("of another text") == {}
+    other = EncodingCache(path, columns=columns, fingerprints=now, parts={"features": "of other weights"})
+    assert other.part(keys[0].digest) == {}
 
 
 @pytest.mark.parametrize(

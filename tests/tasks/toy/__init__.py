@@ -18,7 +18,7 @@ from flowerml.data.encodings import Encoded
 from flowerml.data.examples import Example
 from flowerml.data.layout import Listing, list_files, read_files
 from flowerml.engine.fit import Trainer
-from flowerml.tasks.base import Form, Inspection, LogOdds, SectionTypes, Snippets
+from flowerml.tasks.base import Form, Inspection, Known, LogOdds, SectionTypes, Snippets, nothing_known
 from tests.tasks.toy.networks import Counts, head
 
 BASES = "ACGT"
@@ -88,7 +88,13 @@ class Encoder:
         """One list of four shares a row."""
         return {"shares": pa.list_(pa.float32())}
 
-    def encode(self, examples: Iterable[Example], section: Encode) -> Iterator[dict[str, Any]]:
+    def parts(self, section: Encode) -> dict[str, str]:
+        """Return none."""
+        return {}
+
+    def encode(
+        self, examples: Iterable[Example], section: Encode, *, known: Known = nothing_known
+    ) -> Iterator[dict[str, Any]]:
         """Yield the shares of each example."""
         return ({"shares": self.preprocessing.transform(str(example.raw))} for example in examples)
 

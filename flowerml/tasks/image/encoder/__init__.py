@@ -15,6 +15,7 @@ from PIL import Image
 
 from flowerml.core import files
 from flowerml.engine import onnx
+from flowerml.tasks.base import Known, nothing_known
 from flowerml.tasks.image.encoder.augment import random_view
 from flowerml.tasks.image.encoder.pictures import Pixels
 from flowerml.tasks.image.encoder.preprocessing import Picture, Preprocessing
@@ -57,7 +58,9 @@ class Encoder:
             features = frozen(torch.zeros(1, 3, *transform.size)).shape[1]
         return cls(section.backbone, Preprocessing(transform, limits.pixels), features, frozen)
 
-    def encode(self, examples: "Iterable[Example]", section: "Encode") -> "Iterator[dict[str, Any]]":
+    def encode(
+        self, examples: "Iterable[Example]", section: "Encode", *, known: Known = nothing_known
+    ) -> "Iterator[dict[str, Any]]":
         """Yield {"features": [views, D]} for each example, in order.
 
         View 0 is the evaluation transform; training examples get `views - 1` random views too, each drawn from
@@ -66,6 +69,10 @@ class Encoder:
         views = partial(self._views, section=section)
         features = self._engine.extract(views, examples, batch_size=section.batch_size)
         return ({"features": rows} for rows in features)
+
+    def parts(self, section: "Encode") -> dict[str, str]:
+        """Return none: the features depend on all that the encodings depend on."""
+        return {}
 
     def fingerprint(self, section: "Encode", split: str) -> str:
         """Return a digest of all that the encodings of a split depend on besides the pictures.

@@ -8,7 +8,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from flowerml.core import files
 from flowerml.engine import onnx
+from flowerml.tasks.base import Known, nothing_known
 from flowerml.tasks.text.encoder.cleaning import Cleaning
 from flowerml.tasks.text.encoder.preprocessing import Preprocessing, Sequences
 from flowerml.tasks.text.encoder.tokens import TOKENIZER
@@ -101,38 +102,52 @@ class Encoder:
             return columns
         return {**columns, FEATURES: pa.list_(pa.list_(pa.float32(), self.backbone["features"]))}
 
-    def encode(self, examples: "Iterable[Example]", section: "Encode") -> Iterator[Sequences]:
+    def encode(
+        self, examples: "Iterable[Example]", section: "Encode", *, known: Known = nothing_known
+    ) -> Iterator[Sequences]:
         """Yield the sequences of each example, in order; an empty text is encoded as one infrequent word.
 
         Memory does not grow with the number of examples.
         """
         if self.frozen is None:
             return (self.preprocessing.sequences(_text(example.raw)) for example in examples)
-        rows = self._engine.extract(self._read, examples)
-        return ({**sequences, FEATURES: features[None]} for sequences, features in rows)
+        rows = self._engine.extract(partial(self._read, known=known), examples)
+        return (row if features is None else {**row, FEATURES: features[None]} for row, features in rows)
 
-    def fingerprint(self, section: "Encode", split: str) -> str:
-        """Return a digest of all that encodings depend on besides the texts.
+    def parts(self, section: "Encode") -> dict[str, str]:
+        """Return a digest of all that features depend on besides the texts; the dictionary is not among it.
 
-        These are the steps, the dictionary and the version of Python, which defines what a letter is; with a
-        pretrained encoder its weights, its tokenizer, and the features of one text, as processors round differently.
+        It covers the weights, the tokenizer, and the features of one text, as processors round differently.
         """
         from flowerml.core import fingerprint
 
-        facts = {**self.preprocessing.state(), "python": platform.python_version()}
-        del facts["max_characters"]  # rejects texts, changes none
-        code = [Path(__file__).parent]
         if self.frozen is None or self.backbone is None:
-            return fingerprint.of(facts, packages=("numpy",), code=code)
-        ((_, probe),) = self._engine.extract(lambda text: (text, self._ids(text)), ["A film to see twice, or once."])
-        facts |= {
+            return {}
+        text = "A film to see twice, or once."
+        ((_, probe),) = self._engine.extract(lambda text: (text, self._tokens(text)), [text])
+        assert probe is not None, "it was not known"
+        facts = {
+            "python": platform.python_version(),
+            "strip_html": self.preprocessing.cleaning.strip_html,
             "backbone": {name: value for name, value in self.backbone.items() if name not in ONLY_DESCRIBE},
             "weights": fingerprint.of_tensors(self.frozen.state_dict()),
             "tokenizer": {name: sha256(asset).hexdigest() for name, asset in self.assets().items()},
             "probe": probe.tolist(),
             **self._engine.environment(),
         }
-        return fingerprint.of(facts, packages=PACKAGES, code=[*code, Path(onnx.__file__)])
+        code = [Path(__file__).parent, Path(onnx.__file__)]
+        return {FEATURES: fingerprint.of(facts, packages=PACKAGES, code=code)}
+
+    def fingerprint(self, section: "Encode", split: str) -> str:
+        """Return a digest of all that encodings depend on besides the texts.
+
+        These are the steps, the dictionary and the version of Python, which defines what a letter is; and `parts`.
+        """
+        from flowerml.core import fingerprint
+
+        facts = {**self.preprocessing.state(), "python": platform.python_version(), **self.parts(section)}
+        del facts["max_characters"]  # rejects texts, changes none
+        return fingerprint.of(facts, packages=("numpy",), code=[Path(__file__).parent])
 
     def graph(self, network: "nn.Module", detector: "nn.Module | None" = None) -> "nn.Module":
         """Return a module with all inputs of the graph that calls the network with those named in its `reads`.
@@ -211,13 +226,14 @@ class Encoder:
         assert self.frozen is not None, "there is a pretrained encoder"
         return select_engine(self.frozen)
 
-    def _read(self, example: "Example") -> tuple[Sequences, NDArray[np.int32]]:
-        """Return the sequences to train on, and the tokens of the pretrained encoder."""
+    def _read(self, example: "Example", *, known: Known) -> tuple[Sequences, NDArray[np.int32] | None]:
+        """Return the encodings besides the features, and the tokens to compute these from, None if they are known."""
         sequences = self.preprocessing.sequences(_text(example.raw))
         ids = sequences.pop("tokens")
-        return sequences, ids
+        features = known(example.digest).get(FEATURES)
+        return (sequences, ids) if features is None else ({**sequences, FEATURES: features}, None)
 
-    def _ids(self, text: str) -> NDArray[np.int32]:
+    def _tokens(self, text: str) -> NDArray[np.int32]:
         return self.preprocessing.sequences(text)["tokens"]
 
 

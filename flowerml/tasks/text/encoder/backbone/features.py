@@ -22,6 +22,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 Ids = NDArray[np.int32]
 Features = NDArray[np.float32]
+Read = Callable[[T], tuple[R, Ids | None]]
 
 
 class Engine(Protocol):
@@ -30,8 +31,11 @@ class Engine(Protocol):
     def environment(self) -> dict[str, Any]:
         """Return what the features depend on besides the network and the versions of packages, as plain data."""
 
-    def extract(self, read: Callable[[T], tuple[R, Ids]], items: Iterable[T]) -> Iterator[tuple[R, Features]]:
-        """Yield (result, features [D]) of each item, in order; `read` returns (result, ids [T]), called in threads."""
+    def extract(self, read: Read[T, R], items: Iterable[T]) -> Iterator[tuple[R, Features | None]]:
+        """Yield (result, features [D]) of each item, in order; `read` returns (result, ids [T]), called in threads.
+
+        Where the ids are None the features are not computed, and None.
+        """
 
 
 def select_engine(frozen: Pooled) -> Engine:
@@ -54,9 +58,11 @@ class OnnxEngine:
     def environment(self) -> dict[str, Any]:
         return {"engine": "ONNX Runtime on the CPU"}
 
-    def extract(self, read: Callable[[T], tuple[R, Ids]], items: Iterable[T]) -> Iterator[tuple[R, Features]]:
-        def features(item: T) -> tuple[R, Features]:
+    def extract(self, read: Read[T, R], items: Iterable[T]) -> Iterator[tuple[R, Features | None]]:
+        def features(item: T) -> tuple[R, Features | None]:
             result, ids = read(item)
+            if ids is None:
+                return result, None
             tokens = ids.astype(np.int64)[np.newaxis]
             return result, self._run({"tokens": tokens, "token_lengths": np.array([len(ids)])})[0]
 
@@ -79,16 +85,16 @@ class TorchEngine:
         name = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "CPU"
         return {"engine": f"torch on {name}", "batch": BATCH, "step": STEP, "cudnn": torch.backends.cudnn.version()}
 
-    def extract(self, read: Callable[[T], tuple[R, Ids]], items: Iterable[T]) -> Iterator[tuple[R, Features]]:
+    def extract(self, read: Read[T, R], items: Iterable[T]) -> Iterator[tuple[R, Features | None]]:
         threads = torch.get_num_threads()
         for group in batches(ordered_map(read, items, threads=threads, ahead=8 * threads), READ_AHEAD):
+            wanted = {number: ids for number, (_, ids) in enumerate(group) if ids is not None}
+            sizes = {number: -(-len(ids) // STEP) * STEP for number, ids in wanted.items()}
             rows: dict[int, Features] = {}
-            sizes = [-(-len(ids) // STEP) * STEP for _, ids in group]
-            for size in sorted(set(sizes)):
-                same = [number for number, other in enumerate(sizes) if other == size]
-                for numbers in batches(same, BATCH):
-                    rows |= zip(numbers, self._forward([group[number][1] for number in numbers], size), strict=True)
-            yield from ((result, rows[number]) for number, (result, _) in enumerate(group))
+            for size in sorted(set(sizes.values())):
+                for numbers in batches((number for number in wanted if sizes[number] == size), BATCH):
+                    rows |= zip(numbers, self._forward([wanted[number] for number in numbers], size), strict=True)
+            yield from ((result, rows.get(number)) for number, (result, _) in enumerate(group))
 
     @torch.inference_mode()
     def _forward(self, texts: list[Ids], size: int) -> Features:
