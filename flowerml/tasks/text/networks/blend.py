@@ -1,14 +1,22 @@
-"""The blend of the LSTM and the n-gram network."""
+"""Blends of the n-gram network with the LSTM, or with the head on a pretrained encoder."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowerml.engine.fit import BestWeights, Epoch, State, Training
+from flowerml.tasks.text.networks.folds import HeldOut
+from flowerml.tasks.text.networks.head import Head, HeadTrainer, losses, score
 from flowerml.tasks.text.networks.lstm import Lstm
-from flowerml.tasks.text.networks.ngrams import NGrams
+from flowerml.tasks.text.networks.ngrams import NGrams, NGramsTrainer
+
+PULL = 3.0  # texts that speak for equal weights, when those of a head and n-grams are fitted
 
 
 class Blend(nn.Module):
@@ -101,10 +109,108 @@ class BlendTrainer:
         return replace(epoch, valid_loss=loss, valid_accuracy=accuracy)
 
 
-def blend_weights(first: Tensor, second: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
+class HeadBlend(nn.Module):
+    """A weighted sum of the logits of a head on a pretrained encoder and of an n-gram network, [B, C].
+
+    The encoder knows the language, also from texts without labels; n-grams learn the words of these classes. From 200
+    labels on the blend is better than both.
+    """
+
+    def __init__(self, head: Head, ngrams: NGrams) -> None:
+        super().__init__()
+        self.head, self.ngrams = head, ngrams
+        self.reads = (*head.reads, *ngrams.reads)
+        self.weights: Tensor
+        self.register_buffer("weights", torch.ones(2))
+
+    def forward(self, features: Tensor, *texts: Tensor) -> Tensor:
+        return self.weights[0] * self.head(features) + self.weights[1] * self.ngrams(*texts)
+
+
+class HeadBlendTrainer:
+    """The training of both parts in one epoch; then the weights are fitted on the held-out texts.
+
+    It reports the blend's loss and accuracy on these, and the head's on the training texts.
+    """
+
+    def __init__(
+        self,
+        network: HeadBlend,
+        head: HeadTrainer,
+        ngrams: NGramsTrainer,
+        *,
+        class_weights: Tensor | None = None,
+    ) -> None:
+        self._network = network
+        self._epochs = self._fit(head, ngrams, class_weights)
+
+    def __iter__(self) -> Iterator[Epoch]:
+        return self
+
+    def __next__(self) -> Epoch:
+        return next(self._epochs)
+
+    def close(self) -> None:
+        """End the training."""
+        self._network.eval()
+
+    def state(self) -> State:
+        """See `Training`."""
+        return {"network": self._network.state_dict()}
+
+    def resume(self, state: State) -> None:
+        """See `Training`."""
+        self._network.load_state_dict(state["network"])
+        self._epochs = iter(())
+
+    def _fit(self, head: HeadTrainer, ngrams: NGramsTrainer, class_weights: Tensor | None) -> Iterator[Epoch]:
+        started = time.perf_counter()
+        epoch = next(head)
+        next(ngrams)
+        first, second = head.held_out, ngrams.held_out
+        assert first is not None and second is not None, "both have been trained"
+        weights = held_out_weights(first, second, class_weights)
+        self._network.weights.copy_(torch.from_numpy(weights))
+        loss, accuracy = score(weights[0] * first.margins + weights[1] * second.margins, first.targets)
+        seconds = time.perf_counter() - started
+        yield replace(epoch, valid_loss=loss, valid_accuracy=accuracy, seconds=seconds)
+
+
+def held_out_weights(
+    head: HeldOut[Any], ngrams: HeldOut[Any], class_weights: Tensor | None = None
+) -> NDArray[np.float64]:
+    """Return the weights [2] of the logits of the two parts on the same held-out texts.
+
+    Those with the lowest cross-entropy, pulled towards equal ones; each is then multiplied by its part's `evidence`.
+    With 16 labels a part may be no better than chance, and would only add noise to the other: of n-grams and a head on
+    multilingual-e5-small (IMDB) the blend then has 0.75 without that factor, 0.77 with it, as the head alone has. If
+    neither part shows any evidence the head answers alone, as it has learned most from other texts.
+    """
+    evidence = np.array([_evidence(part.margins, part.targets) for part in (head, ngrams)])
+    if not evidence.any():
+        return np.array([1.0, 0.0])
+    targets = torch.from_numpy(head.targets)
+    first, second = torch.from_numpy(head.margins), torch.from_numpy(ngrams.margins)
+    return evidence * blend_weights(first, second, targets, class_weights, pull=PULL / len(targets)).numpy()
+
+
+def _evidence(logits: NDArray[Any], targets: NDArray[np.int64]) -> float:
+    """Return from 0 to 1 how sure it is that logits [N, C] tell the classes: 1 - 1 / z^2, as James & Stein shrink.
+
+    z is the mean gain in cross-entropy over equal probabilities, in standard errors.
+    """
+    gains = np.log(logits.shape[1]) - losses(logits, targets)
+    error = gains.std() / np.sqrt(len(gains))
+    return float(max(0.0, 1 - (error / gains.mean()) ** 2)) if gains.mean() > 0 else 0.0
+
+
+def blend_weights(
+    first: Tensor, second: Tensor, targets: Tensor, class_weights: Tensor | None = None, *, pull: float = 1e-3
+) -> Tensor:
     """Return the two positive weights [2] that minimize the cross-entropy of the summed logits.
 
-    Both logits are [N, C], targets [N], and class_weights [C] the weights of each class's examples.
+    Both logits are [N, C], targets [N], and class_weights [C] the weights of each class's examples. `pull` is the
+    penalty on the squared logarithm of a weight.
     """
     weight = None if class_weights is None else class_weights.double()
     logits = torch.stack([first, second]).double()
@@ -115,7 +221,7 @@ def blend_weights(first: Tensor, second: Tensor, targets: Tensor, class_weights:
         optimizer.zero_grad()
         value = nn.functional.cross_entropy((log_weights.exp()[:, None, None] * logits).sum(0), targets, weight=weight)
         # Without a penalty the weights would be infinite where every text is classified correctly.
-        value = value + 1e-3 * log_weights.square().sum()
+        value = value + pull * log_weights.square().sum()
         value.backward()
         return value
 
