@@ -35,7 +35,7 @@ def draw(path: Path, classifier: Classifier, raw: Any, prediction: Prediction) -
     classifier.task.draw(
         input_axes, raw, classifier.preprocessing, lambda: classifier.explain(raw), name=_line(best.name)
     )
-    input_axes.set_title(_line(best.name) + ("" if prediction.known else " (not sure)"))
+    input_axes.set_title(_line(best.name) + ("" if prediction.known else f"\n(not sure: {prediction.reason})"))
     _draw_bars(bar_axes, prediction)
     try:
         with replacing(path) as temporary, warnings.catch_warnings():

@@ -195,7 +195,7 @@ def _print_many(predictions: "list[tuple[str, Prediction]]") -> None:
             output.short(name),
             prediction.top[0].name,
             output.percent(prediction.top[0].probability),
-            "" if prediction.known else NOT_SURE,
+            _doubt(prediction),
             _rest(prediction.top),
         ]
         for name, prediction in predictions
@@ -221,8 +221,13 @@ def _print_one(name: str, prediction: "Prediction") -> None:
         ]
         for rank, candidate in enumerate(top, 1)
     ]
-    title = output.short(name) + ("" if prediction.known else f" ({NOT_SURE}: it may be none of the classes)")
+    title = output.short(name) + ("" if prediction.known else f" ({_doubt(prediction)})")
     output.table(columns, rows, title=title, numbers=["", "probability"])
+
+
+def _doubt(prediction: "Prediction") -> str:
+    """Return that an answer is not sure, and why; nothing for a confident one."""
+    return "" if prediction.known else f"{NOT_SURE}: {prediction.reason}"
 
 
 def _rest(top: "tuple[ClassProbability, ...]") -> str:

@@ -29,8 +29,9 @@ class Evaluation:
     """The answers of a classifier to labelled examples. probabilities [N, C]; targets [N] are class indices.
 
     `calibration` is the classifier's own; None for a served one, which does not send it. `known` [N] is whether the
-    classifier is confident of each answer; None where it does not say. `properties` [N] describe each input; empty
-    where they were not computed.
+    classifier is confident of each answer, and `out_of_distribution` [N] how unlike the training examples each input is
+    (0 to 1, rejected above 0.5); None where it does not say. `properties` [N] describe each input; empty where they
+    were not computed.
 
     >>> probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
     >>> names = {"neg": "negative", "pos": "positive"}
@@ -46,6 +47,7 @@ class Evaluation:
     probabilities: Probabilities
     calibration: Calibration | None = None
     known: NDArray[np.bool_] | None = None
+    out_of_distribution: NDArray[np.float64] | None = None
     properties: tuple[Properties, ...] = ()
 
     @classmethod
@@ -60,7 +62,8 @@ class Evaluation:
     ) -> Self:
         """Return the evaluation of the answers that a loaded classifier gave."""
         calibration = classifier.calibration
-        strange = np.full(len(ids), None) if strangeness is None else strangeness
+        strange = [None] * len(ids) if strangeness is None else strangeness.tolist()
+        shares = [calibration.out_of_distribution(value) for value in strange]
         return cls(
             classes=classifier.classes,
             names=classifier.names,
@@ -69,8 +72,14 @@ class Evaluation:
             probabilities=probabilities,
             calibration=calibration,
             known=np.array(list(map(calibration.is_known, probabilities, strange)), dtype=bool),
+            out_of_distribution=None if None in shares else np.array(shares, dtype=np.float64),
             properties=tuple(properties),
         )
+
+    @property
+    def strange(self) -> NDArray[np.bool_] | None:
+        """Return whether each input was rejected as unlike the training examples, [N]; None where it is not said."""
+        return None if self.out_of_distribution is None else self.out_of_distribution > 0.5
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -128,7 +137,13 @@ class Evaluation:
 
     def slices(self) -> pd.DataFrame:
         """Return the accuracy on slices of the examples, worst first: see `slices.slice_table`."""
-        return slices.slice_table(self.properties, self.hits)
+        if self.out_of_distribution is None or not self.properties:
+            return slices.slice_table(self.properties, self.hits)
+        shares = self.out_of_distribution.tolist()
+        properties = [
+            {**values, "out of distribution": share} for values, share in zip(self.properties, shares, strict=True)
+        ]
+        return slices.slice_table(properties, self.hits)
 
     def reliability(self) -> pd.DataFrame:
         """Return confidence, accuracy and count of each bin, with `probabilities`: calibrated or uncalibrated."""
@@ -153,12 +168,19 @@ class Evaluation:
         return pd.DataFrame({name: values[rows] for name, values in columns.items()})
 
     def predictions(self) -> pd.DataFrame:
-        """Return id, actual, predicted and the probability of each, worst mistakes first."""
+        """Return id, actual, predicted and the probability of each, worst mistakes first.
+
+        With `known` and `out_of_distribution` of each, where the classifier says so.
+        """
         rows = np.arange(len(self.targets))
         table = self.confusion()
         table.insert(0, "id", self.ids)
         table["probability"] = self.confidence.round(6)
         table["probability_of_actual"] = self.probabilities[rows, self.targets].round(6)
+        if self.known is not None:
+            table["known"] = self.known
+        if self.out_of_distribution is not None:
+            table["out_of_distribution"] = self.out_of_distribution.round(6)
         return table.sort_values(["probability_of_actual", "id"], kind="stable")
 
     def write(self, folder: Path, *, top_k: int, resamples: int) -> dict[str, Interval]:

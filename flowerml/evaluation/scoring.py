@@ -92,6 +92,7 @@ def evaluate_endpoint(endpoint: Endpoint, labelled: LabelledExamples, *, on_exam
     scored = _Answered(labelled)
     first: Scores | None = None
     known: list[bool | None] = []
+    shares: list[float | None] = []
     for row, answer in map_readable(scored.read(), endpoint.answers):
         if isinstance(answer, InputError):
             on_example(row, answer)
@@ -102,6 +103,7 @@ def evaluate_endpoint(endpoint: Endpoint, labelled: LabelledExamples, *, on_exam
             _check_labels(labelled, tuple(sorted(first.names)))
         scored.add(row, _vector(answer, first, endpoint))
         known.append(answer.known)
+        shares.append(answer.out_of_distribution)
     names = first.names if first else {}
     classes = tuple(sorted(names))
     return Evaluation(
@@ -112,6 +114,7 @@ def evaluate_endpoint(endpoint: Endpoint, labelled: LabelledExamples, *, on_exam
         probabilities=np.stack(scored.probabilities),
         calibration=None,
         known=None if None in known else np.array(known, dtype=bool),
+        out_of_distribution=None if None in shares else np.array(shares, dtype=np.float64),
         properties=scored.input_properties,
     )
 

@@ -1,8 +1,9 @@
 """The wire format of a served model: its requests and its answers, written and read here and nowhere else.
 
 A request is MLflow's `dataframe_split` with one column. The reply holds, for each row, an answer
-{"top": [{"label", "name", "probability"}, …], "known": true, "model": {"name", "version"}}, with "explanation" on
-request, or {"error": {"code", "message"}} where the row cannot be read.
+{"top": [{"label", "name", "probability"}, …], "known": true, "out_of_distribution": 0.2, "model": {"name", "version"}},
+with "reason" where `known` is false and "explanation" on request; or {"error": {"code", "message"}} where the row
+cannot be read.
 """
 
 import base64
@@ -25,7 +26,9 @@ COMPLETE = 0.999  # the sum of the probabilities of all classes; those of the be
 class Scores:
     """The most probable classes, best first, and whether the model is confident of the first ("known").
 
-    `known` is None where the model was exported before there was a threshold.
+    `known` is None where the model was exported before there was a threshold, and `out_of_distribution` (0 to 1: how
+    unlike the training examples the input is; 0.5 is the threshold) where it has no detector. `reason` says why `known`
+    is False.
 
     >>> scores = Scores.from_json({"top": [{"label": "1", "name": "rose", "probability": 0.9}], "known": True})
     >>> scores.probabilities, scores.names, scores.known
@@ -34,6 +37,8 @@ class Scores:
 
     top: tuple[ClassProbability, ...]
     known: bool | None = None
+    out_of_distribution: float | None = None
+    reason: str | None = None
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
@@ -48,7 +53,13 @@ class Scores:
         top = tuple(_class_probability(candidate) for candidate in value["top"])
         if not top:
             raise ValueError("expected at least one class")
-        return {"top": top, "known": _known(value)}
+        strange, reason = value.get("out_of_distribution"), value.get("reason")
+        return {
+            "top": top,
+            "known": _known(value),
+            "out_of_distribution": None if strange is None else _share(strange),
+            "reason": None if reason is None else str(reason),
+        }
 
     @cached_property
     def probabilities(self) -> dict[str, float]:
@@ -156,10 +167,7 @@ def parse_error(answer: Mapping[str, Any]) -> InputError | None:
 
 
 def _class_probability(value: Any) -> ClassProbability:
-    probability = _finite(value["probability"])
-    if not 0 <= probability <= 1:
-        raise ValueError("expected a probability")
-    return ClassProbability(str(value["label"]), str(value["name"]), probability)
+    return ClassProbability(str(value["label"]), str(value["name"]), _share(value["probability"]))
 
 
 def _known(answer: Mapping[str, Any]) -> bool | None:
@@ -167,6 +175,12 @@ def _known(answer: Mapping[str, Any]) -> bool | None:
     if not (known is None or isinstance(known, bool)):
         raise ValueError(f"expected `known` to be true or false, found {type(known).__name__}")
     return known
+
+
+def _share(value: Any) -> float:
+    if not 0 <= (share := _finite(value)) <= 1:
+        raise ValueError("expected a number from 0 to 1")
+    return share
 
 
 def _finite(value: Any) -> float:

@@ -22,9 +22,20 @@ from flowerml.engine.parallel import map_readable
 # Inputs answered together and appended at once. A resumed command answers the chunks that a killed one would have, as
 # the last bits of a probability may depend on the other inputs of a pass through the network.
 CHUNK = 256
-FIELDS = ("row", "input", "label", "name", "probability", "known", "error", "message")
+FIELDS = (
+    "row",
+    "input",
+    "label",
+    "name",
+    "probability",
+    "known",
+    "out_of_distribution",
+    "reason",
+    "error",
+    "message",
+)
 FORMATS = (".csv", ".jsonl", ".parquet")
-FORMAT = 1
+FORMAT = 2  # of a .part; one of another format is started anew
 
 Row = dict[str, Any]
 Item = tuple[str, Callable[[], Any]]
@@ -104,9 +115,18 @@ def _rows(classifier: Classifier, chunk: list[tuple[int, Item]]) -> Iterator[Row
 
 def _values(answer: Prediction | InputError) -> tuple[Any, ...]:
     if isinstance(answer, InputError):
-        return None, None, None, None, answer.code, answer.message
+        return *[None] * 6, answer.code, answer.message
     best = answer.top[0]
-    return best.label, best.name, best.probability, answer.known, None, None
+    return (
+        best.label,
+        best.name,
+        best.probability,
+        answer.known,
+        answer.out_of_distribution,
+        answer.reason,
+        None,
+        None,
+    )
 
 
 def _convert(part: Path, path: Path) -> tuple[int, int]:
@@ -143,7 +163,8 @@ def _write_parquet(path: Path, rows: Iterator[Row]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = {"row": pa.int64(), "probability": pa.float64(), "known": pa.bool_()}
+    numbers = dict.fromkeys(("probability", "out_of_distribution"), pa.float64())
+    types = {"row": pa.int64(), "known": pa.bool_(), **numbers}
     schema = pa.schema([(name, types.get(name, pa.string())) for name in FIELDS])
     with pq.ParquetWriter(path, schema) as writer:
         while chunk := list(islice(rows, 16 * CHUNK)):

@@ -60,8 +60,10 @@ def _verdict(answer: Answer, *, sure: bool) -> str:
     name, share = escape(best.name), percent(best.probability)
     if sure:
         return f'<h3 class="verdict">{name} <span class="share">{share}</span></h3>'
+    reason = escape(f"{answer.reason[:1].upper()}{answer.reason[1:]}. ") if answer.reason else ""
     return (
-        f'<h3 class="verdict unsure">Not sure</h3><p class="guess">The best guess is <b>{name}</b>, with {share}.</p>'
+        '<h3 class="verdict unsure">Not sure</h3>'
+        f'<p class="guess">{reason}The best guess is <b>{name}</b>, with {share}.</p>'
     )
 
 

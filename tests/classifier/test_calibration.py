@@ -12,6 +12,7 @@ from flowerml import Classifier
 from flowerml.classifier.calibration import Calibration, fit_temperature, fit_threshold, softmax
 from flowerml.classifier.classifier import Prediction
 from flowerml.cli.app import app
+from flowerml.core.errors import ModelError
 from flowerml.evaluation.reliability import expected_calibration_error
 
 TEXTS = ["Terrific film!", "A dull film."]
@@ -78,6 +79,39 @@ def test_ties_at_the_threshold_are_known():
     assert all(map(Calibration(known_above=0.25).is_known, np.full((3, 4), 0.25)))
     threshold = fit_threshold(np.full((30, 3), 1 / 3), acceptance=0.5)
     assert Calibration(known_above=threshold).is_known(np.full(3, 1 / 3))
+
+
+@pytest.mark.parametrize("acceptance", [0.8, 0.95, 1.0])
+@pytest.mark.parametrize("count", [1, 5, 40, 2000])
+def test_both_thresholds_share_the_budget(count, acceptance):
+    logits, targets = calibrated_answers(count, 4)
+    strangeness = np.random.default_rng(0).gamma(2, size=count)
+    calibration = Calibration.fit(logits, targets, acceptance=acceptance, strangeness=strangeness)
+    known = list(map(calibration.is_known, calibration.probabilities(logits), strangeness))
+    strange = [calibration.is_strange(value) for value in strangeness]
+    deviation = (acceptance * (1 - acceptance) / count) ** 0.5
+    assert acceptance - 1e-9 <= np.mean(known) < acceptance + deviation + 3 / count
+    assert np.mean(strange) <= 0.4 * (1 - acceptance)
+    assert count < 2000 or acceptance == 1 or any(strange)
+
+
+def test_a_small_split_is_topped_up():
+    held_out = np.linspace(1, 2, 400)
+    fit = {"logits": np.eye(2)[[0, 1, 0]], "targets": np.array([0, 1, 0]), "acceptance": 0.95}
+    alone = Calibration.fit(**fit, strangeness=np.full(3, 0.5))
+    topped_up = Calibration.fit(**fit, strangeness=np.full(3, 0.5), held_out=held_out)
+    assert alone.strange_above == pytest.approx(0.5, rel=1e-3)
+    assert topped_up.strange_above == pytest.approx(2, rel=1e-3)
+    enough = Calibration.fit(np.zeros((500, 2)), np.zeros(500, int), acceptance=0.95, strangeness=np.ones(500))
+    assert enough == Calibration.fit(
+        np.zeros((500, 2)), np.zeros(500, int), acceptance=0.95, strangeness=np.ones(500), held_out=held_out
+    )
+
+
+@pytest.mark.parametrize("strange_above", [0, -1.0, 1e10, float("inf"), float("nan"), "far", True, [1.0]])
+def test_a_forged_threshold_is_refused(strange_above):
+    with pytest.raises(ModelError, match="strange_above"):
+        Calibration.from_state({"strange_above": strange_above})
 
 
 def test_temperature_lowers_ece():
@@ -159,7 +193,7 @@ def test_command_line_marks_abstentions(recalibrated, tmp_path):
 def test_plots_mark_abstentions(recalibrated, tmp_path, known_above, marked):
     folder = recalibrated(REVIEWS, {"calibration": {"known_above": known_above}}).folder
     predict(TEXTS[0], "--model", folder, "--plot", tmp_path / "figure.svg")
-    assert ("(not sure)" in (tmp_path / "figure.svg").read_text()) is marked
+    assert ("(not sure: no class is probable enough)" in (tmp_path / "figure.svg").read_text()) is marked
 
 
 def predict(*arguments):

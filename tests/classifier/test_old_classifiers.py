@@ -16,6 +16,7 @@ def test_it_answers_as_before():
     answers = [prediction.to_json() for prediction in Classifier.load(SAVED).predict(THEN["texts"])]
     for answer, before in zip(answers, THEN["answers"], strict=True):
         assert answer["known"] == before["known"]
+        assert "out_of_distribution" not in answer and ("reason" in answer) is not answer["known"]
         assert [(top["label"], top["name"]) for top in answer["top"]] == [
             (top["label"], top["name"]) for top in before["top"]
         ]

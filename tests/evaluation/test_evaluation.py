@@ -29,11 +29,15 @@ def test_tables_and_metrics_are_written(tmp_path):
         targets,
         calibration=Calibration(1.5, 0.4, 0.95),
         known=np.ones(60, bool),
+        out_of_distribution=np.linspace(0, 0.5, 60),
         properties=tuple({"brightness": value} for value in np.linspace(0, 1, 60)),
     )
     metrics = evaluation.write(tmp_path, top_k=2, resamples=20)
     assert set(pd.read_csv(tmp_path / "reliability.csv")["probabilities"]) == {"calibrated", "uncalibrated"}
-    assert len(pd.read_csv(tmp_path / "slices.csv")) == 4
+    slices = pd.read_csv(tmp_path / "slices.csv")
+    assert slices["property"].value_counts().to_dict() == {"brightness": 4, "out of distribution": 4}
+    predictions = pd.read_csv(tmp_path / "predictions.csv")
+    assert predictions["known"].all() and predictions["out_of_distribution"].max() == 0.5
     assert pd.read_json(tmp_path / "metrics.json", typ="series").to_dict() == pytest.approx(
         {name: interval.estimate for name, interval in metrics.items()}
     )

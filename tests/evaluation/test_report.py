@@ -144,6 +144,16 @@ def test_abstaining_on_everything_is_said(tmp_path):
     assert "abstained on every example" in page and "never abstained" not in page
 
 
+def test_inputs_unlike_the_training_are_counted(tmp_path):
+    evaluation = random_evaluation()
+    strange = np.where(evaluation.hits, 0.2, 0.9)
+    evaluation = replace(evaluation, known=evaluation.known & evaluation.hits, out_of_distribution=strange)
+    page = " ".join(write_page(tmp_path, evaluation).split())
+    assert f"and {(~evaluation.hits).sum()} are unlike the training examples." in page
+    assert page.count("abstained: unlike the training examples") >= 6
+    assert "unlike the training" not in write_page(tmp_path, random_evaluation())
+
+
 def test_no_mistakes_no_gallery(tmp_path):
     page = write_page(tmp_path, random_evaluation(40, sharp=50.0))
     assert "40 of 40 examples were classified correctly" in page and "100.0\N{NO-BREAK SPACE}%" in page

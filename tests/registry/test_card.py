@@ -65,7 +65,10 @@ def test_card_has_the_threshold(flowers):
     numbers = {**flowers.metrics, "ece": 0.01, "ece_uncalibrated": 0.04}
     written = card.full(replace(flowers, saved=saved, metrics=numbers))
     assert "(temperature 1.25); the expected calibration error on test is 0.0100, and was 0.0400 before" in written
-    assert "below 0.3000, the classifier abstains (`known: false`); 95 % of the validation examples" in written
+    assert "below 0.3000, the classifier abstains (`known: false`); this was chosen to accept 95 %" in written
+    detecting = {**saved, "calibration": {**saved["calibration"], "strange_above": 2.0}}
+    assert "or the input is unlike the training examples" in card.full(replace(flowers, saved=detecting))
+    assert "unlike the training examples" not in written
     assert "They were not calibrated" in card.full(replace(flowers, saved={**flowers.saved, "calibration": None}))
 
 

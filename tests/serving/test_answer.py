@@ -15,11 +15,12 @@ TOP = [{"label": "a", "name": "A", "probability": 0.9}]
 
 def test_answer_is_read_as_written():
     explanation = Explanation("a", (Word("good", 2.0),))
-    prediction = Prediction((ClassProbability("a", "A", 0.9),), known=True)
+    prediction = Prediction((ClassProbability("a", "A", 0.9),), False, out_of_distribution=0.8, reason="unlike all")
     written = json.loads(json.dumps(answer_json(prediction, MODEL, explanation)))
-    assert list(written) == ["top", "known", "model", "explanation"]
+    assert list(written) == ["top", "known", "out_of_distribution", "reason", "model", "explanation"]
     answer = Answer.from_json(written)
-    assert answer.top == prediction.top and answer.known is True
+    assert answer.top == prediction.top and answer.known is False
+    assert (answer.out_of_distribution, answer.reason) == (0.8, "unlike all")
     assert (answer.model, answer.version) == ("m", "3")
     assert (answer.explained_label, answer.words) == ("a", (("good", 2.0),))
 
@@ -28,6 +29,14 @@ def test_error_is_read_as_written():
     error = parse_error(error_json(InputError("empty_text", "the text is empty")))
     assert isinstance(error, InputError) and (error.code, error.message) == ("empty_text", "the text is empty")
     assert parse_error({"top": TOP}) is None
+
+
+def test_older_models_say_less():
+    prediction = Prediction((ClassProbability("a", "A", 0.9),), known=True)
+    written = answer_json(prediction, MODEL)
+    assert list(written) == ["top", "known", "model"]
+    answer = Answer.from_json(written)
+    assert answer.out_of_distribution is None and answer.reason is None
 
 
 def test_scores_need_no_model():
@@ -63,6 +72,8 @@ def test_malformed_error_is_refused():
         {"top": TOP},
         {"top": TOP, "model": "m"},
         {"top": TOP, "model": MODEL, "known": "yes"},
+        {"top": TOP, "model": MODEL, "out_of_distribution": 1.5},
+        {"top": TOP, "model": MODEL, "out_of_distribution": "far"},
         {"top": [{**TOP[0], "probability": float("nan")}], "model": MODEL},
         {"top": [{**TOP[0], "probability": 2}], "model": MODEL},
         {"top": TOP, "model": MODEL, "explanation": {"label": "a", "heat_map": '"><script>'}},

@@ -25,7 +25,8 @@ class Lengths:
                 raise KeyboardInterrupt
             self.answered += 1
             share = float(np.float64(1 / (1 + len(raw))))
-            yield Prediction((ClassProbability("long", "a long text", share),)[:top_k], share > 0.5)
+            top = (ClassProbability("long", "a long text", share),)[:top_k]
+            yield Prediction(top, share > 0.5, 0.75, None if share > 0.5 else "unlike the training texts")
 
 
 def items(count):
@@ -52,6 +53,8 @@ def test_a_row_for_each_input(tmp_path):
         "name": "a long text",
         "probability": "0.5",
         "known": "False",
+        "out_of_distribution": "0.75",
+        "reason": "unlike the training texts",
         "error": "",
         "message": "",
     }

@@ -70,6 +70,7 @@ def test_text_under_each_key(reviews_served, reproduced, wrap):
     (answer,) = reviews_served.ask(wrap("Terrific film!")).predictions
     assert answer["top"] == [pytest.approx(candidate, abs=1e-5) for candidate in prediction.to_json()["top"]]
     assert answer["known"] is prediction.known
+    assert answer["out_of_distribution"] == pytest.approx(prediction.out_of_distribution, abs=1e-5)
     assert answer["model"] == {"name": "reviews", "version": "1"}
 
 
@@ -129,10 +130,10 @@ def test_environment_is_below_a_gigabyte(reproduced):
 def test_picture_is_explained(flowers_served, reproduced, picture, flower):
     classifier = Classifier.load(reproduced.folder / "models/flowers/classifier")
     (answer,) = flowers_served.ask({"inputs": [flower], "params": {"explain": True}}).predictions
-    assert set(answer) == {"top", "known", "model", "explanation"}
+    assert set(answer) - {"reason"} == {"top", "known", "out_of_distribution", "model", "explanation"}
     assert answer["explanation"] == classifier.explain(picture).to_json()
     (answer,) = flowers_served.ask({"inputs": [flower], "params": {"explain": False}}).predictions
-    assert set(answer) == {"top", "known", "model"}
+    assert set(answer) - {"reason"} == {"top", "known", "out_of_distribution", "model"}
 
 
 def test_text_is_explained(reviews_served, reproduced):

@@ -131,7 +131,7 @@ def reviews(tmp_path_factory) -> Classifier:
     examples = [Example("1", "train", "pos", "A good film that was never dull, and a splendid cast.")]
     encoder = text.Encoder.fit(examples, section, SimpleNamespace(characters=CHARACTERS))
     sizes = {"embedding_dim": 4, "hidden_dim": 4, "layers": 1, "bidirectional": False, "pooling": "mean_max"}
-    network = Blend(Lstm(encoder.preprocessing.codes, 2, **sizes, dropout=0.0), NGrams(2, order=3, buckets=64))
+    network = Blend(Lstm(encoder.preprocessing.codes, 2, **sizes, dropout=0.0), NGrams(2, order=3, longest=0))
     saved = {"kind": "text", "encoder": encoder, "network": network, "classes": ("neg", "pos"), "names": {}}
     folder = tmp_path_factory.mktemp("small") / "c"
     return Classifier.save(folder, **saved, parameters={}, trained={"pipeline": "small"})
@@ -218,7 +218,12 @@ def test_served_answers_match_their_rows(served, rows, top_k, explain):
         answers = served.predict(None, column, {"top_k": top_k, "explain": explain})
     assert len(answers) == len(rows)
     for answer in answers:
-        assert set(answer) in ({"error"}, {"top", "known", "model"}, {"top", "known", "model", "explanation"})
+        assert set(answer) - {"out_of_distribution", "reason"} in (
+            {"error"},
+            {"top", "known", "model"},
+            {"top", "known", "model", "explanation"},
+        )
+        assert ("reason" in answer) is (answer.get("known") is False)
         assert answer.get("error", {}).get("code") != "internal_error"
 
 

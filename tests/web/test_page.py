@@ -3,6 +3,7 @@
 import re
 import shutil
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,11 @@ def test_unknown_is_shown_as_a_guess():
     html = render.answer(make_answer(0.9, 0.05, known=False), **PICTURE)
     assert "Not sure" in html and "The best guess is <b>C0</b>, with 90.0 %." in html
     assert "Not sure" not in render.answer(make_answer(0.3, known=True), **PICTURE)
+
+
+def test_the_reason_of_a_guess_is_shown():
+    answer = replace(make_answer(0.9, known=False), reason="none of its words <b>occurs</b>")
+    assert "None of its words &lt;b&gt;occurs&lt;/b&gt;. The best guess" in render.answer(answer, **PICTURE)
 
 
 def test_words_have_colors_of_classes():

@@ -101,6 +101,7 @@ def _coverage(evaluation: Evaluation) -> dict[str, Any]:
         "threshold": threshold,
         "rows": [table[table["share"] >= share - 1e-9].iloc[0].to_dict() for share in COVERAGE_SHARES],
         "abstained": {"count": int((~known).sum()), "wrong": int((~known & ~evaluation.hits).sum())},
+        "strange": None if evaluation.strange is None else int(evaluation.strange.sum()),
     }
 
 

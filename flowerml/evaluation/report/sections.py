@@ -100,6 +100,7 @@ def answer(row: int, evaluation: Evaluation, items: Mapping[str, GalleryItem]) -
         "probability_of_actual": float(evaluation.probabilities[row, target]),
         "probability": float(evaluation.probabilities[row, predicted]),
         "abstained": evaluation.known is not None and not evaluation.known[row],
+        "strange": evaluation.strange is not None and bool(evaluation.strange[row]),
     }
 
 

@@ -67,6 +67,7 @@ def meaning(name: str, *, classes: list[str], calibration: Calibration | None) -
     if calibration is not None:  # a served classifier does not send it
         temperature += f" of {calibration.temperature:g}"
         confident = f"with a probability of at least {percent(calibration.known_above)}"
+        confident += "" if calibration.strange_above is None else " to inputs like the training examples"
     return {
         "accuracy": "Examples that were classified correctly.",
         "loss": f"Mean −log of the correct class’s probability: 0 is perfect, an even guess has {guessing:.2f}.",

@@ -146,12 +146,14 @@ def _calibration(facts: Facts) -> str:
     if {"ece", "ece_uncalibrated"} <= set(facts.metrics):
         before, after = facts.metrics["ece_uncalibrated"], facts.metrics["ece"]
         text += f"; the expected calibration error on test is {after:.4f}, and was {before:.4f} before"
-    if threshold <= 0:
+    detects = calibration.get("strange_above") is not None
+    if threshold <= 0 and not detects:
         return f"{text}. The classifier never abstains: every answer says `known: true`."
+    unlike = ", or the input is unlike the training examples (`out_of_distribution` above 0.5)" if detects else ""
     return (
-        f"{text}. Where the highest probability is below {threshold:.4f}, the classifier abstains (`known: false`); "
-        f"{100 * acceptance:.0f} % of the validation examples reach this threshold. It does not detect every input "
-        "that belongs to no class."
+        f"{text}. Where the highest probability is below {threshold:.4f}{unlike}, the classifier abstains "
+        f"(`known: false`); this was chosen to accept {100 * acceptance:.0f} % of the validation examples. It does "
+        "not detect every input that belongs to no class."
     )
 
 

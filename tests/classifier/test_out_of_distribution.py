@@ -1,0 +1,166 @@
+"""Inputs unlike the training examples are not known, and every entrance says so and why."""
+
+import csv
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+import torch
+from mlflow.pyfunc import PythonModelContext
+from onnx import TensorProto, helper
+from typer.testing import CliRunner
+
+from flowerml import Classifier
+from flowerml.classifier.calibration import Calibration
+from flowerml.cli.app import app
+from flowerml.core.errors import ModelError
+from flowerml.data.examples import Example
+from flowerml.engine.onnx import Graph
+from flowerml.evaluation.evaluation import evaluate
+from flowerml.serving.answer import Scores
+from flowerml.serving.pyfunc import ClassifierModel
+from flowerml.tasks import text
+from flowerml.tasks.base import Detector
+from flowerml.tasks.text.networks.batches import Sequences
+from flowerml.tasks.text.networks.lstm import Lstm
+from flowerml.tasks.text.networks.typicality import fit_text_detector
+from flowerml.web.sources import LoadedSource
+
+STEPS = {"strip_html": True, "lower_case": True, "letters_and_digits": True, "stop_words": "drop", "stem": True}
+TEXTS = [
+    f"A {word} film with a {thing} that is {word}." for word in ("good", "dull") for thing in ("cast", "story")
+] * 9
+KNOWN, STRANGE, NOTHING = "A good film with a cast that is dull.", "story film dull cast is", "qwertz asdf 123!"
+REASONS = {STRANGE: "unlike the training texts", NOTHING: "none of its words occurs in the training texts"}
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    """A classifier of texts with random weights and a fitted detector."""
+    torch.manual_seed(0)
+    section = SimpleNamespace(**STEPS, vocab_size=40, max_length=60, max_words=90, characters=0, backbone=None)
+    examples = [Example(str(number), "train", "pos", raw) for number, raw in enumerate(TEXTS)]
+    encoder = text.Encoder.fit(examples, section, SimpleNamespace(characters=1000))
+    words = [row["words"] for row in encoder.encode(examples, section)]
+    detector = fit_text_detector(
+        Sequences(np.concatenate(words), np.append(0, np.cumsum([len(row) for row in words]))), None
+    )
+    sizes = {"embedding_dim": 4, "hidden_dim": 4, "layers": 1, "bidirectional": False, "pooling": "mean_max"}
+    return Classifier.save(
+        tmp_path_factory.mktemp("strange") / "c",
+        kind="text",
+        encoder=encoder,
+        network=Lstm(encoder.preprocessing.codes, 2, **sizes, dropout=0.0),
+        detector=detector.module,
+        classes=("neg", "pos"),
+        names={},
+        parameters={},
+        trained={"pipeline": "small"},
+        calibrate=lambda saved: fitted(saved, detector),
+    )
+
+
+def fitted(saved: Classifier, detector: Detector) -> Calibration:
+    probabilities, strangeness = saved.scored(TEXTS[:4])
+    logits, targets = np.log(probabilities), np.array([0, 1, 0, 1])
+    return Calibration.fit(logits, targets, acceptance=0.95, strangeness=strangeness, held_out=detector.held_out)
+
+
+def test_only_strange_texts_are_rejected(classifier):
+    predictions = classifier.predict([KNOWN, STRANGE, NOTHING])
+    assert [prediction.known for prediction in predictions] == [True, False, False]
+    assert [prediction.reason for prediction in predictions] == [None, REASONS[STRANGE], REASONS[NOTHING]]
+    known, strange, nothing = (prediction.out_of_distribution for prediction in predictions)
+    assert 0 < known < 0.5 < strange < nothing < 1
+
+
+def test_every_entrance_gives_the_same_answer(classifier, tmp_path):
+    texts = [KNOWN, STRANGE, NOTHING]
+    expected = [prediction.to_json() for prediction in classifier.predict(texts)]
+    facts = [(answer["known"], answer["out_of_distribution"], answer.get("reason")) for answer in expected]
+
+    model = ClassifierModel()
+    model.load_context(PythonModelContext({"classifier": str(classifier.folder)}, None))
+    served = model.predict(None, pd.DataFrame({"text": texts}))
+    assert [
+        {name: answer[name] for name in before} for answer, before in zip(served, expected, strict=True)
+    ] == expected
+    read = [Scores.from_json(json.loads(json.dumps(answer))) for answer in served]
+    assert [(scores.known, scores.out_of_distribution, scores.reason) for scores in read] == facts
+
+    shown = [LoadedSource(classifier.folder).ask(raw, top_k=2) for raw in texts]
+    assert [(answer.known, answer.out_of_distribution, answer.reason) for answer in shown] == facts
+
+    arguments = ["--model", str(classifier.folder)]
+    printed = command("predict", *texts, *arguments, "--json")
+    lines = [json.loads(line) for line in printed.splitlines()]
+    assert [(line["known"], line["out_of_distribution"], line.get("reason")) for line in lines] == facts
+    assert f"not sure: {REASONS[NOTHING]}" in " ".join(command("predict", NOTHING, *arguments).split())
+
+    command("predict", *texts, *arguments, "--out", str(tmp_path / "answers.csv"))
+    with (tmp_path / "answers.csv").open(newline="") as file:
+        rows = [
+            (row["known"], float(row["out_of_distribution"]), row["reason"] or None) for row in csv.DictReader(file)
+        ]
+    assert rows == [(str(known), share, reason) for known, share, reason in facts]
+
+    examples = [Example(str(number), "test", "pos", raw) for number, raw in enumerate(texts)]
+    evaluation = evaluate(classifier, examples, batch_size=3)
+    assert list(zip(evaluation.known, evaluation.out_of_distribution, strict=True)) == [fact[:2] for fact in facts]
+    assert evaluation.strange.tolist() == [False, True, True]
+
+
+def test_the_detector_costs_no_parity(classifier):
+    """Alone and in a batch an input has the same strangeness."""
+    _, together = classifier.scored([KNOWN, STRANGE, "film"])
+    alone = [classifier.scored([raw])[1][0] for raw in (KNOWN, STRANGE, "film")]
+    np.testing.assert_allclose(together, alone, rtol=1e-5)
+
+
+def test_an_improbable_answer_has_another_reason(classifier):
+    saved = Classifier(classifier.folder, classifier.description)
+    saved.calibration = Calibration(known_above=1.0, strange_above=saved.calibration.strange_above)
+    assert [answer.reason for answer in saved.predict([KNOWN, NOTHING])] == [
+        "no class is probable enough",
+        REASONS[NOTHING],
+    ]
+
+
+OUTPUTS = {
+    "a third output": {"logits": [1, 2], "second": [1], "third": [1]},
+    "a row for each class": {"logits": [1, 2], "second": [1, 2]},
+    "two rows": {"logits": [1, 2], "second": [2]},
+    "not finite": {"logits": [1, 2], "second": [1], "value": float("nan")},
+}
+
+
+@pytest.mark.parametrize("outputs", OUTPUTS.values(), ids=OUTPUTS)
+def test_forged_outputs_are_refused(outputs, tmp_path):
+    value = outputs.pop("value", 0.5)
+    shapes = {name: shape for name, shape in outputs.items() if isinstance(shape, list)}
+    tensors = [
+        helper.make_tensor(f"{name}_value", TensorProto.FLOAT, shape, [value] * int(np.prod(shape)))
+        for name, shape in shapes.items()
+    ]
+    nodes = [
+        helper.make_node("Constant", [], [name], value=tensor) for name, tensor in zip(shapes, tensors, strict=True)
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, tmp_path / "a.onnx")
+    with pytest.raises(ModelError):
+        Graph(tmp_path / "a.onnx").check({"x": np.zeros(1, np.float32)}, width=2)
+
+
+def command(*arguments: str) -> str:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
