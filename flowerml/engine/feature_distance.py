@@ -22,34 +22,36 @@ MAX_EXAMPLES = 10_000  # clustered at most
 ITERATIONS = 10
 FOLDS = 4
 MIN_DEVIATION = 1e-6
+UPPER = 0.98  # the quantile of held-out scores that becomes 1
+MIN_UPPER = 0.5  # of it, in standard deviations, where examples are few
 
 Features = NDArray[np.float32]
 Float = NDArray[np.float64]
 
 
 class FeatureDistance(nn.Module):
-    """Features [B, D] -> distance [B] to the nearest prototype [K, D], standardized by that of held-out examples.
+    """Features [B, D] -> distance [B] to the nearest prototype [K, D], less `mean`, divided by `spread`.
 
-    >>> detector = FeatureDistance(np.eye(2, dtype=np.float32), mean=0.5, deviation=0.25)
+    >>> detector = FeatureDistance(np.eye(2, dtype=np.float32), mean=0.5, spread=0.25)
     >>> detector(torch.tensor([[3.0, 0.0], [-1.0, 0.0]])).tolist()
     [-2.0, 2.0]
     """
 
-    def __init__(self, prototypes: Features, *, mean: float, deviation: float) -> None:
+    def __init__(self, prototypes: Features, *, mean: float, spread: float) -> None:
         super().__init__()
-        self.mean, self.deviation = mean, deviation
+        self.mean, self.spread = mean, spread
         self.prototypes: Tensor
         self.register_buffer("prototypes", torch.from_numpy(_normalized(prototypes)))
 
     def forward(self, features: Tensor) -> Tensor:
         cosines = nn.functional.normalize(features, dim=1) @ self.prototypes.T
-        return (1 - cosines.max(dim=1).values - self.mean) / self.deviation
+        return (1 - cosines.max(dim=1).values - self.mean) / self.spread
 
 
 def fit_feature_distance(features: Features) -> tuple[FeatureDistance, Float]:
     """Return the distance from training examples with features [N, D], and the held-out distances of some of them.
 
-    These are standardized, too; each is that from prototypes which were fitted without the example.
+    Each of these is that from prototypes which were fitted without the example. Their mean is 0, and 2 % are above 1.
     """
     rows = _normalized(features[:: max(1, -(-len(features) // MAX_EXAMPLES))])
     distances = np.empty(len(rows))
@@ -60,7 +62,8 @@ def fit_feature_distance(features: Features) -> tuple[FeatureDistance, Float]:
         prototypes = _prototypes(rows[~inside] if not inside.all() else rows)
         distances[inside] = 1 - (rows[inside] @ prototypes.T).max(axis=1, initial=-1)
     mean, deviation = float(distances.mean()), max(float(distances.std()), MIN_DEVIATION)
-    return FeatureDistance(_prototypes(rows), mean=mean, deviation=deviation), (distances - mean) / deviation
+    spread = max(float(np.quantile(distances, UPPER)) - mean, MIN_UPPER * deviation)
+    return FeatureDistance(_prototypes(rows), mean=mean, spread=spread), (distances - mean) / spread
 
 
 def _prototypes(rows: Features) -> Features:

@@ -34,7 +34,7 @@ def test_features_elsewhere_are_strange(fitted, scale):
 
 def test_held_out_scores_are_those_of_new_examples(fitted):
     module, held_out = fitted
-    assert (len(held_out), held_out.mean(), held_out.std()) == (400, pytest.approx(0), pytest.approx(1))
+    assert (len(held_out), held_out.mean(), np.quantile(held_out, 0.98)) == (400, pytest.approx(0), pytest.approx(1))
     assert np.mean(scores(module, drawn(1000)) <= np.quantile(held_out, 0.95)) == pytest.approx(0.95, abs=0.03)
 
 
