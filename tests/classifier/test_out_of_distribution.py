@@ -1,7 +1,9 @@
 """Inputs unlike the training examples are not known, and every entrance says so and why."""
 
 import csv
+import importlib
 import json
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,6 +30,7 @@ from flowerml.tasks.text.networks.batches import Sequences
 from flowerml.tasks.text.networks.lstm import Lstm
 from flowerml.tasks.text.networks.typicality import fit_text_detector
 from flowerml.web.sources import LoadedSource
+from tests.support.project import REPOSITORY
 
 STEPS = {"strip_html": True, "lower_case": True, "letters_and_digits": True, "stop_words": "drop", "stem": True}
 TEXTS = [
@@ -158,6 +161,19 @@ def test_forged_outputs_are_refused(outputs, tmp_path):
     onnx.save(model, tmp_path / "a.onnx")
     with pytest.raises(ModelError):
         Graph(tmp_path / "a.onnx").check({"x": np.zeros(1, np.float32)}, width=2)
+
+
+def test_benchmark_prints_a_line_for_each_set(classifier, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    pd.DataFrame({"text": TEXTS}).to_csv(tmp_path / "inside.csv")
+    pd.DataFrame({"text": [NOTHING, "qwertz yxcv"]}).to_csv(tmp_path / "outside.csv")
+    sets = [str(tmp_path / name) for name in ("inside.csv", "outside.csv")]
+    monkeypatch.setattr(sys, "argv", ["ood", str(classifier.folder), *sets])
+    importlib.import_module("ood").main()
+    *lines, cost = capsys.readouterr().out.splitlines()
+    outside = next(line for line in lines if "outside.csv" in line).split()
+    assert outside[1:] == ["2", "1.000", "0.000", "1.000", "1.000"]
+    assert "without the detector" in cost
 
 
 def command(*arguments: str) -> str:
