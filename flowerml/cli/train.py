@@ -31,6 +31,7 @@ EXAMPLES = """[bold]Examples[/]
 """
 WORK_DIR = Path(".flowerml")
 ARCHIVE_SUFFIXES = re.compile(r"(\.tar)?\.(gz|bz2|xz|tgz|tar|zip|csv|tsv|jsonl|parquet)$", re.IGNORECASE)
+SEARCHED = "ngrams"  # the network whose search takes seconds
 ARCHITECTURE_OPTIONS = {
     "--backbone": "encode.backbone",
     "--network": "train.network",
@@ -67,7 +68,12 @@ def main(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Examples in one training step.")] = None,
     dropout: Annotated[float | None, typer.Option(help="Share of a layer's inputs that are dropped.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed for weights, order and search.")] = None,
-    trials: Annotated[int, typer.Option(min=1, help="Trials of a search over train.search.space; 1 is no search.")] = 1,
+    trials: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Trials of the search; 1 is no search. Default: 1 for pictures, 4 for n-grams of texts."
+        ),
+    ] = None,
     device: Annotated[options.Device, typer.Option(help="auto: the GPU if there is one.")] = options.Device.auto,
     category_names: options.CategoryNames = None,
     valid: Annotated[float | None, typer.Option(help="Share for validation, if the data have no splits.")] = None,
@@ -104,6 +110,9 @@ def main(
     values = {**{name: value for name, value in chosen.items() if value is not None}, **options.parsed(changes)}
     if from_ is not None:
         _refuse_changes(values)
+        values["train.search.trials"] = 1
+    if values.get("train.network", SEARCHED) != SEARCHED:
+        values.setdefault("train.search.trials", 1)  # a search of others takes minutes
     name = _name(data)
     folder = _folder(save_dir, name, data)
     result, pipeline = _train(data, kind and kind.value, values, name, folder, work_dir, from_)
@@ -204,7 +213,7 @@ def _refuse_changes(values: dict[str, Any]) -> None:
     fixed = [option for option, name in ARCHITECTURE_OPTIONS.items() if name in values]
     if fixed:
         raise typer.BadParameter(f"keeps its network; leave out {', '.join(fixed)}", param_hint="--from")
-    if values["train.search.trials"] > 1:
+    if values.get("train.search.trials", 1) > 1:
         raise typer.BadParameter("trains once, without a search; leave out --trials", param_hint="--from")
 
 

@@ -11,7 +11,7 @@ from flowerml.config.paths import DESCRIPTION, Paths
 from flowerml.core import files
 from flowerml.core.errors import ParamsError
 
-SHIPPED_PARAMS = Path(__file__).with_name("defaults.yaml")  # params.yaml itself, as it was when this was installed
+SHIPPED_PARAMS = Path(__file__).with_name("defaults.yaml")
 
 
 @dataclass(frozen=True)
@@ -26,23 +26,40 @@ def defaults(kind: str) -> Defaults:
     """Return the sections of a pipeline of this kind, from params.yaml here or as shipped; raises ParamsError.
 
     If several pipelines are of this kind, use the one trained last, or the first if none is trained. `encode` and
-    `train` then hold the values of the winner of its last search.
+    `train` then hold the values of the winner of its last search. The search is the shipped one, as that of a pipeline
+    suits its own data and may take hours; where its space has a list of one, that is the value.
     """
     path, values = read_params()
+    names = _names(path, values, kind)
+    if path == SHIPPED_PARAMS:
+        return Defaults(values[names[0]], f"the defaults of {names[0]}")
+    shipped = params.read(SHIPPED_PARAMS)
+    search = shipped[_names(SHIPPED_PARAMS, shipped, kind)[0]]["train"]["search"]
+    trained = [name for name in names if _description(name).is_file()]
+    if not trained:
+        return Defaults(_with_search(values[names[0]], search), f"{path}, {names[0]}")
+    name = max(trained, key=lambda name: _description(name).stat().st_mtime)
+    sections = copy.deepcopy(values[name])
+    set_by_dotted_name(sections, _winner(_description(name)), known_only=True)
+    origin = f"the winner of the last search of {name} ({_description(name).parent})"
+    return Defaults(_with_search(sections, search), origin)
+
+
+def _with_search(sections: dict[str, Any], search: dict[str, Any]) -> dict[str, Any]:
+    """Return sections with another search, and with the values that it leaves no choice of."""
+    space = search["space"]
+    decided = {name: choices[0] for name, choices in space.items() if isinstance(choices, list) and len(choices) == 1}
+    return {**sections, "train": {**sections["train"], **decided, "search": copy.deepcopy(search)}}
+
+
+def _names(path: Path, values: dict[str, Any], kind: str) -> list[str]:
+    """Return the pipelines of this kind; raises ParamsError if there is none."""
     names = [name for name, named_kind in values["pipelines"].items() if named_kind == kind]
     if not names:
         raise ParamsError(
             f"{path}: expected a pipeline of kind {kind} under `pipelines:` as the source of defaults; add one"
         )
-    trained = [name for name in names if _description(name).is_file()]
-    if path == SHIPPED_PARAMS:
-        return Defaults(values[names[0]], f"the defaults of {names[0]}")
-    if not trained:
-        return Defaults(values[names[0]], f"{path}, {names[0]}")
-    name = max(trained, key=lambda name: _description(name).stat().st_mtime)
-    sections = copy.deepcopy(values[name])
-    set_by_dotted_name(sections, _winner(_description(name)), known_only=True)
-    return Defaults(sections, f"the winner of the last search of {name} ({_description(name).parent})")
+    return names
 
 
 def read_params() -> tuple[Path, dict[str, Any]]:

@@ -166,6 +166,10 @@ class Train(Section):
         """Return the keyword arguments of `flowerml.engine.fit.Trainer`."""
         return {name: getattr(self, name) for name in Train.model_fields if name not in NOT_SEARCHED}
 
+    def searched(self) -> dict[str, Candidates]:
+        """Return the part of the search space that matters to the networks that may be trained."""
+        return self.search.space
+
     def with_values(self, point: Mapping[str, Any]) -> Self:
         """Return a copy of this section with the values of a point of the search space."""
         return type(self).model_validate({**self.model_dump(), **point})

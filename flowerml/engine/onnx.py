@@ -206,7 +206,7 @@ def export(
 
     module = module.eval().cpu()
     arguments = tuple(torch.from_numpy(array) for array in trace.values())
-    axes = {name: _free_axes(trace[name], check[name]) for name in trace}
+    axes = {name: _free_axes(name, trace[name], check[name]) for name in trace}
     outputs = [output] if second is None else [output, second]
     with _exportable():
         torch.onnx.export(
@@ -243,8 +243,9 @@ def _exportable() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fastpath)
 
 
-def _free_axes(trace: NDArray[np.generic], check: NDArray[np.generic]) -> dict[int, str]:
-    axes = {axis: f"axis{axis}" for axis in range(trace.ndim) if trace.shape[axis] != check.shape[axis]}
+def _free_axes(name: str, trace: NDArray[np.generic], check: NDArray[np.generic]) -> dict[int, str]:
+    # Of each input its own: ONNX Runtime takes axes of one name to be equally long, and lets tensors share memory.
+    axes = {axis: f"{name}_axis{axis}" for axis in range(trace.ndim) if trace.shape[axis] != check.shape[axis]}
     return {**axes, 0: "batch"}
 
 

@@ -5,10 +5,12 @@ half-trained network. A trial also costs 5 ms in memory, 52 ms in a JournalStora
 MLflow's MlflowStorage.
 """
 
+import itertools
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import optuna
 
@@ -93,7 +95,10 @@ class Trial:
 
 @dataclass
 class Search:
-    """The trials of one search, in order: the section's own values first, then values sampled with its seed."""
+    """The trials of one search, in order: the section's own values first, then values sampled with its seed.
+
+    A space of lists with no more points than trials is tried point by point.
+    """
 
     section: "Train"
 
@@ -101,6 +106,8 @@ class Search:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warmup = int(self.section.epochs * EPOCHS_BEFORE_PRUNING)
         self.trials: list[Trial] = []
+        self.space = self.section.searched()
+        self._grid = self._small_grid()
         self._study = optuna.create_study(
             direction="maximize",
             sampler=optuna.samplers.TPESampler(seed=self.section.seed, n_startup_trials=RANDOM_TRIALS),
@@ -120,18 +127,38 @@ class Search:
 
     def _ask(self, number: int) -> optuna.Trial | None:
         """Return Optuna's next trial; None for the first one if the section's own values are not all in the space."""
+        if self._grid:
+            self._study.enqueue_trial(self._grid[number])
+            return self._study.ask()
         if number > 0:
             return self._study.ask()
         own = self._own_point()
-        if own.keys() != self.section.search.space.keys():
+        if own.keys() != self.space.keys():
             return None
         self._study.enqueue_trial(own)
         return self._study.ask()
 
     @property
     def count(self) -> int:
-        """The number of trials: one if the space is empty."""
-        return self.section.search.trials if self.section.search.space else 1
+        """The number of trials: one if the space is empty, and no more than there are points."""
+        if self._grid:
+            return len(self._grid)
+        return self.section.search.trials if self.space else 1
+
+    def _small_grid(self) -> list[dict[str, Any]]:
+        """Return all points of a space of lists, the section's own first.
+
+        Return none if there are more points than trials, or if the section's own values are not among them.
+        """
+        choices = {name: candidates for name, candidates in self.space.items() if isinstance(candidates, list)}
+        points = math.prod(len(candidates) for candidates in choices.values())
+        if not choices or len(choices) < len(self.space) or points > self.section.search.trials:
+            return []
+        grid = [
+            dict(zip(choices, map(json.dumps, values), strict=True)) for values in itertools.product(*choices.values())
+        ]
+        own = self._own_point()
+        return sorted(grid, key=lambda point: point != own) if own in grid else []
 
     @property
     def best(self) -> Trial:
@@ -145,7 +172,7 @@ class Search:
     def _own_point(self) -> dict[str, Any]:
         """Return the section's own values, as far as they are in the space."""
         point = {}
-        for name, candidates in self.section.search.space.items():
+        for name, candidates in self.space.items():
             value = getattr(self.section, name)
             if isinstance(candidates, list):
                 if value in candidates:
@@ -158,8 +185,8 @@ class Search:
     def _suggest(self, optuna_trial: optuna.Trial) -> dict[str, Any]:
         fields = type(self.section).model_fields
         return {
-            name: _suggest(optuna_trial, name, candidates, whole=fields[name].annotation is not float)
-            for name, candidates in self.section.search.space.items()
+            name: _suggest(optuna_trial, name, candidates, whole=not _holds_float(fields[name].annotation))
+            for name, candidates in self.space.items()
         }
 
     def _tell(self, trial: Trial, optuna_trial: optuna.Trial) -> None:
@@ -178,6 +205,11 @@ def _suggest(optuna_trial: optuna.Trial, name: str, candidates: "Candidates", *,
     if whole:
         return optuna_trial.suggest_int(name, candidates.low, candidates.high, log=candidates.log)
     return optuna_trial.suggest_float(name, candidates.low, candidates.high, log=candidates.log)
+
+
+def _holds_float(annotation: Any) -> bool:
+    """Return whether a type is float or a union with it, such as float | None."""
+    return annotation is float or any(map(_holds_float, get_args(annotation)))
 
 
 def _key(epoch: Epoch | None) -> tuple[float, float]:

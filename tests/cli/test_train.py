@@ -25,7 +25,6 @@ from flowerml.config.dotted import flatten, set_by_dotted_name
 from flowerml.core.errors import ParamsError
 from flowerml.tasks.pipelines import checked_pipeline
 from flowerml.tasks.registry import TASKS
-from tests.support.project import REPOSITORY
 
 COLOURS = {"blue": (30, 60, 200), "red": (200, 40, 30)}
 GOOD, BAD = "good great fine lovely", "bad awful poor dreadful"
@@ -238,12 +237,11 @@ def test_ctrl_c_exits_with_130(reviews, folder):
     assert {run.info.status for run in runs("reviews").values()} == {"KILLED"}
 
 
-def test_defaults_are_this_params_yaml():
+def test_defaults_are_shipped():
     for kind in TASKS:
         sections = defaults(kind).sections
-        values = params.read(REPOSITORY / "params.yaml")
-        name = next(name for name, pipeline_kind in values["pipelines"].items() if pipeline_kind == kind)
-        assert sections == values[name]
+        name = {"image": "pictures", "text": "texts"}[kind]
+        assert sections == params.read(SHIPPED_PARAMS)[name]
         checked_pipeline(name, kind, sections, path=SHIPPED_PARAMS)
 
 

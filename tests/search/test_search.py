@@ -100,6 +100,18 @@ def test_choices_may_be_lists_words_and_null(make_search):
         assert all(candidate in values for candidate in candidates)
 
 
+def test_a_small_space_is_tried_point_by_point(make_search):
+    space = {"hidden_units": [[], [8]], "dropout": [0.1, 0.2]}
+    search = make_search(space, trials=9, dropout=0.2, hidden_units=[])
+    tried = []
+    for trial in search:
+        tried.append((trial.section.hidden_units, trial.section.dropout))
+        trial.report(epoch(1, 0.5))
+    assert tried[0] == ([], 0.2)
+    assert sorted(tried) == [([], 0.1), ([], 0.2), ([8], 0.1), ([8], 0.2)]
+    assert search.count == 4
+
+
 def test_other_parameters_stay_unchanged(make_search):
     search = make_search({"dropout": [0.1, 0.2]})
     for trial in search:
@@ -134,7 +146,7 @@ def run_trials(search: Search, accuracies: list[float], epochs: int) -> list[tup
 
 
 def test_trial_below_median_is_pruned(make_search):
-    search = make_search({"dropout": [0.1, 0.2]}, trials=5, prune=True, epochs=9, dropout=0.1)
+    search = make_search({"dropout": {"low": 0.1, "high": 0.2}}, trials=5, prune=True, epochs=9, dropout=0.1)
     ended = run_trials(search, [0.5, 0.6, 0.7, 0.2, 0.8], 9)
     assert ended == [("complete", 9)] * 3 + [("pruned", 3)] + [("complete", 9)]
     assert search.trials[3].reason == "below the median of the other trials after epoch 3"

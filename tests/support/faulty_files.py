@@ -58,7 +58,6 @@ TINY: dict[str, Any] = {
     "reviews.data.sample_per_class": 30,
     "reviews.train.epochs": 1,
     "reviews.train.hidden_dim": 8,
-    "reviews.train.buckets": 1024,
     "reviews.train.search.trials": 2,
     "reviews.evaluate.resamples": 20,
 }

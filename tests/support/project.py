@@ -20,7 +20,6 @@ SMALL: dict[str, Any] = {
     "reviews.data.sample_per_class": 60,
     "reviews.train.epochs": 2,
     "reviews.train.hidden_dim": 8,
-    "reviews.train.buckets": 32768,
     "reviews.train.search.trials": 2,
 }
 

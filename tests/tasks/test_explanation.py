@@ -1,6 +1,5 @@
 import base64
 import io
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from types import SimpleNamespace
@@ -19,6 +18,9 @@ from flowerml.tasks.image.explanation import CELLS
 from flowerml.tasks.image.sample.grounds import soil
 from flowerml.tasks.text.encoder.preprocessing import MAX_CHARACTERS
 from flowerml.tasks.text.explanation import CHARACTER_BUDGET, MAX_SPANS, MIN_SPANS
+from flowerml.tasks.text.networks.batches import Sequences
+from flowerml.tasks.text.networks.linear import LinearFit
+from flowerml.tasks.text.networks.ngram_counts import NGramCounts
 from flowerml.tasks.text.networks.ngrams import NGrams, fit_ngrams
 from flowerml.tasks.text.sections import Encode
 
@@ -45,10 +47,12 @@ def planted_words(tmp_path_factory):
     rng = Random(0)
     raws = [" ".join([*rng.choices(NEUTRAL, k=9), mood, *rng.choices(NEUTRAL, k=9)]) for mood in MOODS * 50]
     encoder, targets = text_encoder(), np.arange(len(raws)) % len(MOODS)
-    sequences = [encoder.preprocessing.transform(raw)["words"] for raw in raws]
-    network = NGrams(2, order=2, buckets=2**12)
-    settings = {"smoothing": 1.0, "penalty": 1.0, "minimum_count": 2, "seed": 0}
-    deque(fit_ngrams(network, sequences, targets, sequences, targets, **settings), maxlen=0)
+    rows = [encoder.preprocessing.transform(raw)["words"] for raw in raws]
+    words = Sequences(np.concatenate(rows), np.cumsum([0, *map(len, rows)]))
+    counts = NGramCounts.of({"train": words, "valid": words}, None, order=2, longest=0, minimum_count=2)
+    fit = LinearFit(counts, targets, 2, "ratios", smoothing=1.0, seed=0, class_weights=None)
+    network = NGrams(2, order=2, longest=0)
+    fit_ngrams(fit, targets, penalty=1.0, folds=0).fill(network)
     saved = {"kind": "text", "encoder": encoder, "network": network, "classes": ("neg", "pos")}
     return Classifier.save(tmp_path_factory.mktemp("planted") / "c", **saved, names={}, parameters={}, trained={})
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from flowerml.config import params
 from flowerml.config.params import Count, Fraction, Positive, Section
@@ -59,18 +59,55 @@ class Encode(Section):
     prefix: Annotated[str, Field(max_length=1000)] = ""
 
 
-class Train(params.Train):
-    """The choice of network and the hyperparameters of each."""
+OF_NGRAMS = {"order", "characters", "weighting", "smoothing", "penalty", "minimum_count", "folds"}
+OF_LSTM = {"embedding_dim", "hidden_dim", "layers", "bidirectional", "pooling", "dropout"}
+OF_LSTM |= set(params.Train.model_fields) - {*params.NOT_SEARCHED, "class_weights"}  # gradient descent
 
-    network: Literal["lstm", "ngrams", "blend"]
+
+class Train(params.Train):
+    """The choice of network and the hyperparameters of each.
+
+    `network` None is n-grams, or with a pretrained encoder its blend with n-grams; `blend` is the same, or without an
+    encoder n-grams with the LSTM.
+    """
+
+    network: Literal["lstm", "ngrams", "head", "blend"] | None
+    hidden_units: list[Count] = Field(default_factory=list)  # a default, as older files lack it
     embedding_dim: Count
     hidden_dim: Count
     layers: Count
     bidirectional: bool
     pooling: Literal["last", "mean_max"]
     dropout: Fraction
-    order: Count
-    buckets: Count
+    order: Count | None
+    characters: Annotated[int, Field(ge=0)]
+    weighting: Literal["ratios", "idf", "plain"]
     smoothing: Positive
-    penalty: Positive
-    minimum_count: Count
+    penalty: Positive | None
+    minimum_count: Count | None
+    folds: Annotated[int, Field(ge=0)]
+
+    def searched(self) -> dict[str, params.Candidates]:
+        """Return the search space without what no network reads that may be trained."""
+        space = self.search.space
+        networks = space.get("network", [self.network])
+        unread = set[str]()
+        if not {"ngrams", "blend", "head", None} & {*networks}:
+            unread |= OF_NGRAMS
+        if not {"lstm", "blend"} & {*networks}:
+            unread |= OF_LSTM
+        return {name: candidates for name, candidates in space.items() if name not in unread}
+
+    @field_validator("characters")
+    @classmethod
+    def _none_or_three(cls, characters: int) -> int:
+        if 0 < characters < 3:
+            raise ValueError("expected 0, for no n-grams of characters, or 3 and more")
+        return characters
+
+    @field_validator("folds")
+    @classmethod
+    def _none_or_two(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError("expected 0, for valid alone, or 2 and more")
+        return folds

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,9 +14,7 @@ from flowerml.tasks.text.encoder.vocabulary import Vocabulary
 from flowerml.tasks.text.networks import Texts, build_network
 from flowerml.tasks.text.networks.blend import blend_weights
 from flowerml.tasks.text.networks.lstm import Lstm, reverse_sequences
-from flowerml.tasks.text.networks.ngrams import NGrams, fit_ngrams
 
-FIT: dict = {"smoothing": 1.0, "penalty": 1.0, "minimum_count": 1, "seed": 0}
 SIZES = {"embedding_dim": 8, "hidden_dim": 6, "layers": 1, "bidirectional": False, "pooling": "last", "dropout": 0.0}
 VARIANTS = [
     {},
@@ -113,7 +112,8 @@ def section(network, **changes):
         "patience": None,
         "class_weights": None,
     }
-    grams = {"order": 2, "buckets": 4096, "smoothing": 1.0, "penalty": 1.0, "minimum_count": 1}
+    grams = {"order": 2, "characters": 0, "weighting": "ratios", "smoothing": 1.0, "penalty": 1.0, "minimum_count": 1}
+    grams |= {"folds": 0}
     values = {"network": network, "seed": 0, **SIZES, **grams, **changes}
     return SimpleNamespace(**values, class_weights=None, trainer_arguments=lambda: arguments)
 
@@ -171,11 +171,17 @@ def test_unseen_code_has_an_embedding(tmp_path):
     assert network(last, torch.tensor([1])).shape == (1, 2)
 
 
-def test_random_inputs_hit_ngrams(tmp_path):
-    texts = [f"stem{number} stem{number + 1}" for number in range(9)]
-    words = [encoder().preprocessing.transform(text)["words"] for text in texts]
-    network = NGrams(2, order=1, buckets=4096)
-    list(fit_ngrams(network, words, np.arange(9) % 2, words, np.arange(9) % 2, **FIT))
-    inputs = encoder().preprocessing.random_inputs(3, seed=0)
-    logits = network(torch.from_numpy(inputs["words"]), torch.from_numpy(inputs["word_lengths"]))
-    assert not torch.allclose(logits, network.bias.expand(3, -1))
+@pytest.mark.parametrize("characters", [0, 50])
+def test_random_inputs_hit_ngrams(characters):
+    preprocessing = replace(encoder().preprocessing, characters=characters)
+    inputs = preprocessing.random_inputs(3, seed=0)
+    for name in ("words", *(["characters"] if characters else [])):
+        known = {number for text in preprocessing.vocabulary.stems for number in preprocessing.transform(text)[name]}
+        assert known & set(inputs[name].ravel().tolist())
+
+
+def test_ngrams_are_fitted_once_for_equal_trials(tmp_path):
+    data = encoded_texts(tmp_path)
+    first = data.fitted(section("ngrams", characters=5))
+    assert data.fitted(section("ngrams", characters=0)) is first  # these texts keep no characters
+    assert data.fitted(section("ngrams", weighting="idf")) is not first

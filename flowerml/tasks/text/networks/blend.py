@@ -197,9 +197,10 @@ def held_out_weights(
 def _evidence(logits: NDArray[Any], targets: NDArray[np.int64]) -> float:
     """Return from 0 to 1 how sure it is that logits [N, C] tell the classes: 1 - 1 / z^2, as James & Stein shrink.
 
-    z is the mean gain in cross-entropy over equal probabilities, in standard errors.
+    z is the mean gain in cross-entropy over equal probabilities, in standard errors. A bias is no evidence: the smallest
+    one, in favor of the larger class, would gain a little with every text.
     """
-    gains = np.log(logits.shape[1]) - losses(logits, targets)
+    gains = np.log(logits.shape[1]) - losses(logits - logits.mean(axis=0), targets)
     error = gains.std() / np.sqrt(len(gains))
     return float(max(0.0, 1 - (error / gains.mean()) ** 2)) if gains.mean() > 0 else 0.0
 

@@ -52,9 +52,9 @@ class HeadModel:
     weights: Floats
     intercepts: Floats
 
-    def scaled(self, scale: float) -> "HeadModel":
-        """Return the model whose logits are multiplied by `scale`."""
-        return HeadModel(self.features, self.weights * scale, self.intercepts * scale)
+    def calibrated(self, scale: float, prior: Floats) -> "HeadModel":
+        """Return the model whose logits are multiplied by `scale`, then increased by `prior` [C]."""
+        return HeadModel(self.features, self.weights * scale, self.intercepts * scale + prior)
 
     def __call__(self, split: str, rows: Rows) -> Floats:
         """Return the logits [len(rows), C]."""
@@ -63,12 +63,23 @@ class HeadModel:
 
 @dataclass(frozen=True)
 class HeadFit:
-    """Logistic regression of features. `targets` [N] are those of the train split, class_weights [C]."""
+    """Logistic regression of features. `targets` [N] are those of the train split.
+
+    All classes weigh the same in it. Their frequencies are added to the logits afterwards, unless `balanced`: under a
+    strong penalty an intercept that has learned them would outweigh what the features say. Of 14 reviews of which 8
+    are positive the accuracy is then 0.71 with multilingual-e5-small, and LATER otherwise.
+    """
 
     features: Mapping[str, NDArray[np.float32]]
     targets: NDArray[np.int64]
     classes: int
-    class_weights: NDArray[Any] | None
+    balanced: bool
+
+    @property
+    def prior(self) -> Floats:
+        """The logarithms of the frequencies of the classes, [C]; zeros if `balanced`."""
+        counts = np.bincount(self.targets, minlength=self.classes)
+        return np.zeros(self.classes) if self.balanced else np.log((counts + 1) / (len(self.targets) + self.classes))
 
     def __call__(self, rows: Rows, *, penalty: float) -> HeadModel:
         """Return the model of these rows of the train split; a class without rows is as improbable as one in N + 1."""
@@ -84,9 +95,8 @@ class HeadFit:
         if len(present) == 1:
             intercepts[present] = 0.0
         else:
-            solver = LogisticRegression(C=penalty, max_iter=MAX_ITERATIONS, tol=TOLERANCE)
-            sample_weights = None if self.class_weights is None else self.class_weights[targets]
-            solver.fit((features - mean) * scale, targets, sample_weight=sample_weights)
+            solver = LogisticRegression(C=penalty, max_iter=MAX_ITERATIONS, tol=TOLERANCE, class_weight="balanced")
+            solver.fit((features - mean) * scale, targets)
             weights[:, present], intercepts[present] = _of_classes(solver.coef_.T, solver.intercept_)
         weights *= scale[:, None]
         return HeadModel(self.features, weights, intercepts - mean @ weights)
@@ -113,8 +123,9 @@ def fit_head(
 
     def fitted(penalty: float) -> HeldOut[HeadModel]:
         held_out = hold_out(lambda rows: fit(rows, penalty=penalty), targets, folds=folds)
-        scale = fit_scale(held_out.margins, held_out.targets, fit.class_weights)
-        return HeldOut(held_out.model.scaled(scale), held_out.margins * scale, held_out.targets)
+        scale = fit_scale(held_out.margins, held_out.targets, fit.prior, balanced=fit.balanced)
+        model = held_out.model.calibrated(scale, fit.prior)
+        return HeldOut(model, held_out.margins * scale + fit.prior, held_out.targets)
 
     if penalty is not None:
         return fitted(penalty)
@@ -126,8 +137,8 @@ def fit_head(
     return best
 
 
-def fit_scale(logits: Floats, targets: NDArray[np.int64], class_weights: NDArray[Any] | None = None) -> float:
-    """Return the scale of the logits [N, C] that minimizes the cross-entropy of the targets [N].
+def fit_scale(margins: Floats, targets: NDArray[np.int64], prior: Floats, *, balanced: bool = False) -> float:
+    """Return the scale with which scale * margins + prior [N, C] has the lowest cross-entropy with the targets [N].
 
     No bias, unlike `fit_calibration`: a head has one, and out-of-fold logits are biased against the class that a fold
     lacks. With 16 reviews in all a bias that is fitted on them takes the accuracy from 0.785 to 0.714. As there, each
@@ -135,12 +146,13 @@ def fit_scale(logits: Floats, targets: NDArray[np.int64], class_weights: NDArray
     """
     from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
 
-    count, classes = logits.shape
+    count, classes = margins.shape
     truth = (np.eye(classes)[targets] * count + 1) / (count + classes)
-    truth = truth if class_weights is None else truth * class_weights
+    if balanced:
+        truth /= truth.sum(axis=0)
 
     def loss(log_scale: float) -> float:
-        scaled = logits * np.exp(log_scale)
+        scaled = margins * np.exp(log_scale) + prior
         highest = scaled.max(axis=1, keepdims=True)
         log_probabilities = scaled - highest - np.log(np.exp(scaled - highest).sum(axis=1, keepdims=True))
         return -float((truth * log_probabilities).sum()) / count

@@ -1,133 +1,190 @@
-"""The n-gram network of the text task: a linear model on word n-grams weighted by naive-Bayes log-count ratios.
+"""The n-gram network of the text task: a linear model on n-grams of words and of characters.
 
-NB-SVM of Wang & Manning (2012), "Baselines and Bigrams: Simple, Good Sentiment and Topic Classification", with two
-changes: an n-gram's value is divided by the square root of the number of n-grams in its text, and a scale and a bias
-fitted on the validation split turn margins into probabilities (after Platt, 1999).
+Linear SVMs (see `linear`), whose margins a scale and a bias turn into probabilities (after Platt, 1999). The penalty is
+chosen, and scale and bias are fitted, on texts that the model has not seen (see `folds`).
 """
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import scipy.sparse as sparse  # type: ignore[import-untyped]
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowerml.engine.fit import Epoch, State
+from flowerml.tasks.text.networks.folds import HeldOut, folds_needed, hold_out
+from flowerml.tasks.text.networks.linear import LinearFit, LinearModel
+from flowerml.tasks.text.networks.lookup import LARGEST, Lookup
+from flowerml.tasks.text.networks.ngram_counts import CHARACTERS, SHORTEST, SPACE, extend_hashes
 
-PRIME = 2**31 - 1
-MULTIPLIER = 1_103_515_245  # any residue without structure; a product of two residues fits 63 bits
-EMPTY = -1  # the key of a bucket that holds no n-gram
-
-Integers = TypeVar("Integers", Tensor, NDArray[np.int64])
+PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0)  # tried where none is given, from the middle towards the better side
 
 
 class NGrams(nn.Module):
-    """A bounded table of n-grams: hashes of a text's words -> logits [B, C].
+    """A table of n-grams: hashes of a text's words, and its characters -> logits [B, C].
 
     `words` int64 [B, W] holds stateless 31-bit hashes of tokens, `word_lengths` int64 [B] the lengths of the texts;
-    padding is never read. Each distinct n-gram is looked up in the one bucket given by its id, and counts once per
-    text if the bucket's key is that id; other n-grams are ignored. A text without known n-grams gets the bias.
+    padding is never read. With `longest` > 0 the n-grams of up to so many `characters` [B, T] count too. The vector of
+    a text has 1 + log(count) for each of its n-grams that is in the table; a text without any gets the bias.
 
-    >>> network = NGrams(2, order=2, buckets=16)
+    >>> network = NGrams(2, order=2, longest=0)
     >>> network(torch.tensor([[101, 102, 0]]), torch.tensor([2])).tolist()
     [[0.0, 0.0]]
     """
 
-    reads = ("words", "word_lengths")
-
-    def __init__(self, classes: int, *, order: int, buckets: int) -> None:
+    def __init__(self, classes: int, *, order: int, longest: int) -> None:
         super().__init__()
-        self.order = order
-        self.keys: Tensor
+        self.classes, self.order, self.longest = classes, order, longest
+        self.reads = ("words", "word_lengths", *(("characters", "character_lengths") if longest else ()))
         self.table: Tensor
+        self.norms: Tensor
         self.bias: Tensor
-        self.register_buffer("keys", torch.full((buckets,), EMPTY, dtype=torch.int32))
-        self.register_buffer("table", torch.zeros(buckets, classes))
         self.register_buffer("bias", torch.zeros(classes))
+        self._make_table(np.empty(0, np.int64))
 
-    def forward(self, words: Tensor, word_lengths: Tensor) -> Tensor:
-        ids = self._ids(words, word_lengths[:, None]).sort(dim=1).values
-        before = torch.cat([torch.zeros_like(ids[:, :1]), ids[:, :-1]], dim=1)
-        buckets = ids % len(self.keys)
-        counted = (ids != before) & (self.keys[buckets] == ids)
-        sums = (self.table[buckets] * counted[:, :, None]).sum(dim=1)
-        return sums / counted.sum(dim=1, keepdim=True).clamp(min=1).sqrt() + self.bias
+    def fill(self, ids: NDArray[np.int64], table: NDArray[Any], norms: NDArray[Any], bias: NDArray[Any]) -> None:
+        """Set the n-grams: ascending ids [G], what each adds to the logits [G, C], and to the squared length [G]."""
+        self._make_table(ids)
+        self.table[:-1] = torch.from_numpy(table)
+        self.norms[:-1] = torch.from_numpy(norms)
+        self.bias.copy_(torch.from_numpy(bias))
 
-    def _ids(self, words: Tensor, lengths: Tensor) -> Tensor:
+    def forward(
+        self,
+        words: Tensor,
+        word_lengths: Tensor,
+        characters: Tensor | None = None,
+        character_lengths: Tensor | None = None,
+    ) -> Tensor:
+        ids = self._word_ids(words, word_lengths[:, None])
+        if characters is not None and character_lengths is not None:
+            ids = torch.cat([ids, self._character_ids(characters, character_lengths[:, None])], dim=1)
+        ids = ids.sort(dim=1).values
+        first = ids != torch.cat([torch.full_like(ids[:, :1], -1), ids[:, :-1]], dim=1)
+        # The counts of the text's distinct n-grams, each at the place of the first occurrence.
+        numbers = first.long().cumsum(dim=1) - 1
+        ones = torch.ones_like(ids, dtype=torch.float32)
+        counts = torch.zeros_like(ones).scatter_add(1, numbers, ones).gather(1, numbers)
+        values = torch.where(first, 1 + counts.log(), 0)
+        rows = self.lookup(ids)
+        lengths = (values * self.norms[rows].float()).square().sum(dim=1, keepdim=True).sqrt()
+        sums = torch.matmul(values[:, None], self.table[rows].float())[:, 0]
+        return sums / torch.where(lengths > 0, lengths, 1) + self.bias
+
+    def _word_ids(self, words: Tensor, lengths: Tensor) -> Tensor:
         """Return the ids of the n-grams that start at each word, [B, order * W]; 0 where one would pass the end."""
         positions = torch.arange(words.shape[1], device=words.device)
         hashes, ids = torch.zeros_like(words), []
         for length in range(1, self.order + 1):
-            hashes = _extend_hashes(hashes, words)
+            hashes = extend_hashes(hashes, words)
             ids.append(hashes.clamp(min=1) * (positions + length <= lengths))
-            # Shift, not slice: a text shorter than an n-gram must not give a negative length.
-            words = torch.cat([words[:, 1:], torch.zeros_like(words[:, :1])], dim=1)
+            words = _shift(words)
         return torch.cat(ids, dim=1)
 
+    def _character_ids(self, characters: Tensor, lengths: Tensor) -> Tensor:
+        """Return the ids of the n-grams that start at each character; 0 where one would pass the end or a space."""
+        positions = torch.arange(characters.shape[1], device=characters.device)
+        hashes, ids = torch.full_like(characters, CHARACTERS), []
+        letters = characters != SPACE
+        inside = torch.ones_like(letters)
+        for length in range(1, self.longest + 1):
+            hashes = extend_hashes(hashes, characters)
+            characters = _shift(characters)
+            if length > 2:  # all but the first and the last character must be within a word
+                letters = _shift(letters)
+                inside = inside & letters
+            if length >= SHORTEST:
+                ids.append(hashes.clamp(min=1) * (inside & (positions + length <= lengths)))
+        return torch.cat(ids, dim=1)
 
-def ngram_ids(words: NDArray[Any], *, order: int) -> NDArray[np.int64]:
-    """Return the ids, 1 to 2**31 - 2, of all n-grams of up to `order` words in a text, as the network computes them."""
-    words = words.astype(np.int64)
-    hashes, ids = np.zeros_like(words), []
-    for length in range(1, order + 1):
-        last = words[length - 1 :]
-        hashes = _extend_hashes(hashes[: len(last)], last)
-        ids.append(hashes.clip(min=1))
-    return np.concatenate(ids)
+    def _make_table(self, ids: NDArray[np.int64]) -> None:
+        """Make an empty table of these n-grams; its last row is that of all others."""
+        self.lookup = Lookup(ids).to(self.bias.device)
+        shape = (len(ids) + 1, self.classes)
+        # Half precision moves logits by about 1e-3, and keeps the file half as large.
+        self.register_buffer("table", torch.zeros(shape, dtype=torch.float16, device=self.bias.device))
+        self.register_buffer("norms", torch.zeros(shape[0], dtype=torch.float16, device=self.bias.device))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *arguments: Any) -> None:
+        """Load a table of any number of n-grams."""
+        ids = state_dict.get(f"{prefix}lookup.ids")
+        if ids is not None:
+            self._make_table(ids[ids < LARGEST].cpu().numpy().astype(np.int64))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 
-def bucket_ids(words: NDArray[Any], *, order: int, buckets: int) -> NDArray[np.int64]:
-    """Return the bucket that the network looks up for each n-gram of a text."""
-    return ngram_ids(words, order=order) % buckets
+@dataclass(frozen=True)
+class FittedNGrams:
+    """A model with the scale and the bias of its logits, and the logits [N, C] of all held-out texts."""
+
+    model: LinearModel
+    scale: float
+    bias: NDArray[np.float64]
+    held_out: HeldOut[LinearModel]
+
+    def logits(self, split: str, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the logits of texts, [len(rows), C]."""
+        return self.model(split, rows) * self.scale + self.bias
+
+    @property
+    def loss(self) -> float:
+        """The mean cross-entropy of held-out texts. It chooses: it varies less from sample to sample than accuracy."""
+        return _score(self.held_out.margins, self.held_out.targets)[0]
+
+    def fill(self, network: NGrams) -> None:
+        """Put the model into the network."""
+        model = self.model
+        network.fill(
+            model.counts.ids, model.weights * self.scale, model.norms, model.intercepts * self.scale + self.bias
+        )
 
 
-def fit_ngrams(
-    network: NGrams,
-    train: Iterable[NDArray[Any]],
-    train_targets: NDArray[Any],
-    valid: Iterable[NDArray[Any]],
-    valid_targets: NDArray[Any],
-    *,
-    smoothing: float,
-    penalty: float,
-    minimum_count: int,
-    seed: int,
-    class_weights: Tensor | None = None,
-) -> Generator[Epoch, None, None]:
-    """Fill the network's table in place and yield its only Epoch.
+def fit_ngrams(fit: LinearFit, valid_targets: NDArray[np.int64], *, penalty: float | None, folds: int) -> FittedNGrams:
+    """Fit n-grams, with the best of PENALTIES if `penalty` is None: the one with the lowest loss on held-out texts."""
+    targets = {"train": fit.targets, "valid": valid_targets}
+    folds = folds_needed(folds, len(valid_targets))
 
-    A text is the array of its words' hashes. `smoothing` is added to the counts of the log-count ratios, `penalty` is
-    LinearSVC's C, and n-grams that occur in fewer than `minimum_count` training texts are dropped. `class_weights` [C]
-    weight the examples of each class, in training and in calibration.
-    """
-    started = time.perf_counter()
-    grams = {"train": _distinct_ngrams(train, network.order), "valid": _distinct_ngrams(valid, network.order)}
-    keys = _keys(grams["train"].ids, len(network.keys), minimum_count)
-    features = {split: _features(ngrams, keys) for split, ngrams in grams.items()}
-    classes = len(network.bias)
-    weights, intercepts = _fit_svms(features["train"], train_targets, classes, smoothing, penalty, seed, class_weights)
-    margins = {split: matrix @ weights + intercepts for split, matrix in features.items()}
-    scale, bias = fit_calibration(margins["valid"], valid_targets, class_weights)
-    network.keys.copy_(torch.from_numpy(keys))
-    network.table.copy_(torch.from_numpy(weights * scale))
-    network.bias.copy_(torch.from_numpy(intercepts * scale + bias))
-    scores = [
-        _score(margins[split] * scale + bias, targets)
-        for split, targets in (("train", train_targets), ("valid", valid_targets))
-    ]
-    yield Epoch(1, *scores[0], *scores[1], 0.0, time.perf_counter() - started)
+    def fitted(penalty: float) -> FittedNGrams:
+        held_out = hold_out(lambda rows: fit(rows, penalty=penalty), targets, folds=folds)
+        weights = None if fit.class_weights is None else torch.from_numpy(fit.class_weights)
+        scale, bias = fit_calibration(held_out.margins, held_out.targets, weights)
+        logits = HeldOut(held_out.model, held_out.margins * scale + bias, held_out.targets)
+        return FittedNGrams(held_out.model, scale, bias, logits)
+
+    return fitted(penalty) if penalty is not None else _best(fitted)
+
+
+def _best(fitted: Callable[[float], FittedNGrams]) -> FittedNGrams:
+    """Return the fit with the best penalty: a climb from the middle of PENALTIES, as the score has one peak."""
+
+    def climb(number: int, step: int, best: FittedNGrams) -> FittedNGrams:
+        while 0 <= number + step < len(PENALTIES):
+            number += step
+            candidate = fitted(PENALTIES[number])
+            if candidate.loss >= best.loss:
+                break
+            best = candidate
+        return best
+
+    middle = len(PENALTIES) // 2
+    start = fitted(PENALTIES[middle])
+    best = climb(middle, -1, start)
+    return best if best is not start else climb(middle, 1, start)
 
 
 class NGramsTrainer:
-    """`fit_ngrams` as a `flowerml.engine.fit.Training` of one epoch."""
+    """The fit of n-grams as a `flowerml.engine.fit.Training` of one epoch.
 
-    def __init__(self, network: NGrams, epochs: Iterator[Epoch]) -> None:
-        self._network, self._epochs = network, epochs
+    Its validation loss and accuracy are those of all held-out texts. `held_out` has their logits, after the epoch.
+    """
+
+    def __init__(self, network: NGrams, fit: Callable[[], FittedNGrams], targets: dict[str, NDArray[np.int64]]) -> None:
+        self._network, self._targets = network, targets
+        self._epochs = self._fit(fit)
+        self.held_out: HeldOut[LinearModel] | None = None
 
     def __iter__(self) -> Iterator[Epoch]:
         return self
@@ -147,6 +204,18 @@ class NGramsTrainer:
         """See `Training`."""
         self._network.load_state_dict(state["network"])
         self._epochs = iter(())
+
+    def _fit(self, fit: Callable[[], FittedNGrams]) -> Iterator[Epoch]:
+        started = time.perf_counter()
+        fitted = fit()
+        fitted.fill(self._network)
+        self.held_out = fitted.held_out
+        train = self._targets["train"]
+        scores = (
+            *_score(fitted.logits("train", np.arange(len(train))), train),
+            *_score(fitted.held_out.margins, fitted.held_out.targets),
+        )
+        yield Epoch(1, *scores, 0.0, time.perf_counter() - started)
 
 
 def fit_calibration(
@@ -177,89 +246,9 @@ def fit_calibration(
     return log_scale.exp().item(), bias.detach().numpy()
 
 
-@dataclass(frozen=True)
-class _DistinctNGrams:
-    """The distinct n-grams of texts, concatenated and ascending within each text, and their number per text."""
-
-    ids: NDArray[np.int64]
-    counts: NDArray[np.int64]
-
-
-def _extend_hashes(hashes: Integers, words: Integers) -> Integers:
-    """Extend the hashes of n-grams by one word; the arithmetic of NumPy and the graph is the same, exact in 63 bits."""
-    return (hashes * MULTIPLIER + words) % PRIME
-
-
-def _distinct_ngrams(texts: Iterable[NDArray[Any]], order: int) -> _DistinctNGrams:
-    ids = [np.unique(ngram_ids(words, order=order)) for words in texts]
-    return _DistinctNGrams(np.concatenate(ids), np.array([len(row) for row in ids]))
-
-
-def _keys(ids: NDArray[np.int64], buckets: int, minimum_count: int) -> NDArray[np.int32]:
-    """Return the key of each bucket: its most frequent n-gram among those with at least `minimum_count` texts."""
-    ids, counts = np.unique(ids, return_counts=True)
-    ids, counts = ids[counts >= minimum_count], counts[counts >= minimum_count]
-    ascending = ids[np.argsort(counts, kind="stable")]
-    keys = np.full(buckets, EMPTY, dtype=np.int32)
-    keys[ascending % buckets] = ascending  # where several share a bucket the last assignment wins
-    return keys
-
-
-def _features(grams: _DistinctNGrams, keys: NDArray[np.int32]) -> sparse.csr_matrix:
-    """Return [N, buckets]: 1 / sqrt(K) for each of the K distinct n-grams of a text that are in the table."""
-    columns = grams.ids % len(keys)
-    in_table = keys[columns] == grams.ids
-    texts = np.repeat(np.arange(len(grams.counts)), grams.counts)[in_table]
-    values = 1 / np.sqrt(np.bincount(texts)[texts])
-    return sparse.csr_matrix((values, (texts, columns[in_table])), shape=(len(grams.counts), len(keys)))
-
-
-def _fit_svms(
-    features: sparse.csr_matrix,
-    targets: NDArray[Any],
-    classes: int,
-    smoothing: float,
-    penalty: float,
-    seed: int,
-    class_weights: Tensor | None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return weights [buckets, C] and intercepts [C] of a linear SVM per class; two classes share one, negated."""
-    sample_weights = None if class_weights is None else class_weights.numpy()[targets]
-    fit = partial(
-        _fit_one_vs_rest, features, smoothing=smoothing, penalty=penalty, seed=seed, sample_weights=sample_weights
-    )
-    if classes == 2:
-        weights, intercept = fit(targets == 1)
-        return np.stack([-weights, weights], axis=1), np.array([-intercept, intercept])
-    fits = [fit(targets == label) for label in range(classes)]
-    return np.stack([weights for weights, _ in fits], axis=1), np.array([intercept for _, intercept in fits])
-
-
-def _fit_one_vs_rest(
-    features: sparse.csr_matrix,
-    positive: NDArray[np.bool_],
-    *,
-    smoothing: float,
-    penalty: float,
-    seed: int,
-    sample_weights: NDArray[Any] | None,
-) -> tuple[NDArray[np.float64], float]:
-    from sklearn.svm import LinearSVC  # a second to import, and only fitting needs it
-
-    ratios = _log_count_ratios(features, positive, smoothing)
-    # With scikit-learn's default tol of 1e-4 the fit takes three times as long and is no better.
-    svm = LinearSVC(C=penalty, tol=0.01, random_state=seed)
-    svm.fit(features @ sparse.diags(ratios), positive, sample_weight=sample_weights)
-    return svm.coef_[0] * ratios, float(svm.intercept_[0])
-
-
-def _log_count_ratios(
-    features: sparse.csr_matrix, positive: NDArray[np.bool_], smoothing: float
-) -> NDArray[np.float64]:
-    """Return the log ratio of each n-gram's share in the positive texts to its share in the rest, [buckets]."""
-    occurs = features != 0
-    inside, outside = (np.asarray(occurs[mask].sum(axis=0)).ravel() + smoothing for mask in (positive, ~positive))
-    return np.log(inside / inside.sum()) - np.log(outside / outside.sum())
+def _shift(items: Tensor) -> Tensor:
+    """Return the items one place to the left: a slice of a text shorter than an n-gram would have a negative length."""
+    return torch.cat([items[:, 1:], torch.zeros_like(items[:, :1])], dim=1)
 
 
 def _score(logits: NDArray[np.float64], targets: NDArray[Any]) -> tuple[float, float]:

@@ -1,0 +1,45 @@
+"""What `flowerml train` starts from, inside a project and outside."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from flowerml.config import params
+from flowerml.config.defaults import SHIPPED_PARAMS, defaults
+from flowerml.tasks.pipelines import checked_pipeline
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(REPOSITORY / "params.yaml", tmp_path)
+    return params.read()
+
+
+def test_texts_search_no_lstm(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train = checked_pipeline("texts", "text", defaults("text").sections, path=SHIPPED_PARAMS).train
+    assert train.network == "ngrams"
+    assert set(train.searched()) & {"learning_rate", "dropout"} == set()
+    assert train.search.trials > 1
+
+
+def test_params_of_a_project_win(project):
+    sections = defaults("text").sections
+    assert sections["encode"] == project["reviews"]["encode"]
+    assert sections["train"]["smoothing"] == project["reviews"]["train"]["smoothing"]
+
+
+def test_the_search_of_a_project_is_the_shipped_one(project):
+    shipped = params.read(SHIPPED_PARAMS)
+    for kind, name in (("image", "pictures"), ("text", "texts")):
+        assert defaults(kind).sections["train"]["search"] == shipped[name]["train"]["search"]
+    assert project["reviews"]["train"]["network"] == "blend"
+    assert defaults("text").sections["train"]["network"] == "ngrams"
+
+
+def test_the_reviews_of_the_repository_try_an_lstm(project):
+    assert "lstm" in project["reviews"]["train"]["search"]["space"]["network"]
