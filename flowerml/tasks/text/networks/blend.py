@@ -197,8 +197,8 @@ def held_out_weights(
 def _evidence(logits: NDArray[Any], targets: NDArray[np.int64]) -> float:
     """Return from 0 to 1 how sure it is that logits [N, C] tell the classes: 1 - 1 / z^2, as James & Stein shrink.
 
-    z is the mean gain in cross-entropy over equal probabilities, in standard errors. A bias is no evidence: the smallest
-    one, in favor of the larger class, would gain a little with every text.
+    z is the mean gain in cross-entropy over equal probabilities, in standard errors. A bias is no evidence: even the
+    smallest, in favor of the largest class, gains a little with most texts.
     """
     gains = np.log(logits.shape[1]) - losses(logits - logits.mean(axis=0), targets)
     error = gains.std() / np.sqrt(len(gains))
