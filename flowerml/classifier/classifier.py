@@ -364,7 +364,6 @@ def _warn_if_large(folder: Path) -> None:
     size = sum(file.stat().st_size for file in folder.iterdir())
     if size > WARN_BYTES:
         print(
-            f"warning: {printable(str(folder))} takes {size / 1e9:.1f} GB, as will every registered version; "
-            "a smaller backbone or smaller hidden_units reduces this",
+            f"warning: {printable(str(folder))} takes {size / 1e9:.1f} GB, as will every registered version",
             file=sys.stderr,
         )
