@@ -27,10 +27,10 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 MIN_GAIN = 1e-6  # nats; a temperature that gains less is not worth having
 TEMPERATURE_DECIMALS = 4  # further digits depend on the machine, not on the data
 THRESHOLD_DECIMALS = 6  # rounded down, so that an example at the threshold stays above it on every machine
+SURE = 2.0  # standard errors by which fewer examples are rejected than may be
 STRANGE_SHARE = 0.4  # of the inputs that may be rejected: as many as the detector may reject
 STRANGE_MARGIN = 1e-4  # of the threshold: its last digits depend on the machine
 MIN_STRANGE, MAX_STRANGE = 1e-9, 1e9
-ENOUGH = 500  # examples for a quantile near the end; with fewer those of training examples are used, too
 SCHEMA = schema.record(
     {},
     {
@@ -83,17 +83,18 @@ class Calibration:
         probabilities = softmax(logits / temperature)
         if strangeness is None:
             return cls(temperature, fit_threshold(probabilities, acceptance=acceptance), acceptance)
-        # What is chosen on N examples accepts less of others half of the time: aim a standard error higher.
-        aim = min(1.0, acceptance + math.sqrt(acceptance * (1 - acceptance) / max(len(targets), 1)))
-        sample = strangeness
-        if held_out is not None and len(strangeness) < ENOUGH and len(held_out):
-            rows = np.linspace(0, len(held_out) - 1, min(ENOUGH - len(strangeness), len(held_out))).astype(int)
-            sample = np.concatenate([strangeness, held_out[rows]])
-        strange_above = fit_strange_threshold(sample, rejection=STRANGE_SHARE * (1 - aim))
+        budget = _surely(1 - acceptance, len(targets))
+        sample = strangeness if held_out is None else np.concatenate([strangeness, held_out])
+        strange = min(budget, _surely(STRANGE_SHARE * (1 - acceptance), len(sample)))
+        strange_above = fit_strange_threshold(sample, rejection=strange)
         typical = strangeness <= strange_above
-        return cls(
-            temperature, fit_threshold(probabilities, acceptance=aim, typical=typical), acceptance, strange_above
+        # Of the validation examples fewer may be strange than of others, which does not make room for more.
+        rejected = math.floor(
+            len(targets) * (budget - max(strange, 1 - typical.mean() if len(typical) else 0.0)) + 1e-9
         )
+        highest = probabilities.max(axis=1, initial=0.0)[typical]
+        known_above = 0.0 if acceptance >= 1 else _lowest_accepted(highest, max(rejected, 0))
+        return cls(temperature, known_above, acceptance, strange_above)
 
     @classmethod
     def from_state(cls, state: Mapping[str, float | None]) -> Self:
@@ -156,20 +157,34 @@ def fit_temperature(logits: Array, targets: Indices) -> float:
     return round(math.exp(best), TEMPERATURE_DECIMALS) if loss(0.0) - loss(best) > MIN_GAIN else 1.0
 
 
-def fit_threshold(probabilities: Array, *, acceptance: float, typical: NDArray[np.bool_] | None = None) -> float:
+def fit_threshold(probabilities: Array, *, acceptance: float) -> float:
     """Return the highest threshold that accepts at least the share `acceptance` of the examples; probabilities [N, C].
 
-    With `typical` [N], those that are not typical are rejected already. Returns 0.0, which accepts everything, for an
-    acceptance of 1 or without examples.
+    Returns 0.0, which accepts everything, for an acceptance of 1 or without examples.
     """
+    if acceptance >= 1:
+        return 0.0
     rejected = math.floor(len(probabilities) * (1 - acceptance) + 1e-9)
-    highest = probabilities.max(axis=1, initial=0.0)
-    confidence = np.sort(highest if typical is None else highest[typical])
-    rejected -= len(probabilities) - len(confidence)
-    if acceptance >= 1 or len(confidence) == 0:
+    return _lowest_accepted(probabilities.max(axis=1, initial=0.0), rejected)
+
+
+def _lowest_accepted(highest: Array, rejected: int) -> float:
+    """Return the threshold that rejects `rejected` of the examples with these highest probabilities [N]; 0.0 for none.
+
+    Of equal ones all are accepted.
+    """
+    if len(highest) == 0:
         return 0.0
     scale = 10**THRESHOLD_DECIMALS
-    return math.floor(confidence[min(max(rejected, 0), len(confidence) - 1)] * scale) / scale
+    return math.floor(np.sort(highest)[min(rejected, len(highest) - 1)] * scale) / scale
+
+
+def _surely(share: float, count: int) -> float:
+    """Return the share of `count` examples to reject so that of others surely no more than `share` are.
+
+    A threshold that rejects a share of these examples rejects more of others half of the time.
+    """
+    return max(0.0, share - SURE * math.sqrt(share * (1 - share) / max(count, 1)))
 
 
 def fit_strange_threshold(strangeness: Array, *, rejection: float) -> float:

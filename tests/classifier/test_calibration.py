@@ -90,22 +90,18 @@ def test_both_thresholds_share_the_budget(count, acceptance):
     known = list(map(calibration.is_known, calibration.probabilities(logits), strangeness))
     strange = [calibration.is_strange(value) for value in strangeness]
     deviation = (acceptance * (1 - acceptance) / count) ** 0.5
-    assert acceptance - 1e-9 <= np.mean(known) < acceptance + deviation + 3 / count
+    assert acceptance - 1e-9 <= np.mean(known) < acceptance + 4 * deviation + 3 / count
     assert np.mean(strange) <= 0.4 * (1 - acceptance)
     assert count < 2000 or acceptance == 1 or any(strange)
 
 
-def test_a_small_split_is_topped_up():
+def test_held_out_examples_join_the_quantile():
     held_out = np.linspace(1, 2, 400)
     fit = {"logits": np.eye(2)[[0, 1, 0]], "targets": np.array([0, 1, 0]), "acceptance": 0.95}
     alone = Calibration.fit(**fit, strangeness=np.full(3, 0.5))
-    topped_up = Calibration.fit(**fit, strangeness=np.full(3, 0.5), held_out=held_out)
+    together = Calibration.fit(**fit, strangeness=np.full(3, 0.5), held_out=held_out)
     assert alone.strange_above == pytest.approx(0.5, rel=1e-3)
-    assert topped_up.strange_above == pytest.approx(2, rel=1e-3)
-    enough = Calibration.fit(np.zeros((500, 2)), np.zeros(500, int), acceptance=0.95, strangeness=np.ones(500))
-    assert enough == Calibration.fit(
-        np.zeros((500, 2)), np.zeros(500, int), acceptance=0.95, strangeness=np.ones(500), held_out=held_out
-    )
+    assert together.strange_above == pytest.approx(2, rel=1e-3)
 
 
 @pytest.mark.parametrize("strange_above", [0, -1.0, 1e10, float("inf"), float("nan"), "far", True, [1.0]])
@@ -148,7 +144,7 @@ def test_training_saves_a_calibration(reproduced, name):
     valid = Examples(reproduced.folder / "data" / name.split("/")[1] / "examples.parquet").of("valid")
     known = [prediction.known for prediction in classifier.predict(example.raw for example in valid)]
     deviation = (0.95 * 0.05 / len(known)) ** 0.5
-    assert 0.95 <= np.mean(known) < 0.95 + deviation + 2 / len(known)
+    assert 0.95 <= np.mean(known) < 0.95 + 2 * deviation + 2 / len(known)
 
 
 def test_old_classifiers_know_everything(recalibrated):

@@ -5,7 +5,7 @@ Its names are the members of `Task` in tasks/base.py. Heavy packages are importe
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from flowerml.tasks.base import Detector, SectionTypes
 from flowerml.tasks.text.checks import classify_error, digest, inspect, near_duplicates, vectors
@@ -122,4 +122,6 @@ def fit_detector(data: "Texts", network: "nn.Module") -> Detector:
     """Return the detector of texts unlike the training texts, fitted on these."""
     from flowerml.tasks.text.networks.typicality import fit_text_detector
 
-    return fit_text_detector(data.words["train"], None)
+    reads = cast(tuple[str, ...], network.reads)
+    features = data.features["train"] if data.features is not None and "features" in reads else None
+    return fit_text_detector(data.words["train"], features)
