@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from texts import parse_set, spread
 from torch import Tensor, nn
 
+from flowerml.config.params import Data, Train
 from flowerml.config.pipeline import Pipeline
 from flowerml.data import examples, split
 from flowerml.data.encodings import Encoded
@@ -37,11 +38,17 @@ from flowerml.data.layout import Row
 from flowerml.pipeline import adhoc, encode, extract
 from flowerml.search.study import Search
 from flowerml.tasks import text
+from flowerml.tasks.text import networks
 from flowerml.tasks.text.encoder import Encoder
 from flowerml.tasks.text.networks.batches import Sequences
 from flowerml.tracking import lineage
 
-METHODS = ("ngrams", "head", "blend")
+# The options of `flowerml train` that choose each: with a backbone alone it blends.
+METHODS: dict[str, dict[str, Any]] = {
+    "ngrams": {"train.network": "ngrams"},
+    "head": {"train.network": "head", "train.search.trials": 1},
+    "blend": {},
+}
 BATCH_SIZE = 256
 TOLERANCE = 0.005  # of the blend, below the better of its parts
 
@@ -88,15 +95,18 @@ def encode_texts(pipeline: Pipeline, ids: set[str], tested: set[str], folder: Pa
     return Texts(Encoded.read(path).table, encoder)
 
 
-def search(pipeline: Pipeline, texts: Texts, drawn: list[Key], seed: int) -> nn.Module:
-    """Return the best network of the pipeline's search on the drawn texts, dealt into train and valid."""
-    shares = pipeline.data.split
+def training_data(texts: Texts, drawn: list[Key], section: Data, seed: int) -> networks.Texts:
+    """Return the encodings of the drawn texts, dealt into train and valid."""
     # A test split that the rows already have is not dealt again, as in a source with one.
     rows = [Row("test", drawn[0].label, "test"), *(Row(key.id, key.label) for key in drawn)]
-    dealt = split.deal(rows, valid=shares.valid, test=shares.test, seed=seed)
+    dealt = split.deal(rows, valid=section.split.valid, test=section.split.test, seed=seed)
     encoded = texts.of({row.id: row.split for row in dealt if row.split is not None})
-    data = text.training_data(encoded, encoded.classes, texts.encoder)
-    trials, best = Search(pipeline.train), None
+    return text.training_data(encoded, encoded.classes, texts.encoder)
+
+
+def search(section: Train, data: networks.Texts) -> nn.Module:
+    """Return the best network of a search."""
+    trials, best = Search(section), None
     for trial in trials:
         network, epochs = text.build_network(data, trial.section)
         for epoch in epochs:
@@ -143,13 +153,12 @@ def _inputs(encoded: Encoded) -> Any:
 
 def measure(arguments: argparse.Namespace, data: str, values: dict[str, Any], folder: Path) -> Accuracies:
     """Return the accuracies on the test sample."""
-    methods = METHODS if arguments.backbone else METHODS[:1]
-    backbone = {"encode.backbone": arguments.backbone} if arguments.backbone else {}
-    pipelines = {}
-    for name in methods:
-        changes = {**values, **backbone, "train.network": name}
-        pipelines[name], _ = adhoc.pipeline_from_data(data, "text", changes, name="texts", root=folder)
-    pipeline = pipelines[methods[0]]
+    methods = METHODS if arguments.backbone else {"ngrams": METHODS["ngrams"]}
+    sections = {}
+    for name, changes in methods.items():
+        changed = {**values, **changes, "encode.backbone": arguments.backbone}
+        pipeline, _ = adhoc.pipeline_from_data(data, "text", changed, name="texts", root=folder)
+        sections[name] = pipeline.train
     extract.run(pipeline)
     table = Examples(pipeline.paths.examples)
     draws = [draw(list(table.keys("train", "valid")), arguments.labels, number) for number in range(arguments.draws)]
@@ -165,8 +174,9 @@ def measure(arguments: argparse.Namespace, data: str, values: dict[str, Any], fo
         for size, keys in drawn.items():
             classes = tuple(sorted({key.label for key in keys}))
             targets = test.targets("valid", classes)
-            for name in methods:
-                hits = predict(search(pipelines[name], texts, keys, number), test) == targets
+            data_of_draw = training_data(texts, keys, pipeline.data, number)
+            for name, section in sections.items():
+                hits = predict(search(section, data_of_draw), test) == targets
                 accuracies[size][name].append(float(hits.mean()))
             line = ", ".join(f"{name} {values[-1]:.4f}" for name, values in accuracies[size].items())
             print(f"draw {number}, {size} labels a class: {line}", file=sys.stderr)
