@@ -46,9 +46,9 @@ class WarmStart:
         parameters = {
             name: value for name, value in saved["parameters"].items() if name.startswith(("encode.", "train."))
         }
-        if parameters.get("train.network") == "ngrams":
+        if not TASKS[saved["task"]].continues(saved["encoder"], parameters):
             raise ModelError(
-                f"{folder}: an n-gram model is counted and cannot be trained further; train a new one on all the data"
+                f"{folder}: its network is fitted in one step, not to be continued; train a new one on all data"
             )
         check_weights(folder, saved)
         try:

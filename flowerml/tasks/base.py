@@ -333,6 +333,12 @@ class Trainable(Protocol[TrainT, EncoderT, OwnPreprocessingT, TrainingDataT]):
     def section_types(self) -> SectionTypes:
         """Return the types of the task's own sections in params.yaml."""
 
+    def continues(self, encoder: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
+        """Return whether a saved classifier's network can be trained further, and is not fitted anew each time.
+
+        `encoder` is the saved state, `parameters` have dotted names.
+        """
+
     def training_data(self, encoded: "Encoded", classes: tuple[str, ...], encoder: EncoderT) -> TrainingDataT:
         """Return the encodings in memory, for any number of trials."""
 

@@ -4,8 +4,9 @@ Its names are the members of `Task` in tasks/base.py. Heavy packages are importe
 `download` and `extract` start at once and a served model needs no torch.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flowerml.tasks.base import Detector, SectionTypes
 from flowerml.tasks.image.checks import classify_error, digest, inspect, near_duplicates, vectors
@@ -54,6 +55,7 @@ __all__ = [
     "build_network",
     "classify_error",
     "contents",
+    "continues",
     "describe_network",
     "digest",
     "draw",
@@ -103,6 +105,11 @@ def write_sample(archive: Path, section: "Data") -> None:
 def from_bytes(content: bytes) -> bytes:
     """Return the content of a file as a raw input."""
     return content
+
+
+def continues(encoder: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
+    """Return whether a network can be trained further: every head can."""
+    return True
 
 
 def training_data(encoded: "Encoded", classes: tuple[str, ...], encoder: Encoder) -> "FeatureBatches":

@@ -4,8 +4,9 @@ Its names are the members of `Task` in tasks/base.py. Heavy packages are importe
 `extract` start fast, and a served model has no torch.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from flowerml.tasks.base import Detector, SectionTypes
 from flowerml.tasks.text.checks import classify_error, digest, inspect, near_duplicates, vectors
@@ -54,6 +55,7 @@ __all__ = [
     "build_network",
     "classify_error",
     "contents",
+    "continues",
     "describe_network",
     "digest",
     "draw",
@@ -102,6 +104,14 @@ def write_sample(archive: Path, section: "Data") -> None:
 def from_bytes(content: bytes) -> str:
     """Return the content of a file as a raw input. Raises InputError."""
     return decode(content)
+
+
+def continues(encoder: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
+    """Return whether a network can be trained further: not n-grams and linear heads, which are fitted in one step."""
+    network = parameters.get("train.network", "lstm")
+    if network == "head":
+        return bool(parameters.get("train.hidden_units"))
+    return network == "lstm" or (network == "blend" and "backbone" not in encoder)
 
 
 def training_data(encoded: "Encoded", classes: tuple[str, ...], encoder: Encoder) -> "Texts":

@@ -249,6 +249,10 @@ def limitations(parameters: Mapping[str, Any]) -> list[str]:
     return ["It does not know the order of bases."]
 
 
+def continues(encoder: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
+    return True
+
+
 def training_data(encoded: Encoded, classes: tuple[str, ...], encoder: Encoder) -> Counts:
     return Counts(encoded, classes)
 
