@@ -27,14 +27,14 @@ def defaults(kind: str) -> Defaults:
 
     If several pipelines are of this kind, use the one trained last, or the first if none is trained. `encode` and
     `train` then hold the values of the winner of its last search. The search is the shipped one, as that of a pipeline
-    suits its own data and may take hours; where its space has a list of one, that is the value.
+    suits its own data and may take hours; where its space has a list of one, that is the value. A kind that is not
+    shipped keeps its own.
     """
     path, values = read_params()
     names = _names(path, values, kind)
     if path == SHIPPED_PARAMS:
         return Defaults(values[names[0]], f"the defaults of {names[0]}")
-    shipped = params.read(SHIPPED_PARAMS)
-    search = shipped[_names(SHIPPED_PARAMS, shipped, kind)[0]]["train"]["search"]
+    search = _shipped_search(kind)
     trained = [name for name in names if _description(name).is_file()]
     if not trained:
         return Defaults(_with_search(values[names[0]], search), f"{path}, {names[0]}")
@@ -45,8 +45,16 @@ def defaults(kind: str) -> Defaults:
     return Defaults(_with_search(sections, search), origin)
 
 
-def _with_search(sections: dict[str, Any], search: dict[str, Any]) -> dict[str, Any]:
-    """Return sections with another search, and with the values that it leaves no choice of."""
+def _shipped_search(kind: str) -> dict[str, Any] | None:
+    """Return the search that is shipped for a kind, None for one that a user has added."""
+    shipped = params.read(SHIPPED_PARAMS)
+    return next((shipped[name]["train"]["search"] for name, of in shipped["pipelines"].items() if of == kind), None)
+
+
+def _with_search(sections: dict[str, Any], search: dict[str, Any] | None) -> dict[str, Any]:
+    """Return sections with another search, if there is one, and with the values that it leaves no choice of."""
+    if search is None:
+        return sections
     space = search["space"]
     decided = {name: choices[0] for name, choices in space.items() if isinstance(choices, list) and len(choices) == 1}
     return {**sections, "train": {**sections["train"], **decided, "search": copy.deepcopy(search)}}
