@@ -21,7 +21,9 @@ MULTIPLIER = 1_103_515_245  # any residue without structure; a product of two re
 CHARACTERS = 1_234_567_891  # what the hash of an n-gram of characters starts with, so that it is no word's
 SHORTEST = 3  # n-gram of characters
 SPACE = ord(" ")
-MOST = 2**20  # n-grams, where no minimum count is given; film reviews have 960,000 in two texts and more of 22,500
+MOST = (
+    3 * 2**19
+)  # n-grams, where no minimum count is given; film reviews have 1,320,000 in two texts and more of 22,500
 
 Integers = TypeVar("Integers", Tensor, NDArray[np.int64])
 
