@@ -22,7 +22,7 @@ def project(tmp_path, monkeypatch):
 def test_texts_search_no_lstm(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     train = checked_pipeline("texts", "text", defaults("text").sections, path=SHIPPED_PARAMS).train
-    assert train.network == "ngrams"
+    assert train.network is None
     assert set(train.searched()) & {"learning_rate", "dropout"} == set()
     assert train.search.trials > 1
 
@@ -38,7 +38,7 @@ def test_the_search_of_a_project_is_the_shipped_one(project):
     for kind, name in (("image", "pictures"), ("text", "texts")):
         assert defaults(kind).sections["train"]["search"] == shipped[name]["train"]["search"]
     assert project["reviews"]["train"]["network"] == "blend"
-    assert defaults("text").sections["train"]["network"] == "ngrams"
+    assert defaults("text").sections["train"]["network"] is None
 
 
 def test_the_reviews_of_the_repository_try_an_lstm(project):
