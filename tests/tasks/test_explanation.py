@@ -17,12 +17,13 @@ from flowerml.tasks.image.encoder.pictures import Transform
 from flowerml.tasks.image.explanation import CELLS
 from flowerml.tasks.image.sample.grounds import soil
 from flowerml.tasks.text.encoder.preprocessing import MAX_CHARACTERS
-from flowerml.tasks.text.explanation import CHARACTER_BUDGET, MAX_SPANS, MIN_SPANS
+from flowerml.tasks.text.explanation import CHARACTER_BUDGET, MAX_SPANS, MAX_SPANS_PRETRAINED, MIN_SPANS
 from flowerml.tasks.text.networks.batches import Sequences
 from flowerml.tasks.text.networks.linear import LinearFit
 from flowerml.tasks.text.networks.ngram_counts import NGramCounts
 from flowerml.tasks.text.networks.ngrams import NGrams, fit_ngrams
 from flowerml.tasks.text.sections import Encode
+from tests.support.encoders import fit, write_encoder
 
 HALVES = {"interpolation": "bilinear", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 PICTURES = image.Preprocessing(Transform(resize=64, crop=64, **HALVES))
@@ -75,6 +76,19 @@ def weighted_words(raw, **options):
     words = text.explain(raw, text_encoder(**options).preprocessing, good_count, label="pos").words
     assert "".join(word.text for word in words) == raw
     return [(word.text, word.weight) for word in words if word.weight]
+
+
+def test_a_pretrained_encoder_sees_fewer_shortened_texts(tmp_path):
+    preprocessing = fit(write_encoder(tmp_path), max_length=2000, max_words=2000).preprocessing
+    seen = []
+
+    def log_odds(prepared):
+        seen.extend(prepared)
+        return np.zeros(len(seen))
+
+    words = text.explain("good film " * 400, preprocessing, log_odds, label="pos").words
+    assert MAX_SPANS_PRETRAINED / 2 < len(seen) <= MAX_SPANS_PRETRAINED + 1
+    assert "".join(word.text for word in words) == "good film " * 400
 
 
 def test_evidence_is_where_a_network_looks():

@@ -230,7 +230,7 @@ class Encoder:
         """Return the encodings besides the features, and the tokens to compute these from, None if they are known."""
         sequences = self.preprocessing.sequences(_text(example.raw))
         ids = sequences.pop("tokens")
-        features = known(example.digest).get(FEATURES)
+        features = None if known is nothing_known else known(example.digest).get(FEATURES)
         return (sequences, ids) if features is None else ({**sequences, FEATURES: features}, None)
 
     def _tokens(self, text: str) -> NDArray[np.int32]:
