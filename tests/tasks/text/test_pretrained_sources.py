@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from flowerml.core.errors import DownloadError, ModelError
+from flowerml.tasks.text.encoder import backbone
 from flowerml.tasks.text.encoder.backbone import build
 from tests.support.encoders import section, write_encoder
 from tests.support.hub import Hub, use_hub
@@ -17,10 +18,10 @@ __all__ = ["use_hub"]
 NAME = "owner/tiny"
 
 
-def refusal(backbone: object, **changes: object) -> str:
+def refusal(name: object, **changes: object) -> str:
     """Return the one line with which an encoder is refused."""
     with pytest.raises(ModelError) as error:
-        build(section(backbone, **changes))
+        build(section(name, **changes))
     message = str(error.value)
     assert message.isprintable() and len(message) < 700, message
     return message
@@ -97,6 +98,11 @@ def test_weights_that_are_cut_short(folder):
 def test_more_tokens_than_positions(folder):
     assert f"encode.max_tokens: expected at most 44 for {folder}, found 45" in refusal(folder, max_tokens=45)
     assert build(section(folder, max_tokens=44)).tokens.max_tokens == 44
+
+
+def test_weights_that_no_graph_can_hold(folder, monkeypatch):
+    monkeypatch.setattr(backbone, "MAX_SIZE", 10_000)
+    assert "and an ONNX graph holds at most 0.0 GB; choose a smaller encoder" in refusal(folder)
 
 
 def test_the_tokenizer_of_another_model(folder, tmp_path):

@@ -10,6 +10,7 @@ from torch import nn
 
 from flowerml.core.errors import ModelError
 from flowerml.core.regular import read_regular
+from flowerml.engine import onnx
 from flowerml.tasks.text.encoder.backbone import transformer
 from flowerml.tasks.text.encoder.backbone.pooled import POOLINGS, Pooled
 from flowerml.tasks.text.encoder.backbone.source import MODULES, VOCABULARIES, Source, source_of
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Built", "architecture", "build"]
 
 POOLING, NORMALIZE = "Pooling", "Normalize"  # classes of sentence-transformers, which has moved their modules
+MAX_SIZE = onnx.MAX_BYTES - 2**26  # of the weights; the graph has an n-gram table, too
 PLAIN_NAME = re.compile(r"[\w-]{1,100}")
 POOLING_FLAGS = {
     "pooling_mode_mean_tokens": "mean",
@@ -49,6 +51,7 @@ def build(section: "Encode") -> Built:
     pooling, normalize = _pooling(source, section.pooling)
     content = _tokenizer(source)
     network: Any = transformer.read(source.weights(), family, name=source.name)
+    _check_size(network, source.name)
     pooled = _pooled(network, family, pooling=pooling, normalize=normalize)
     read = Tokens(content, section.max_tokens, section.prefix)
     _check_tokens(network, family, read, source.name)
@@ -140,6 +143,15 @@ def _converted(folder: Path, name: str) -> bytes:
             f"({type(error).__name__}); save one with transformers' AutoTokenizer and put it into the folder"
         ) from None
     return content.encode()
+
+
+def _check_size(network: nn.Module, name: str) -> None:
+    size = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
+    if size > MAX_SIZE:
+        raise ModelError(
+            f"encode.backbone: {name} has weights of {size / 1e9:.1f} GB, and an ONNX graph holds at most "
+            f"{MAX_SIZE / 1e9:.1f} GB; choose a smaller encoder"
+        )
 
 
 def _check_tokens(network: Any, family: str, read: Tokens, name: str) -> None:
