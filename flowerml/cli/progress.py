@@ -25,7 +25,7 @@ class Live:
             TimeRemainingColumn(),
             console=console(stderr=True),
         )
-        self._task = self._bar.add_task("train", total=search.count * search.section.epochs, numbers="")
+        self._task = self._bar.add_task("train", total=search.count * search.planned_epochs, numbers="")
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -36,13 +36,13 @@ class Live:
 
     def epoch(self, trial: "Trial", epoch: "Epoch") -> None:
         """Show the metrics of an epoch."""
-        done = trial.number * self._search.section.epochs + epoch.number
+        done = trial.number * self._search.planned_epochs + epoch.number
         numbers = f"valid loss {epoch.valid_loss:.3f}, accuracy {epoch.valid_accuracy:.3f}"
         self._bar.update(self._task, completed=done, description=_position(self._search, trial, epoch), numbers=numbers)
 
     def trial(self, search: "Search") -> None:
         """Print the trial's score, and count the epochs that it skipped as done."""
-        self._bar.update(self._task, completed=len(search.trials) * search.section.epochs)
+        self._bar.update(self._task, completed=len(search.trials) * search.planned_epochs)
         if search.count > 1:
             self._bar.console.print(safe(_score(search)))
 
@@ -62,8 +62,8 @@ class Lines:
 
     def epoch(self, trial: "Trial", epoch: "Epoch") -> None:
         """Print the metrics of an epoch, and the time left at the average speed so far."""
-        done = trial.number * self._search.section.epochs + epoch.number
-        left = (self._search.count * self._search.section.epochs - done) * (time.monotonic() - self._started) / done
+        done = trial.number * self._search.planned_epochs + epoch.number
+        left = (self._search.count * self._search.planned_epochs - done) * (time.monotonic() - self._started) / done
         say(f"{_position(self._search, trial, epoch)}: {_numbers(epoch)}, {_duration(left)} left")
 
     def trial(self, search: "Search") -> None:
@@ -78,7 +78,7 @@ def reporter(search: "Search") -> Live | Lines:
 
 
 def _position(search: "Search", trial: "Trial", epoch: "Epoch") -> str:
-    position = f"epoch {epoch.number}/{trial.section.epochs}"
+    position = f"epoch {epoch.number}/{trial.section.planned_epochs}"
     return f"trial {trial.number + 1}/{search.count}, {position}" if search.count > 1 else position
 
 

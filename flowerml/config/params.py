@@ -166,6 +166,11 @@ class Train(Section):
         """Return the keyword arguments of `flowerml.engine.fit.Trainer`."""
         return {name: getattr(self, name) for name in Train.model_fields if name not in NOT_SEARCHED}
 
+    @property
+    def planned_epochs(self) -> int:
+        """The number of epochs of a training that is neither pruned nor stopped early."""
+        return self.epochs
+
     def searched(self) -> dict[str, Candidates]:
         """Return the part of the search space that matters to the networks that may be trained."""
         return self.search.space

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_args
 
 import optuna
@@ -144,6 +145,13 @@ class Search:
         if self._grid:
             return len(self._grid)
         return self.section.search.trials if self.space else 1
+
+    @cached_property
+    def planned_epochs(self) -> int:
+        """The number of epochs of the longest trial, if it is neither pruned nor stopped early."""
+        lists = {name: values for name, values in self.space.items() if isinstance(values, list)}
+        changed = (self.section.with_values({name: value}) for name, values in lists.items() for value in values)
+        return max(section.planned_epochs for section in (self.section, *changed))
 
     def _small_grid(self) -> list[dict[str, Any]]:
         """Return all points of a space of lists, the section's own first.

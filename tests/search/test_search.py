@@ -183,3 +183,11 @@ def test_trial_is_a_table_row(make_search):
     space = {"dropout": "0.1", "hidden_units": "[8]"}
     assert first == {"trial": 0, "state": "complete", **score, "epochs": 2, "seconds": 0.5, **space, "reason": ""}
     assert second["state"] == "failed" and second["reason"] == "no memory" and "best_epoch" not in second
+
+
+@pytest.mark.parametrize(("networks", "planned"), [(["ngrams"], 1), (["ngrams", "lstm"], 6), ([None], 1)])
+def test_planned_epochs_are_of_the_longest_trial(changed, networks, planned):
+    section = load_pipeline("reviews", changed("reviews.train.epochs", 6)).train
+    space = {"network": networks}
+    section = section.with_values({"network": networks[0], "search": {"trials": 2, "prune": False, "space": space}})
+    assert Search(section).planned_epochs == planned

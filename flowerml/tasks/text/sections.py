@@ -87,6 +87,12 @@ class Train(params.Train):
     minimum_count: Count | None
     folds: Annotated[int, Field(ge=0)]
 
+    @property
+    def planned_epochs(self) -> int:
+        """One for networks that a solver fits at once."""
+        at_once = self.network in ("ngrams", None) or (self.network == "head" and not self.hidden_units)
+        return 1 if at_once else self.epochs
+
     def searched(self) -> dict[str, params.Candidates]:
         """Return the search space without what no network reads that may be trained."""
         space = self.search.space
