@@ -271,6 +271,14 @@ def test_calibration_recovers_scale():
     assert bias[1] - bias[0] == pytest.approx(1, rel=0.1)
 
 
+def test_margins_of_a_few_texts_are_not_calibrated_away():
+    """Held-out texts of a balanced handful are worse than chance, as their class is the rarer one among the others."""
+    margins = np.array([[-0.1, 0.1], [0.1, -0.1]] * 8)
+    scale, bias = fit_calibration(margins, np.array([0, 1] * 8))
+    assert scale > 1
+    assert abs(bias).max() < 0.01
+
+
 def test_class_weights_favor_rare_class():
     rng = np.random.default_rng(0)
     # Each word only shifts the odds; without weights the frequent class wins nearly everywhere.
