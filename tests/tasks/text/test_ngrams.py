@@ -254,6 +254,15 @@ def test_a_network_is_loaded_with_its_table():
     torch.testing.assert_close(logits(empty, *TEXTS), logits(network, *TEXTS), rtol=0, atol=0)
 
 
+def test_a_hashed_table_is_counted_anew():
+    """A blend saved by version 0.1 can be trained further."""
+    network = NGrams(2, order=3, longest=0)
+    old = {"keys": torch.full((16,), -1, dtype=torch.int32), "table": torch.ones(16, 2), "bias": torch.ones(2)}
+    network.load_state_dict(old)
+    assert len(network.table) == 1
+    assert logits(network, "good").tolist() == [[0.0, 0.0]]
+
+
 def test_size_is_that_of_the_ngrams_found():
     """Eleven n-grams of two classes: an id, a norm and two values of each; the directory and padding are bounded."""
     network = fitted(["a b c d"], ["a e"], order=2)[0]

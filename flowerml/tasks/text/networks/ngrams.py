@@ -112,7 +112,12 @@ class NGrams(nn.Module):
         self.register_buffer("norms", torch.zeros(shape[0], dtype=torch.float16, device=self.bias.device))
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *arguments: Any) -> None:
-        """Load a table of any number of n-grams."""
+        """Load a table of any number of n-grams; of the hashed tables of version 0.1 nothing.
+
+        Only blends are trained further, and count their n-grams anew.
+        """
+        if state_dict.pop(f"{prefix}keys", None) is not None:
+            state_dict.update({prefix + name: tensor for name, tensor in self.state_dict().items()})
         ids = state_dict.get(f"{prefix}lookup.ids")
         if ids is not None:
             self._make_table(ids[ids < LARGEST].cpu().numpy().astype(np.int64))
