@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from flowerml.engine import onnx
+from flowerml.tasks.text.networks import ngrams
 from flowerml.tasks.text.networks.batches import Sequences
 from flowerml.tasks.text.networks.linear import LinearFit
 from flowerml.tasks.text.networks.ngram_counts import SPACE, NGramCounts
@@ -228,6 +229,23 @@ def test_the_best_penalty_is_chosen():
     fit = linear(counted(texts, texts), targets)
     losses = {penalty: fit_ngrams(fit, targets, penalty=penalty, folds=3).loss for penalty in PENALTIES}
     assert fit_ngrams(fit, targets, penalty=None, folds=3).loss == min(losses.values())
+
+
+def test_penalties_are_compared_on_a_part_of_much_data(monkeypatch):
+    class Recorded(LinearFit):
+        def __call__(self, rows, *, penalty):
+            sizes.append(len(rows))
+            return super().__call__(rows, penalty=penalty)
+
+    sizes: list[int] = []
+    texts = [*GOOD, *BAD] * 4
+    targets = np.tile(np.repeat([0, 1], 6), 4)
+    fit = Recorded(**vars(linear(counted(texts, texts), targets)))
+    monkeypatch.setattr(ngrams, "WORK", fit.work / 2.5)
+    chosen = fit_ngrams(fit, targets, penalty=None, folds=0)
+    assert {*sizes[:-1]} == {16}
+    assert sizes[-1] == 48
+    assert chosen.loss == fit_ngrams(fit, targets, penalty=chosen.penalty, folds=0).loss
 
 
 def test_same_seed_gives_same_table():

@@ -42,6 +42,11 @@ class LinearFit:
         weights, intercepts = fit(self.classes)
         return LinearModel(self.counts, fitter.norms, weights * fitter.norms[:, None].astype(np.float32), intercepts)
 
+    @property
+    def work(self) -> int:
+        """The number of values that one pass of liblinear over the training texts reads, for all classes."""
+        return int(self.counts.values["train"].nnz) * (self.classes if self.classes > 2 else 1)
+
     def fitter(self, rows: Rows, penalty: float) -> "Fitter":
         """Return the weighted features of these rows, ready for a fit."""
         texts, targets = _rows(self.counts.values["train"], rows), self.targets[rows]
