@@ -8,7 +8,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -26,7 +26,8 @@ State = dict[str, Any]
 class Epoch:
     """The metrics of one pass over the training split; losses are cross-entropies in nats, means over examples.
 
-    train_loss is the objective: it includes label smoothing, class weights and dropout, where they are on.
+    train_loss is the objective: it includes label smoothing, class weights and dropout, where they are on. `chosen` has
+    the hyperparameters that the training itself has chosen, by name.
     """
 
     number: int
@@ -36,6 +37,7 @@ class Epoch:
     valid_accuracy: float
     learning_rate: float
     seconds: float
+    chosen: dict[str, float] = field(default_factory=dict)
 
 
 class Batches(Protocol):

@@ -79,6 +79,7 @@ class Trial:
             "best_valid_accuracy": best.valid_accuracy,
             "best_valid_loss": best.valid_loss,
             "best_epoch": best.number,
+            **{f"chosen_{name}": value for name, value in best.chosen.items()},
         }
 
     def row(self) -> dict[str, Any]:

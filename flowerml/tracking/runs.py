@@ -70,6 +70,7 @@ class Run:
     def epoch(self, epoch: "Epoch") -> None:
         """Log the metrics of an epoch, with its number as the step."""
         values = asdict(epoch)
+        del values["chosen"]  # part of the trial's score
         self.metrics(values, step=values.pop("number"))
 
     def tags(self, values: Mapping[str, object]) -> None:

@@ -142,3 +142,9 @@ def test_a_blend_is_resumed_from_its_state():
     resumed.resume(training.state())
     assert list(resumed) == []
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in network.state_dict().items())
+
+
+def test_penalties_and_weights_of_a_blend_are_recorded():
+    network, epoch = trained(encoded(), network="blend", penalty=0.5)
+    weights = dict(zip(("weight_head", "weight_ngrams"), network.weights.tolist(), strict=True))
+    assert epoch.chosen == pytest.approx({"penalty_head": 0.5, "penalty_ngrams": 0.5, **weights})

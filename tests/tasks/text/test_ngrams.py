@@ -248,6 +248,11 @@ def test_penalties_are_compared_on_a_part_of_much_data(monkeypatch):
     assert chosen.loss == fit_ngrams(fit, targets, penalty=chosen.penalty, folds=0).loss
 
 
+def test_the_chosen_penalty_is_recorded():
+    _, epoch = fitted(GOOD, BAD, penalty=0.3)
+    assert epoch.chosen == {"penalty": 0.3}
+
+
 def test_same_seed_gives_same_table():
     first, second = fitted(GOOD, BAD)[0], fitted(GOOD, BAD)[0]
     torch.testing.assert_close(first.state_dict(), second.state_dict(), rtol=0, atol=0)

@@ -166,14 +166,19 @@ class HeadBlendTrainer:
     def _fit(self, head: HeadTrainer, ngrams: NGramsTrainer, class_weights: Tensor | None) -> Iterator[Epoch]:
         started = time.perf_counter()
         epoch = next(head)
-        next(ngrams)
+        penalties = (epoch.chosen["penalty"], next(ngrams).chosen["penalty"])
         first, second = head.held_out, ngrams.held_out
         assert first is not None and second is not None, "both have been trained"
         weights = held_out_weights(first, second, class_weights)
         self._network.weights.copy_(torch.from_numpy(weights))
         loss, accuracy = score(weights[0] * first.margins + weights[1] * second.margins, first.targets)
         seconds = time.perf_counter() - started
-        yield replace(epoch, valid_loss=loss, valid_accuracy=accuracy, seconds=seconds)
+        chosen = {
+            f"{name}_{part}": float(value)
+            for name, values in (("penalty", penalties), ("weight", weights))
+            for part, value in zip(("head", "ngrams"), values, strict=True)
+        }
+        yield replace(epoch, valid_loss=loss, valid_accuracy=accuracy, seconds=seconds, chosen=chosen)
 
 
 def held_out_weights(

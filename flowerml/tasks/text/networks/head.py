@@ -51,10 +51,11 @@ class HeadModel:
     features: Mapping[str, NDArray[np.float32]]
     weights: Floats
     intercepts: Floats
+    penalty: float
 
     def calibrated(self, scale: float, prior: Floats) -> "HeadModel":
         """Return the model whose logits are multiplied by `scale`, then increased by `prior` [C]."""
-        return HeadModel(self.features, self.weights * scale, self.intercepts * scale + prior)
+        return HeadModel(self.features, self.weights * scale, self.intercepts * scale + prior, self.penalty)
 
     def __call__(self, split: str, rows: Rows) -> Floats:
         """Return the logits [len(rows), C]."""
@@ -99,7 +100,7 @@ class HeadFit:
             solver.fit((features - mean) * scale, targets)
             weights[:, present], intercepts[present] = _of_classes(solver.coef_.T, solver.intercept_)
         weights *= scale[:, None]
-        return HeadModel(self.features, weights, intercepts - mean @ weights)
+        return HeadModel(self.features, weights, intercepts - mean @ weights, penalty)
 
 
 def _of_classes(weights: Floats, intercepts: Floats) -> tuple[Floats, Floats]:
@@ -205,7 +206,8 @@ class HeadTrainer:
             self._network.output.bias.copy_(torch.from_numpy(held_out.model.intercepts))
         train = held_out.model("train", np.arange(len(self._targets)))
         scores = (*score(train, self._targets), *score(held_out.margins, held_out.targets))
-        yield Epoch(1, *scores, 0.0, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        yield Epoch(1, *scores, 0.0, seconds, {"penalty": held_out.model.penalty})
 
 
 def score(logits: NDArray[Any], targets: NDArray[np.int64]) -> tuple[float, float]:

@@ -243,7 +243,7 @@ class NGramsTrainer:
             *_score(fitted.logits("train", np.arange(len(train))), train),
             *_score(fitted.held_out.margins, fitted.held_out.targets),
         )
-        yield Epoch(1, *scores, 0.0, time.perf_counter() - started)
+        yield Epoch(1, *scores, 0.0, time.perf_counter() - started, {"penalty": fitted.penalty})
 
 
 def fit_calibration(
