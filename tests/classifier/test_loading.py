@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import time
 from itertools import cycle
 
 import onnx
@@ -45,6 +46,7 @@ def test_classifier_is_of_one_version(versions, tmp_path):
     if process == 0:
         for version in cycle(versions):
             put(version, folder)
+            time.sleep(0.02)  # without a pause a fast disk replaces the folder more often than it can be loaded
     try:
         answers = [Classifier.load(folder).predict(GOOD)[0].top[0].name for _ in range(20)]
     finally:
