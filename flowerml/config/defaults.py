@@ -34,7 +34,9 @@ def defaults(kind: str) -> Defaults:
     names = _names(path, values, kind)
     if path == SHIPPED_PARAMS:
         return Defaults(values[names[0]], f"the defaults of {names[0]}")
-    search = _shipped_search(kind)
+    shipped = _shipped(kind)
+    values = {name: _with_missing(values.get(name, {}), shipped) for name in names}
+    search = shipped["train"]["search"] if shipped else None
     trained = [name for name in names if _description(name).is_file()]
     if not trained:
         return Defaults(_with_search(values[names[0]], search), f"{path}, {names[0]}")
@@ -45,10 +47,22 @@ def defaults(kind: str) -> Defaults:
     return Defaults(_with_search(sections, search), origin)
 
 
-def _shipped_search(kind: str) -> dict[str, Any] | None:
-    """Return the search that is shipped for a kind, None for one that a user has added."""
+def _shipped(kind: str) -> dict[str, Any]:
+    """Return the sections that are shipped for a kind, none for one that a user has added."""
     shipped = params.read(SHIPPED_PARAMS)
-    return next((shipped[name]["train"]["search"] for name, of in shipped["pipelines"].items() if of == kind), None)
+    return next((shipped[name] for name, of in shipped["pipelines"].items() if of == kind), {})
+
+
+def _with_missing(sections: dict[str, Any], shipped: dict[str, Any]) -> dict[str, Any]:
+    """Return the sections with the parameters that an older params.yaml lacks: they may be set by name, too."""
+    if not isinstance(sections, dict):
+        return sections  # which the schema reports
+    missing = {name: copy.deepcopy(value) for name, value in shipped.items() if name not in sections}
+    filled = {
+        name: _with_missing(value, shipped[name]) if isinstance(shipped.get(name), dict) and name != "space" else value
+        for name, value in sections.items()
+    }
+    return {**filled, **missing}
 
 
 def _with_search(sections: dict[str, Any], search: dict[str, Any] | None) -> dict[str, Any]:

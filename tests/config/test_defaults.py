@@ -1,5 +1,6 @@
 """What `flowerml train` starts from, inside a project and outside."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from flowerml.config import params
 from flowerml.config.defaults import SHIPPED_PARAMS, defaults
+from flowerml.core.errors import ParamsError
 from flowerml.tasks.pipelines import checked_pipeline
 
 REPOSITORY = Path(__file__).parents[2]
@@ -43,3 +45,23 @@ def test_the_search_of_a_project_is_the_shipped_one(project):
 
 def test_the_reviews_of_the_repository_try_an_lstm(project):
     assert "lstm" in project["reviews"]["train"]["search"]["space"]["network"]
+
+
+def test_an_older_project_has_the_new_parameters_too(project):
+    older = params.PARAMS_FILE.read_text()
+    params.PARAMS_FILE.write_text(
+        "".join(
+            line
+            for line in older.splitlines(keepends=True)
+            if not re.match(r" +(backbone: null|folds|characters):?", line)
+        )
+    )
+    sections = defaults("text").sections
+    assert sections["encode"]["backbone"] is None
+    assert sections["encode"]["max_words"] == project["reviews"]["encode"]["max_words"]
+
+
+def test_a_parameter_that_is_gone_is_named(project):
+    sections = {**project["reviews"], "train": {**project["reviews"]["train"], "buckets": 1024}}
+    with pytest.raises(ParamsError, match=r"reviews.train: `buckets` is gone.*; remove it"):
+        checked_pipeline("reviews", "text", sections, path=params.PARAMS_FILE)

@@ -1,8 +1,8 @@
 """The params.yaml sections of a text pipeline."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from flowerml.config import params
 from flowerml.config.params import Count, Fraction, Positive, Section
@@ -80,12 +80,19 @@ class Train(params.Train):
     pooling: Literal["last", "mean_max"]
     dropout: Fraction
     order: Count | None
-    characters: Annotated[int, Field(ge=0)]
-    weighting: Literal["ratios", "idf", "plain"]
+    characters: Annotated[int, Field(ge=0)] = 0  # a default, as older files lack it; so are the next two
+    weighting: Literal["ratios", "idf", "plain"] = "ratios"
     smoothing: Positive
     penalty: Positive | None
     minimum_count: Count | None
-    folds: Annotated[int, Field(ge=0)]
+    folds: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_buckets(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "buckets" in values:
+            raise ValueError("`buckets` is gone, as the table of n-grams is as large as the data; remove it")
+        return values
 
     @property
     def planned_epochs(self) -> int:
