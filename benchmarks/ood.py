@@ -32,7 +32,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from flowerml.classifier.classifier import Classifier, Prediction
+from flowerml.classifier.classifier import Classifier
+from flowerml.classifier.prediction import Prediction
 from flowerml.classifier.saved import GRAPH
 from flowerml.cli.inputs import Stdin, TableColumns, expanded
 from flowerml.core.errors import FlowermlError

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from flowerml.classifier import saved
 from flowerml.classifier.calibration import Calibration
+from flowerml.classifier.prediction import ClassProbability, Prediction, Probabilities, Scored
 from flowerml.config.paths import DESCRIPTION
 from flowerml.core import files
 from flowerml.core.display import printable
@@ -41,51 +42,7 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 NOT_PROBABLE = "no class is probable enough"
 
 R = TypeVar("R")
-Probabilities = NDArray[np.float64]
 Logits = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class ClassProbability:
-    """A class that an input may belong to, and its probability."""
-
-    label: str
-    name: str
-    probability: float
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The most probable classes of an input, best first; `known` is False where the classifier abstains.
-
-    `out_of_distribution` says from 0 to 1 how unlike the training examples the input is: 0.5 is the threshold. It is
-    None for a classifier that was saved before there was one. `reason` says in a few words why `known` is False.
-
-    >>> Prediction((ClassProbability("1", "rose", 0.93),), known=True).to_json()
-    {'top': [{'label': '1', 'name': 'rose', 'probability': 0.93}], 'known': True}
-    """
-
-    top: tuple[ClassProbability, ...]
-    known: bool
-    out_of_distribution: float | None = None
-    reason: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return {"top": [{"label", "name", "probability"}, …], "known": true, "out_of_distribution": 0.2}.
-
-        "reason" is there if `known` is false, and "out_of_distribution" if the classifier has a detector.
-        """
-        facts = {"known": self.known, "out_of_distribution": self.out_of_distribution, "reason": self.reason}
-        top = [asdict(candidate) for candidate in self.top]
-        return {"top": top, **{name: value for name, value in facts.items() if value is not None}}
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What the graph says of an input: probabilities [C], and its strangeness, None where no detector tells it."""
-
-    probabilities: Probabilities
-    strangeness: float | None
 
 
 class Classifier:
@@ -99,9 +56,8 @@ class Classifier:
     bounded (a picture of 89 megapixels takes at least 270 MB while it is read), no core waits for another, and an
     answer does not depend on the number of cores.
 
-    >>> classifier = Classifier.load("models/flowers/classifier")  # doctest: +SKIP
-    >>> classifier.predict(["rose.jpg"])[0].top[0].name  # doctest: +SKIP
-    'rose'
+        classifier = Classifier.load("models/flowers/classifier")
+        classifier.predict(["rose.jpg"])[0].top[0].name
     """
 
     def __init__(self, folder: Path, description: dict[str, Any], *, threads: int = 1) -> None:

@@ -11,7 +11,8 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from flowerml.classifier.classifier import Classifier, Prediction
+from flowerml.classifier.classifier import Classifier
+from flowerml.classifier.prediction import Prediction
 from flowerml.cli import output
 from flowerml.cli.output import say
 from flowerml.core.display import format_size

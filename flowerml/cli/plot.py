@@ -8,7 +8,8 @@ import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flowerml.classifier.classifier import Classifier, Prediction
+from flowerml.classifier.classifier import Classifier
+from flowerml.classifier.prediction import Prediction
 from flowerml.cli.output import short
 from flowerml.core.errors import DataError
 from flowerml.core.files import replacing

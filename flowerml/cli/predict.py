@@ -14,7 +14,8 @@ from flowerml.core.errors import FlowermlError, InputError, ModelError
 from flowerml.registry.locate import default_model, resolve_model
 
 if TYPE_CHECKING:
-    from flowerml.classifier.classifier import Classifier, ClassProbability, Prediction
+    from flowerml.classifier.classifier import Classifier
+    from flowerml.classifier.prediction import ClassProbability, Prediction
     from flowerml.cli.inputs import Input, TableColumns
 
     Answer = tuple[Input, Prediction | InputError]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
-from flowerml.classifier.classifier import ClassProbability, Prediction
+from flowerml.classifier.prediction import ClassProbability, Prediction
 from flowerml.core.errors import InputError, ModelError
 from flowerml.tasks.base import Explanation
 

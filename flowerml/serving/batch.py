@@ -13,7 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from flowerml.classifier.classifier import Classifier, Prediction
+from flowerml.classifier.classifier import Classifier
+from flowerml.classifier.prediction import Prediction
 from flowerml.core import files
 from flowerml.core.errors import FlowermlError, InputError
 from flowerml.core.locks import try_lock

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Iterator
 from html import escape
 
-from flowerml.classifier.classifier import ClassProbability
+from flowerml.classifier.prediction import ClassProbability
 from flowerml.serving.answer import Answer
 
 MIN_STRENGTH = 0.08  # relative to the strongest word; weaker words are not marked

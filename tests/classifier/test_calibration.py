@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from flowerml import Classifier
 from flowerml.classifier.calibration import Calibration, fit_temperature, fit_threshold, softmax
-from flowerml.classifier.classifier import Prediction
+from flowerml.classifier.prediction import Prediction
 from flowerml.cli.app import app
 from flowerml.core.errors import ModelError
 from flowerml.evaluation.reliability import expected_calibration_error

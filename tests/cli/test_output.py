@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from flowerml.classifier.classifier import ClassProbability, Prediction
+from flowerml.classifier.prediction import ClassProbability, Prediction
 from flowerml.cli import check, models, output, predict
 from flowerml.cli.app import app
 from flowerml.cli.inputs import Input

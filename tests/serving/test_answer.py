@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from flowerml.classifier.classifier import ClassProbability, Prediction
+from flowerml.classifier.prediction import ClassProbability, Prediction
 from flowerml.core.errors import InputError, ModelError
 from flowerml.serving.answer import Answer, Scores, answer_json, error_json, parse_error, parse_reply, request_json
 from flowerml.tasks.text.explanation import Explanation, Word

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from flowerml.classifier.classifier import ClassProbability, Prediction
+from flowerml.classifier.prediction import ClassProbability, Prediction
 from flowerml.core.errors import FlowermlError, InputError
 from flowerml.core.locks import try_lock
 from flowerml.serving import batch
