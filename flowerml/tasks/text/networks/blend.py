@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowerml.engine.fit import BestWeights, Epoch, State, Training
+from flowerml.tasks.text.networks.at_once import AtOnce
 from flowerml.tasks.text.networks.folds import HeldOut
 from flowerml.tasks.text.networks.head import Head, HeadTrainer, losses, score
 from flowerml.tasks.text.networks.lstm import Lstm
@@ -127,7 +128,7 @@ class HeadBlend(nn.Module):
         return self.weights[0] * self.head(features) + self.weights[1] * self.ngrams(*texts)
 
 
-class HeadBlendTrainer:
+class HeadBlendTrainer(AtOnce):
     """The training of both parts in one epoch; then the weights are fitted on the held-out texts.
 
     It reports the blend's loss and accuracy on these, and the head's on the training texts.
@@ -142,26 +143,7 @@ class HeadBlendTrainer:
         class_weights: Tensor | None = None,
     ) -> None:
         self._network = network
-        self._epochs = self._fit(head, ngrams, class_weights)
-
-    def __iter__(self) -> Iterator[Epoch]:
-        return self
-
-    def __next__(self) -> Epoch:
-        return next(self._epochs)
-
-    def close(self) -> None:
-        """End the training."""
-        self._network.eval()
-
-    def state(self) -> State:
-        """See `Training`."""
-        return {"network": self._network.state_dict()}
-
-    def resume(self, state: State) -> None:
-        """See `Training`."""
-        self._network.load_state_dict(state["network"])
-        self._epochs = iter(())
+        super().__init__(network, self._fit(head, ngrams, class_weights))
 
     def _fit(self, head: HeadTrainer, ngrams: NGramsTrainer, class_weights: Tensor | None) -> Iterator[Epoch]:
         started = time.perf_counter()

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowerml.engine.feed_forward import FeedForward
-from flowerml.engine.fit import Epoch, State
+from flowerml.engine.fit import Epoch
+from flowerml.tasks.text.networks.at_once import AtOnce
 from flowerml.tasks.text.networks.folds import HeldOut, Rows, folds_needed, hold_out
 
 # From weak to strong: C on standardized features that are divided by the square root of their number, so that a vector
@@ -168,7 +169,7 @@ def losses(logits: NDArray[Any], targets: NDArray[np.int64]) -> Floats:
     return normalizer - logits[np.arange(len(targets)), targets]
 
 
-class HeadTrainer:
+class HeadTrainer(AtOnce):
     """The fit of a head as a `flowerml.engine.fit.Training` of one epoch.
 
     Its validation loss and accuracy are those of all held-out texts. `held_out` has their logits, after the epoch.
@@ -176,27 +177,8 @@ class HeadTrainer:
 
     def __init__(self, network: Head, fit: Callable[[], HeldOut[HeadModel]], targets: NDArray[np.int64]) -> None:
         self._network, self._targets = network, targets
-        self._epochs = self._fit(fit)
+        super().__init__(network, self._fit(fit))
         self.held_out: HeldOut[HeadModel] | None = None
-
-    def __iter__(self) -> Iterator[Epoch]:
-        return self
-
-    def __next__(self) -> Epoch:
-        return next(self._epochs)
-
-    def close(self) -> None:
-        """End the training."""
-        self._network.eval()
-
-    def state(self) -> State:
-        """See `Training`."""
-        return {"network": self._network.state_dict()}
-
-    def resume(self, state: State) -> None:
-        """See `Training`."""
-        self._network.load_state_dict(state["network"])
-        self._epochs = iter(())
 
     def _fit(self, fit: Callable[[], HeldOut[HeadModel]]) -> Iterator[Epoch]:
         started = time.perf_counter()

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
-from flowerml.engine.fit import Epoch, State
+from flowerml.engine.fit import Epoch
+from flowerml.tasks.text.networks.at_once import AtOnce
 from flowerml.tasks.text.networks.folds import HeldOut, folds_needed, hold_out, hold_out_parts
 from flowerml.tasks.text.networks.linear import LinearFit, LinearModel
 from flowerml.tasks.text.networks.lookup import LARGEST, Lookup
@@ -203,7 +204,7 @@ def _best(fitted: Callable[[float], FittedNGrams]) -> FittedNGrams:
     return best if best is not start else climb(middle, 1, start)
 
 
-class NGramsTrainer:
+class NGramsTrainer(AtOnce):
     """The fit of n-grams as a `flowerml.engine.fit.Training` of one epoch.
 
     Its validation loss and accuracy are those of all held-out texts. `held_out` has their logits, after the epoch.
@@ -211,27 +212,8 @@ class NGramsTrainer:
 
     def __init__(self, network: NGrams, fit: Callable[[], FittedNGrams], targets: dict[str, NDArray[np.int64]]) -> None:
         self._network, self._targets = network, targets
-        self._epochs = self._fit(fit)
+        super().__init__(network, self._fit(fit))
         self.held_out: HeldOut[LinearModel] | None = None
-
-    def __iter__(self) -> Iterator[Epoch]:
-        return self
-
-    def __next__(self) -> Epoch:
-        return next(self._epochs)
-
-    def close(self) -> None:
-        """End the training."""
-        self._network.eval()
-
-    def state(self) -> State:
-        """See `Training`."""
-        return {"network": self._network.state_dict()}
-
-    def resume(self, state: State) -> None:
-        """See `Training`."""
-        self._network.load_state_dict(state["network"])
-        self._epochs = iter(())
 
     def _fit(self, fit: Callable[[], FittedNGrams]) -> Iterator[Epoch]:
         started = time.perf_counter()
