@@ -1,11 +1,14 @@
 """The sections of params.yaml for a pipeline of kind image."""
 
-from typing import Annotated
+import json
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, PlainValidator, model_validator
 
 from flowerml.config import params
-from flowerml.config.params import Count, Fraction, Section
+from flowerml.config.params import Count, Fraction, NotNegative, Positive, Section, Share
+
+MAX_TOWERS = 8  # backbones whose features are concatenated
 
 
 class Limits(params.Limits):
@@ -37,19 +40,101 @@ class Augment(Section):
     flip: bool
 
 
-class Encode(Section):
-    """The frozen backbone, and the number of views of each training picture."""
+def _names_of_backbones(value: Any) -> str | list[str]:
+    # Not a union: pydantic would report an error for each of its members.
+    names = value if isinstance(value, list) else [value]
+    if all(isinstance(name, str) and name for name in names) and 1 <= len(set(names)) == len(names) <= MAX_TOWERS:
+        return value
+    raise ValueError(
+        f"expected the name of a network, or a list of up to {MAX_TOWERS} different names, found "
+        f"{json.dumps(value, default=str)}"
+    )
 
-    backbone: str
+
+def _blocks_to_train(value: Any) -> int | Literal["all"]:
+    if value == "all" or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value
+    raise ValueError(
+        f"expected 0 (nothing is trained but the head), a number of blocks, or all, found "
+        f"{json.dumps(value, default=str)}"
+    )
+
+
+class Encode(Section):
+    """The backbones, how much of them is trained, and the number of cached views of each training picture."""
+
+    backbone: Annotated[str | list[str], PlainValidator(_names_of_backbones)]
     weights: str
+    size: Annotated[int, Field(ge=16, le=4096)] | None = None
+    trainable_blocks: Annotated[int | Literal["all"], PlainValidator(_blocks_to_train)] = 0
+    cache: Literal["pictures", "activations"] | None = None
     views: Count
     augment: Augment
     batch_size: Count
     seed: int
 
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        """The names of the backbones, in the order of their features."""
+        return (self.backbone,) if isinstance(self.backbone, str) else tuple(self.backbone)
+
+    @property
+    def cached(self) -> Literal["pictures", "activations"] | None:
+        """What is cached besides the features: None where nothing but a head is trained."""
+        return None if self.trainable_blocks == 0 else self.cache or "pictures"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.trainable_blocks == "all" and self.cache == "activations":
+            raise ValueError("cache: nothing in front of the trained blocks where all are trained; set it to pictures")
+        if len(self.backbones) > 1:
+            if self.weights not in ("imagenet", "none"):
+                raise ValueError("weights: a file fits one backbone; expected imagenet or none for several")
+            if self.cache == "activations":
+                raise ValueError("cache: activations are those of one backbone; set it to pictures for several")
+        return self
+
+
+class TrainAugment(Section):
+    """The random transforms of a picture while a part of the backbone is trained, drawn anew in every epoch.
+
+    `smallest_crop` is a share of the area, `rotation` in degrees, `color` the largest relative change of brightness,
+    contrast and saturation, `erase` the probability of a gray rectangle, `randaugment` the magnitude of two random
+    operations (Cubuk et al., 2020), of 10; 0 is none.
+    """
+
+    smallest_crop: Annotated[float, Field(gt=0, le=1)] = 0.4
+    flip: bool = True
+    vertical_flip: bool = False
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    color: Annotated[float, Field(ge=0, le=1)] = 0.0
+    erase: Annotated[float, Field(ge=0, le=1)] = 0.0
+    randaugment: Annotated[float, Field(ge=0, le=10)] = 0.0
+
 
 class Train(params.Train):
-    """Training of the feed-forward head."""
+    """Training of the feed-forward head and, where `encode.trainable_blocks` is not 0, of the backbone's last blocks.
+
+    Older files lack all but the first two. Without blocks to train, or with `fine_tune` false, the others have no
+    effect. `backbone_learning_rate` is a share of `learning_rate`, `layer_decay` a factor for each block below the
+    last, `ema` the decay of averaged weights, `mixup` the alpha of its Beta distribution.
+    """
 
     hidden_units: list[Count]
     dropout: Fraction
+    fine_tune: bool = True
+    backbone: str | None = None
+    head_start: Literal["probe", "random"] = "probe"
+    freeze_epochs: Annotated[int, Field(ge=0)] = 0
+    backbone_learning_rate: Positive = 0.7
+    layer_decay: Share = 0.8
+    warmup_epochs: NotNegative = 0.0
+    batch_norm: Literal["frozen", "trained"] = "frozen"
+    train_depthwise: bool | None = None
+    ema: Fraction = 0.0
+    mixup: NotNegative = 0.0
+    clip_norm: Positive | None = None
+    accumulate: Count = 1
+    precision: Literal["float32", "bfloat16"] = "float32"
+    size: Annotated[int, Field(ge=8, le=4096)] | None = None
+    augment: TrainAugment = TrainAugment()
