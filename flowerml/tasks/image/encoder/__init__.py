@@ -53,10 +53,11 @@ class Encoder:
 
         from flowerml.tasks.image.encoder.backbone import build
 
-        frozen, transform = build(section.backbone, weights=section.weights, seed=section.seed)
+        name = section.backbones[0]
+        frozen, transform = build(name, weights=section.weights, seed=section.seed)
         with torch.inference_mode():
             features = frozen(torch.zeros(1, 3, *transform.size)).shape[1]
-        return cls(section.backbone, Preprocessing(transform, limits.pixels), features, frozen)
+        return cls(name, Preprocessing(transform, limits.pixels), features, frozen)
 
     def encode(
         self, examples: "Iterable[Example]", section: "Encode", *, known: Known = nothing_known
