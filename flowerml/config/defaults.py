@@ -71,7 +71,9 @@ def _with_search(sections: dict[str, Any], search: dict[str, Any] | None) -> dic
         return sections
     space = search["space"]
     decided = {name: choices[0] for name, choices in space.items() if isinstance(choices, list) and len(choices) == 1}
-    return {**sections, "train": {**sections["train"], **decided, "search": copy.deepcopy(search)}}
+    train = {**copy.deepcopy(sections["train"]), "search": copy.deepcopy(search)}
+    set_by_dotted_name(train, decided)
+    return {**sections, "train": train}
 
 
 def _names(path: Path, values: dict[str, Any], kind: str) -> list[str]:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -34,7 +35,8 @@ NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
-NOT_SEARCHED = ("search", "seed", "threads", "acceptance")  # of `train`: tuning these makes no network better
+# Of `train`: tuning these makes no network better. Trials for an ensemble may differ in their seed.
+NOT_SEARCHED = ("search", "seed", "threads", "acceptance", "ensemble", "ensemble_by", "repeats", "refit")
 
 
 class Section(BaseModel):
@@ -130,10 +132,14 @@ Candidates = Annotated[
 
 
 class Search(Section):
-    """The hyperparameter search: number of trials, pruning, and the space."""
+    """The hyperparameter search: number of trials, pruning, and the space.
+
+    The first `head_trials` train a head on frozen features; the others take the best head's choices and fine-tune.
+    """
 
     trials: Count
     prune: bool
+    head_trials: Annotated[int, Field(ge=0)] = 0  # a default, as older files lack it
     space: dict[str, Candidates]
 
     @field_validator("space")
@@ -160,6 +166,10 @@ class Train(Section):
     patience: Count | None
     class_weights: Literal["balanced"] | None
     acceptance: Share
+    ensemble: Count = 1  # a default, as older files lack it; so are the next three
+    ensemble_by: Literal["probabilities", "soup"] = "probabilities"
+    repeats: Count = 1
+    refit: bool = False
     search: Search
 
     def trainer_arguments(self) -> dict[str, Any]:
@@ -175,13 +185,39 @@ class Train(Section):
         """Return the part of the search space that matters to the networks that may be trained."""
         return self.search.space
 
+    def head_alone(self) -> Self | None:
+        """Return the section of the head's own trials, with their search; None where only a head can be trained."""
+        return None
+
+    def head_choices(self) -> dict[str, Any]:
+        """Return the values that a fine-tuned trial takes from the best trial of the head alone."""
+        return {}
+
+    def value(self, name: str) -> Any:
+        """Return the value of a parameter; one of a part of this section has a dotted name."""
+        return reduce(getattr, name.split("."), self)
+
     def with_values(self, point: Mapping[str, Any]) -> Self:
-        """Return a copy of this section with the values of a point of the search space."""
-        return type(self).model_validate({**self.model_dump(), **point})
+        """Return a copy of this section with the values of a point of the search space, by their dotted names."""
+        return type(self).model_validate(_with_dotted(self.model_dump(), point))
+
+    @classmethod
+    def searchable(cls) -> dict[str, Any]:
+        """Return the type of each parameter that may be searched, by its dotted name."""
+        return {name: kind for name, kind in _types(cls).items() if name.partition(".")[0] not in NOT_SEARCHED}
+
+    @model_validator(mode="after")
+    def _head_trials_leave_some(self) -> Self:
+        heads, trials = self.search.head_trials, self.search.trials
+        if heads and heads >= trials:
+            raise ValueError(f"search.head_trials ({heads}) must be below search.trials ({trials})")
+        if heads and self.head_alone() is None:
+            raise ValueError("search.head_trials: no part of these networks is frozen but for a head; set it to 0")
+        return self
 
     @model_validator(mode="after")
     def _space_names_parameters(self) -> Self:
-        known = [name for name in type(self).model_fields if name not in NOT_SEARCHED]
+        known = [*self.searchable(), *(["seed"] if self.ensemble > 1 else [])]
         for name, candidates in self.search.space.items():
             if name not in known:
                 raise ValueError(f"search.space: unknown parameter {name!r}{suggest(name, known)}")
@@ -193,10 +229,31 @@ class Train(Section):
         without_space = {**self.model_dump(), "search": {"trials": 1, "prune": False, "space": {}}}
         for value in values:
             try:
-                type(self).model_validate({**without_space, name: value})
+                type(self).model_validate(_with_dotted(without_space, {name: value}))
             except ValidationError as error:
                 problem = error.errors()[0]
                 raise ValueError(f"search.space.{name}: {lower_first(problem['msg'])}, found {value!r}") from None
+
+
+def _types(section: type[Section], prefix: str = "") -> dict[str, Any]:
+    """Return the type of each parameter of a section and of its parts, by its dotted name."""
+    types: dict[str, Any] = {}
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            types |= _types(field.annotation, f"{prefix}{name}.")
+        else:
+            types[f"{prefix}{name}"] = field.annotation
+    return types
+
+
+def _with_dotted(values: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of nested values with others by their dotted names; what is unknown is left to the schema."""
+    changed = dict(values)
+    for name, value in point.items():
+        first, _, rest = name.partition(".")
+        part = changed.get(first)
+        changed[first] = _with_dotted(part if isinstance(part, Mapping) else {}, {rest: value}) if rest else value
+    return changed
 
 
 class Evaluate(Section):

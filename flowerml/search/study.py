@@ -90,7 +90,7 @@ class Trial:
             **(self.score() if self.best else {}),
             "epochs": len(self.epochs),
             "seconds": round(sum(epoch.seconds for epoch in self.epochs), 2),
-            **{name: json.dumps(getattr(self.section, name)) for name in self.section.search.space},
+            **{name: json.dumps(self.section.value(name)) for name in self.section.search.space},
             "reason": self.reason,
         }
 
@@ -182,7 +182,7 @@ class Search:
         """Return the section's own values, as far as they are in the space."""
         point = {}
         for name, candidates in self.space.items():
-            value = getattr(self.section, name)
+            value = self.section.value(name)
             if isinstance(candidates, list):
                 if value in candidates:
                     # The choice as it is written: 0 and 0.0 are equal, but their JSON is not.
@@ -192,9 +192,9 @@ class Search:
         return point
 
     def _suggest(self, optuna_trial: optuna.Trial) -> dict[str, Any]:
-        fields = type(self.section).model_fields
+        types = {"seed": int, **self.section.searchable()}
         return {
-            name: _suggest(optuna_trial, name, candidates, whole=not _holds_float(fields[name].annotation))
+            name: _suggest(optuna_trial, name, candidates, whole=not _holds_float(types[name]))
             for name, candidates in self.space.items()
         }
 

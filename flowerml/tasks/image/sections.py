@@ -112,6 +112,26 @@ class TrainAugment(Section):
     randaugment: Annotated[float, Field(ge=0, le=10)] = 0.0
 
 
+# The trials of the head alone: what suits one on frozen features, and what they try.
+HEAD: dict[str, Any] = {
+    "fine_tune": False,
+    "learning_rate": 0.003,
+    "batch_size": 64,
+    "epochs": 25,
+    "optimizer": "adamw",
+    "weight_decay": 0.1,
+    "schedule": "one_cycle",
+    "label_smoothing": 0.1,
+    "dropout": 0.4,
+    "patience": None,
+}
+HEAD_SPACE = {
+    "dropout": [0.2, 0.4, 0.6],
+    "hidden_units": [[], [512]],
+    "learning_rate": {"low": 0.001, "high": 0.01, "log": True},
+}
+
+
 class Train(params.Train):
     """Training of the feed-forward head and, where `encode.trainable_blocks` is not 0, of the backbone's last blocks.
 
@@ -138,3 +158,12 @@ class Train(params.Train):
     precision: Literal["float32", "bfloat16"] = "float32"
     size: Annotated[int, Field(ge=8, le=4096)] | None = None
     augment: TrainAugment = TrainAugment()
+
+    def head_alone(self) -> Self:
+        """Return the section of the head's own trials: see `flowerml.config.params.Train`."""
+        search = {"trials": max(self.search.head_trials, 1), "prune": self.search.prune, "space": HEAD_SPACE}
+        return self.with_values({**HEAD, "ensemble": 1, "search": search})
+
+    def head_choices(self) -> dict[str, Any]:
+        """Return the shape of this head, which depends on the features and less on how it is trained."""
+        return {"hidden_units": self.hidden_units, "dropout": self.dropout}

@@ -94,6 +94,13 @@ class Train(params.Train):
             raise ValueError("`buckets` is gone, as the table of n-grams is as large as the data; remove it")
         return values
 
+    @field_validator("ensemble")
+    @classmethod
+    def _blend_instead(cls, ensemble: int) -> int:
+        if ensemble != 1:
+            raise ValueError(f"expected 1, found {ensemble}; networks for texts are combined by `network: blend`")
+        return ensemble
+
     @property
     def planned_epochs(self) -> int:
         """One for networks that a solver fits at once."""
