@@ -28,7 +28,7 @@ from flowerml.config.pipeline import Pipeline
 from flowerml.data import examples, split
 from flowerml.data.encodings import Encoded
 from flowerml.data.examples import Example, Examples
-from flowerml.engine.fit import Inputs
+from flowerml.engine.devices import Inputs
 from flowerml.engine.parallel import batches, ordered_map
 from flowerml.pipeline.encode import encode
 from flowerml.search.study import Search

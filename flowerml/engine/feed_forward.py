@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from flowerml.engine.fit import Inputs
+from flowerml.engine.devices import Inputs
 
 
 class FeedForward(nn.Sequential):

@@ -4,20 +4,24 @@ Not the Trainer of Lightning or transformers: there a caller prunes, saves and r
 pickles. Here it writes a `for` loop, and the state is plain data and tensors.
 """
 
-import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
 
 from flowerml.core.errors import DivergedError
+from flowerml.engine import optimizers
+from flowerml.engine.averaging import BestWeights, MovingAverage
+from flowerml.engine.devices import Inputs, autocast, device, on_device
+from flowerml.engine.mixup import Mixup
+from flowerml.engine.optimizers import Group
 
-Inputs = tuple[Tensor, ...]
 State = dict[str, Any]
 """Nested dicts and lists of tensors, numbers, strings and None."""
 
@@ -27,7 +31,7 @@ class Epoch:
     """The metrics of one pass over the training split; losses are cross-entropies in nats, means over examples.
 
     train_loss is the objective: it includes label smoothing, class weights and dropout, where they are on. `chosen` has
-    the hyperparameters that the training itself has chosen, by name.
+    the hyperparameters that the training itself has chosen, by name. Without validation examples the last two are NaN.
     """
 
     number: int
@@ -53,11 +57,6 @@ class Batches(Protocol):
         """Yield the validation batches, always in the same order."""
 
 
-def device() -> torch.device:
-    """Return the GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 class Training(Protocol):
     """A network in training: an iterator over its epochs whose state can be saved after each of them.
 
@@ -80,6 +79,28 @@ class Training(Protocol):
 
         Only for a training of the same network, data and parameters that has not started.
         """
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a training may do beyond plain gradient descent of all weights alike; by default nothing.
+
+    `groups` of parameters have learning rates of their own; those of a body stay in the first `freeze_epochs`. In
+    `warmup_epochs` the rates rise. `ema` is the decay of averaged weights, which are then those that count; `mixup` the
+    alpha of its Beta distribution; `clip_norm` the largest norm of the gradients. A step takes `accumulate` batches.
+    """
+
+    groups: Sequence[Group] | None = None
+    freeze_epochs: int = 0
+    warmup_epochs: float = 0.0
+    ema: float = 0.0
+    mixup: float = 0.0
+    clip_norm: float | None = None
+    accumulate: int = 1
+    precision: str = "float32"
+
+
+PLAIN = Recipe()
 
 
 class Trainer:
@@ -115,16 +136,27 @@ class Trainer:
         label_smoothing: float,
         patience: int | None,
         class_weights: str | None,
+        recipe: Recipe = PLAIN,
     ) -> None:
         network.to(device())
         weights = balanced_class_weights(data.train_counts).to(device()) if class_weights == "balanced" else None
-        steps = math.ceil(int(data.train_counts.sum()) / batch_size) * epochs
+        examples_a_step = batch_size * recipe.accumulate
+        steps = math.ceil(int(data.train_counts.sum()) / examples_a_step)
+        groups = recipe.groups or optimizers.whole(network)
         self._network, self._data, self._batch_size = network, data, batch_size
         self._learning_rate, self._epochs, self._patience = learning_rate, epochs, patience
+        self._recipe, self._groups = recipe, groups
         self._loss = nn.CrossEntropyLoss(weight=weights, label_smoothing=label_smoothing)
-        self._optimizer = _optimizer(network, optimizer, learning_rate, weight_decay)
-        self._scheduler = _scheduler(self._optimizer, schedule, learning_rate, steps)
+        self._optimizer = optimizers.optimizer(optimizer, groups, rate=learning_rate, decay=weight_decay)
+        self._scheduler = optimizers.scheduler(
+            schedule,
+            self._optimizer,
+            rates=[learning_rate * group.share for group in groups],
+            steps=steps * epochs,
+            warmup=min(round(steps * recipe.warmup_epochs), steps * epochs - 1),
+        )
         self._best = BestWeights(network)
+        self._average: MovingAverage | None = None
         self._number = 0
 
     def __iter__(self) -> Iterator[Epoch]:
@@ -141,7 +173,6 @@ class Trainer:
             self.close()
             raise
         self._number = epoch.number
-        self._best.update(epoch)
         return epoch
 
     def close(self) -> None:
@@ -157,6 +188,7 @@ class Trainer:
             "optimiser": self._optimizer.state_dict(),  # the spelling in checkpoints that are already on disk
             "schedule": self._scheduler.state_dict(),
             "best": self._best.state(),
+            "average": self._average.state() if self._average else None,
             "generators": rng_state(),
         }
 
@@ -164,49 +196,73 @@ class Trainer:
         """See `Training`."""
         self._number = state["number"]
         self._network.load_state_dict(state["network"])
-        self._optimizer.load_state_dict(state["optimiser"])
+        optimizers.resume(self._optimizer, state["optimiser"])
         self._scheduler.load_state_dict(state["schedule"])
         self._best.resume(state["best"])
+        if state["average"] is not None:
+            self._average = MovingAverage(self._network, decay=self._recipe.ema)
+            self._average.resume(state["average"])
         set_rng_state(state["generators"])
 
     def _epoch(self, number: int) -> Epoch:
+        """Train for an epoch and keep its weights if they are the best."""
         started = time.perf_counter()
-        rate = self._optimizer.param_groups[0]["lr"]
-        batches = self._data.train(batch_size=self._batch_size)
-        train = _train(self._network, batches, self._loss, self._optimizer, self._scheduler)
-        valid = evaluate(self._network, self._data.valid(batch_size=self._batch_size))
-        _check_finite(number, train[0], valid[0], self._learning_rate)
-        return Epoch(number, *train, *valid, rate, time.perf_counter() - started)
+        if self._recipe.ema and self._average is None:  # not sooner: the weights to start from may have been loaded
+            self._average = MovingAverage(self._network, decay=self._recipe.ema)
+        for group in self._groups:
+            if group.body:
+                for parameter in group.parameters:
+                    parameter.requires_grad_(number > self._recipe.freeze_epochs)
+        rate = max(group["lr"] for group in self._optimizer.param_groups)
+        train = self._train()
+        with self._average.applied() if self._average else nullcontext():
+            valid = evaluate(self._network, self._data.valid(batch_size=self._batch_size))
+            _check_finite(number, train[0], valid, self._learning_rate)
+            epoch = Epoch(number, *train, *valid, rate, time.perf_counter() - started)
+            self._best.update(epoch)
+        return epoch
+
+    def _train(self) -> tuple[float, float]:
+        """Take the steps of an epoch; return the mean loss and the accuracy."""
+        self._network.train()
+        mean = _RunningMean()
+        batches = on_device(self._data.train(batch_size=self._batch_size))
+        while group := list(islice(batches, self._recipe.accumulate)):
+            examples = sum(len(targets) for _, targets in group)
+            self._optimizer.zero_grad(set_to_none=True)
+            for inputs, targets in group:
+                loss, logits = self._forward(inputs, targets)
+                (loss * (len(targets) / examples)).backward()
+                mean.add(loss.detach(), logits.detach(), targets)
+            self._step()
+        return mean.result()
+
+    def _forward(self, inputs: Inputs, targets: Tensor) -> tuple[Tensor, Tensor]:
+        mixup = Mixup.draw(self._recipe.mixup) if self._recipe.mixup else None
+        with autocast(self._recipe.precision):
+            logits = self._network(*(mixup.inputs(inputs) if mixup else inputs))
+        logits = logits.float()
+        loss = mixup.loss(self._loss, logits, targets) if mixup else self._loss(logits, targets)
+        return loss, logits
+
+    def _step(self) -> None:
+        if self._recipe.clip_norm is not None:
+            trained = [parameter for group in self._groups for parameter in group.parameters]
+            nn.utils.clip_grad_norm_(trained, self._recipe.clip_norm)
+        self._optimizer.step()
+        self._scheduler.step()
+        if self._average:
+            self._average.update()
 
 
 def evaluate(network: nn.Module, batches: Iterator[tuple[Inputs, Tensor]]) -> tuple[float, float]:
-    """Return the mean cross-entropy and the accuracy of `network` over the batches."""
+    """Return the mean cross-entropy and the accuracy of `network` over the batches; NaN if there are none."""
     network.eval()
     mean = _RunningMean()
     with torch.inference_mode():
-        for inputs, targets in _to_device(batches):
+        for inputs, targets in on_device(batches):
             logits = network(*inputs)
             mean.add(nn.functional.cross_entropy(logits, targets), logits, targets)
-    return mean.result()
-
-
-def _train(
-    network: nn.Module,
-    batches: Iterator[tuple[Inputs, Tensor]],
-    criterion: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scheduler: LRScheduler,
-) -> tuple[float, float]:
-    network.train()
-    mean = _RunningMean()
-    for inputs, targets in _to_device(batches):
-        logits = network(*inputs)
-        loss = criterion(logits, targets)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        scheduler.step()
-        mean.add(loss.detach(), logits.detach(), targets)
     return mean.result()
 
 
@@ -224,48 +280,9 @@ class _RunningMean:
         self.count += len(targets)
 
     def result(self) -> tuple[float, float]:
+        if not self.count:
+            return math.nan, math.nan
         return self.loss.item() / self.count, self.hits.item() / self.count
-
-
-class BestWeights:
-    """A network's weights at its best epoch so far: highest validation accuracy, ties broken by lower loss.
-
-    >>> network = nn.Linear(1, 1, bias=False)
-    >>> best = BestWeights(network)
-    >>> for number, accuracy in enumerate([0.5, 0.9, 0.7], start=1):
-    ...     _ = nn.init.constant_(network.weight, number)
-    ...     best.update(Epoch(number, 1.0, accuracy, 1.0, accuracy, 0.1, 1.0))
-    >>> best.restore()
-    >>> best.epoch, network.weight.item()
-    (2, 2.0)
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
-        self.key: tuple[float, ...] = (-1.0, 0.0)
-        self.epoch = 0
-        self.weights: dict[str, Tensor] | None = None
-
-    def update(self, epoch: Epoch) -> None:
-        """Keep a copy of the current weights if this epoch is the best so far."""
-        key = (epoch.valid_accuracy, -epoch.valid_loss)
-        if key > self.key:
-            self.key, self.epoch = key, epoch.number
-            self.weights = copy.deepcopy(self.network.state_dict())
-
-    def restore(self) -> None:
-        """Put the best weights back into the network, and the network into evaluation mode."""
-        if self.weights is not None:
-            self.network.load_state_dict(self.weights)
-        self.network.eval()
-
-    def state(self) -> State:
-        """Return the best epoch and its weights."""
-        return {"key": self.key, "epoch": self.epoch, "weights": self.weights}
-
-    def resume(self, state: State) -> None:
-        """Continue from a `state()`."""
-        self.key, self.epoch, self.weights = (*state["key"],), state["epoch"], state["weights"]
 
 
 def rng_state() -> State:
@@ -280,15 +297,6 @@ def set_rng_state(state: State) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def _to_device(batches: Iterator[tuple[Inputs, Tensor]]) -> Iterator[tuple[Inputs, Tensor]]:
-    target = device()
-    for inputs, targets in batches:
-        yield (
-            tuple(tensor.to(target, non_blocking=True) for tensor in inputs),
-            targets.to(target, non_blocking=True),
-        )
-
-
 def balanced_class_weights(counts: Tensor) -> Tensor:
     """Return a weight per class, inverse to its frequency; the mean over examples is 1. counts [C].
 
@@ -301,24 +309,10 @@ def balanced_class_weights(counts: Tensor) -> Tensor:
     return counts.sum() / (len(counts) * counts.clamp(min=1))
 
 
-def _optimizer(network: nn.Module, name: str, rate: float, decay: float) -> torch.optim.Optimizer:
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    if name == "sgd":
-        return torch.optim.SGD(trained, lr=rate, momentum=0.9, nesterov=True, weight_decay=decay)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
-    return kind(trained, lr=rate, weight_decay=decay, fused=True)  # one pass over the weights: half the time
-
-
-def _scheduler(optimizer: torch.optim.Optimizer, name: str, rate: float, steps: int) -> LRScheduler:
-    if name == "one_cycle":
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps)
-    if name == "cosine":
-        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-
-
-def _check_finite(number: int, train_loss: float, valid_loss: float, rate: float) -> None:
-    if not (math.isfinite(train_loss) and math.isfinite(valid_loss)):
+def _check_finite(number: int, train_loss: float, valid: tuple[float, float], rate: float) -> None:
+    valid_loss, valid_accuracy = valid
+    no_examples = math.isnan(valid_accuracy)
+    if not (math.isfinite(train_loss) and (no_examples or math.isfinite(valid_loss))):
         raise DivergedError(
             f"the loss is not finite in epoch {number} "
             f"(train {train_loss}, valid {valid_loss}); lower learning_rate ({rate:g})"

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from flowerml.core.errors import ParamsError
 from flowerml.data.encodings import Encoded
+from flowerml.engine.devices import device
 from flowerml.engine.feed_forward import FeatureBatches, Views
-from flowerml.engine.fit import Trainer, Training, balanced_class_weights, device
+from flowerml.engine.fit import Trainer, Training, balanced_class_weights
 from flowerml.tasks.text.networks.batches import Sequences, StemBatches
 from flowerml.tasks.text.networks.blend import Blend, BlendTrainer, HeadBlend, HeadBlendTrainer
 from flowerml.tasks.text.networks.folds import HeldOut

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowerml.data.encodings import Encoded
-from flowerml.engine.fit import Inputs
+from flowerml.engine.devices import Inputs
 
 # Texts of this many batches are sorted by length together: enough to save padding, few enough to keep batches random.
 BATCHES_PER_BUCKET = 50

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from flowerml.engine.fit import BestWeights, Epoch, State, Training
+from flowerml.engine.averaging import BestWeights
+from flowerml.engine.fit import Epoch, State, Training
 from flowerml.tasks.text.networks.at_once import AtOnce
 from flowerml.tasks.text.networks.folds import HeldOut
 from flowerml.tasks.text.networks.head import Head, HeadTrainer, losses, score
