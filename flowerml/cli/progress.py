@@ -25,7 +25,7 @@ class Live:
             TimeRemainingColumn(),
             console=console(stderr=True),
         )
-        self._task = self._bar.add_task("train", total=search.count * search.planned_epochs, numbers="")
+        self._task = self._bar.add_task("train", total=search.total_epochs, numbers="")
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -36,13 +36,13 @@ class Live:
 
     def epoch(self, trial: "Trial", epoch: "Epoch") -> None:
         """Show the metrics of an epoch."""
-        done = trial.number * self._search.planned_epochs + epoch.number
+        done = self._search.epochs_before(trial.number) + epoch.number
         numbers = f"valid loss {epoch.valid_loss:.3f}, accuracy {epoch.valid_accuracy:.3f}"
         self._bar.update(self._task, completed=done, description=_position(self._search, trial, epoch), numbers=numbers)
 
     def trial(self, search: "Search") -> None:
         """Print the trial's score, and count the epochs that it skipped as done."""
-        self._bar.update(self._task, completed=len(search.trials) * search.planned_epochs)
+        self._bar.update(self._task, completed=search.epochs_before(len(search.trials)))
         if search.count > 1:
             self._bar.console.print(safe(_score(search)))
 
@@ -52,7 +52,8 @@ class Lines:
 
     def __init__(self, search: "Search") -> None:
         self._search = search
-        self._started = time.monotonic()
+        self._kind = ""
+        self._started = self._last = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -61,10 +62,18 @@ class Lines:
         pass
 
     def epoch(self, trial: "Trial", epoch: "Epoch") -> None:
-        """Print the metrics of an epoch, and the time left at the average speed so far."""
-        done = trial.number * self._search.planned_epochs + epoch.number
-        left = (self._search.count * self._search.planned_epochs - done) * (time.monotonic() - self._started) / done
-        say(f"{_position(self._search, trial, epoch)}: {_numbers(epoch)}, {_duration(left)} left")
+        """Print the metrics of an epoch, and the time left at the average speed of the trials of its kind so far.
+
+        An epoch of a head alone takes milliseconds where one that fine-tunes takes minutes.
+        """
+        if trial.kind != self._kind:
+            self._kind, self._started = trial.kind, self._last
+        self._last = time.monotonic()
+        count, planned = self._search.planned(trial.kind)
+        done = trial.position * planned + epoch.number
+        left = _duration((count * planned - done) * (self._last - self._started) / done)
+        of = " of the head alone" if trial.kind == "head" else ""
+        say(f"{_position(self._search, trial, epoch)}: {_numbers(epoch)}, {left} left{of}")
 
     def trial(self, search: "Search") -> None:
         """Print the trial's score."""

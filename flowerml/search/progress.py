@@ -27,7 +27,7 @@ class Bar:
     """One bar for the whole search, in epochs."""
 
     def __init__(self, search: Search) -> None:
-        self._bar = tqdm(total=search.count * search.planned_epochs, desc="search", unit="epoch")
+        self._bar = tqdm(total=search.total_epochs, desc="search", unit="epoch")
 
     def __enter__(self) -> Self:
         return self
@@ -41,7 +41,7 @@ class Bar:
 
     def trial(self, search: Search) -> None:
         """Advance past the epochs that the trial did not need, and show the best score."""
-        self._bar.update(len(search.trials) * search.planned_epochs - self._bar.n)
+        self._bar.update(search.epochs_before(len(search.trials)) - self._bar.n)
         self._bar.set_postfix_str(best_so_far(search))
 
 

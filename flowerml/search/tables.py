@@ -18,6 +18,6 @@ def write_tables(search: Search, folder: Path) -> None:
         for epoch in best.epochs
     ]
     folder.mkdir(parents=True, exist_ok=True)
-    files.write_csv(folder / "trials.csv", pd.DataFrame([trial.row() for trial in search.trials]))
+    files.write_csv(folder / "trials.csv", pd.DataFrame([trial.row(search.searched) for trial in search.trials]))
     files.write_csv(folder / "curves.csv", pd.DataFrame(curves).round(6))
     files.write_json(folder / "search.json", best.score())

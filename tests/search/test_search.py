@@ -190,4 +190,54 @@ def test_planned_epochs_are_of_the_longest_trial(changed, networks, planned):
     section = load_pipeline("reviews", changed("reviews.train.epochs", 6)).train
     space = {"network": networks}
     section = section.with_values({"network": networks[0], "search": {"trials": 2, "prune": False, "space": space}})
-    assert Search(section).planned_epochs == planned
+    assert Search(section).planned("trial")[1] == planned
+
+
+@pytest.fixture
+def make_two_step(make_search):
+    """Return a function that starts a search whose first trials train the head alone."""
+
+    def start(space, *, trials: int, heads: int, **values) -> Search:
+        section = make_search({}, **values).section
+        search = {"trials": trials, "prune": True, "head_trials": heads, "space": space}
+        return Search(section.with_values({"epochs": 9, "search": search}))
+
+    return start
+
+
+def test_first_trials_are_of_the_head_alone(make_two_step):
+    search = make_two_step({"augment.smallest_crop": [0.4, 0.3]}, trials=7, heads=4, learning_rate=0.001)
+    for trial in search:
+        trial.report(epoch(1, 0.5))
+    assert [trial.section.fine_tune for trial in search.trials] == [False] * 4 + [True] * 2
+    assert {trial.section.learning_rate for trial in search.trials[4:]} == {0.001}
+    assert [trial.section.augment.smallest_crop for trial in search.trials[4:]] == [0.4, 0.3]
+
+
+def test_fine_tuned_trials_take_the_shape_of_the_best_head(make_two_step):
+    search = make_two_step({"dropout": [0.0, 0.1], "epochs": [9, 3]}, trials=8, heads=6, dropout=0.0)
+    for trial in search:
+        trial.report(epoch(1, 0.9 if trial.number == 4 else 0.5))
+    chosen = search.trials[4].section.head_choices()
+    assert [trial.section.head_choices() for trial in search.trials[6:]] == [chosen] * 2
+    assert [trial.section.epochs for trial in search.trials[6:]] == [9, 3]
+    assert "dropout" in search.trials[6].row(search.searched)
+
+
+def test_failed_heads_leave_the_sections_own_values(make_two_step):
+    search = make_two_step({"epochs": [9, 3]}, trials=4, heads=2, dropout=0.3)
+    for trial in search:
+        trial.fail("no memory") if trial.kind == "head" else trial.report(epoch(1, 0.5))
+    assert [trial.section.dropout for trial in search.trials[2:]] == [0.3, 0.3]
+    assert search.best is search.trials[2]
+
+
+def test_fine_tuned_trials_are_not_pruned(make_two_step):
+    search = make_two_step({"weight_decay": {"low": 0.1, "high": 0.2}}, trials=10, heads=4, weight_decay=0.1)
+    ended = run_trials(search, [0.5, 0.6, 0.7, 0.2, 0.9, 0.9, 0.9, 0.9, 0.2, 0.9], 9)
+    assert ended == [("complete", 9)] * 3 + [("pruned", 8)] + [("complete", 9)] * 6
+
+
+def test_planned_epochs_of_two_steps_are_summed(make_two_step):
+    search = make_two_step({"epochs": [9, 3]}, trials=5, heads=2)
+    assert search.total_epochs == 2 * 25 + 2 * 9
