@@ -8,12 +8,26 @@ import torch
 from torch import nn
 
 from flowerml.core.errors import ModelError
+from flowerml.tasks.image.encoder.backbone.blocks import Depth, blocks, depth_groups, depth_of, trained_from
 from flowerml.tasks.image.encoder.backbone.embedded import EMBEDDED, to_timm_names
 from flowerml.tasks.image.encoder.backbone.frozen import Frozen
 from flowerml.tasks.image.encoder.backbone.torchvision_networks import remove_head
 from flowerml.tasks.image.encoder.pictures import Transform
 
-__all__ = ["EMBEDDED", "Frozen", "architecture", "build", "names", "remove_head", "to_timm_names"]
+__all__ = [
+    "EMBEDDED",
+    "Depth",
+    "Frozen",
+    "architecture",
+    "blocks",
+    "build",
+    "depth_groups",
+    "depth_of",
+    "names",
+    "remove_head",
+    "to_timm_names",
+    "trained_from",
+]
 
 TIMM = "timm/"
 
