@@ -50,6 +50,12 @@ class WarmStart:
             raise ModelError(
                 f"{folder}: its network is fitted in one step, not to be continued; train a new one on all data"
             )
+        combined = saved["trained"].get("ensemble", {})
+        if combined.get("by") == "probabilities":
+            raise ModelError(
+                f"{folder}: it is an ensemble of {len(combined['members'])} networks, which cannot be trained further; "
+                "start from a single one, trained with train.ensemble 1 or as a soup"
+            )
         check_weights(folder, saved)
         try:
             tensors = load_file(folder / WEIGHTS)

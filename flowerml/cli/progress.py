@@ -1,5 +1,6 @@
 """The progress of a search: a live bar on a terminal, lines elsewhere."""
 
+import math
 import sys
 import time
 from typing import TYPE_CHECKING, Self
@@ -8,13 +9,14 @@ from flowerml.cli.output import console, safe, say
 
 if TYPE_CHECKING:
     from flowerml.engine.fit import Epoch
-    from flowerml.search.study import Search, Trial
+    from flowerml.search.progress import Plan
+    from flowerml.search.study import Trial
 
 
 class Live:
     """A bar with the last epoch's metrics on valid and the time left; 80 columns have no room for more."""
 
-    def __init__(self, search: "Search") -> None:
+    def __init__(self, search: "Plan") -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._search = search
@@ -37,20 +39,20 @@ class Live:
     def epoch(self, trial: "Trial", epoch: "Epoch") -> None:
         """Show the metrics of an epoch."""
         done = self._search.epochs_before(trial.number) + epoch.number
-        numbers = f"valid loss {epoch.valid_loss:.3f}, accuracy {epoch.valid_accuracy:.3f}"
+        numbers = _numbers(epoch).rpartition("; ")[2]
         self._bar.update(self._task, completed=done, description=_position(self._search, trial, epoch), numbers=numbers)
 
-    def trial(self, search: "Search") -> None:
+    def trial(self, search: "Plan") -> None:
         """Print the trial's score, and count the epochs that it skipped as done."""
-        self._bar.update(self._task, completed=search.epochs_before(len(search.trials)))
-        if search.count > 1:
+        self._bar.update(self._task, completed=search.epochs_before(search.next_number))
+        if _title(search, search.trials[-1]):
             self._bar.console.print(safe(_score(search)))
 
 
 class Lines:
     """One line for each epoch."""
 
-    def __init__(self, search: "Search") -> None:
+    def __init__(self, search: "Plan") -> None:
         self._search = search
         self._kind = ""
         self._started = self._last = time.monotonic()
@@ -75,35 +77,45 @@ class Lines:
         of = " of the head alone" if trial.kind == "head" else ""
         say(f"{_position(self._search, trial, epoch)}: {_numbers(epoch)}, {left} left{of}")
 
-    def trial(self, search: "Search") -> None:
+    def trial(self, search: "Plan") -> None:
         """Print the trial's score."""
-        if search.count > 1:
+        if _title(search, search.trials[-1]):
             say(_score(search))
 
 
-def reporter(search: "Search") -> Live | Lines:
+def reporter(search: "Plan") -> Live | Lines:
     """Return a bar where stderr is a terminal, lines elsewhere."""
     return Live(search) if sys.stderr.isatty() else Lines(search)
 
 
-def _position(search: "Search", trial: "Trial", epoch: "Epoch") -> str:
-    position = f"epoch {epoch.number}/{trial.section.planned_epochs}"
-    return f"trial {trial.number + 1}/{search.count}, {position}" if search.count > 1 else position
+def _position(search: "Plan", trial: "Trial", epoch: "Epoch") -> str:
+    position = f"epoch {epoch.number}/{trial.last or trial.section.planned_epochs}"
+    title = _title(search, trial)
+    return f"{title}, {position}" if title else position
+
+
+def _title(search: "Plan", trial: "Trial") -> str:
+    """Return which trial it is; nothing where it is the only one."""
+    if trial.kind in ("trial", "head"):
+        return f"trial {trial.number + 1}/{search.count}" if search.count > 1 else ""
+    return trial.name
 
 
 def _numbers(epoch: "Epoch") -> str:
-    return (
-        f"train loss {epoch.train_loss:.3f}, accuracy {epoch.train_accuracy:.3f}; "
-        f"valid loss {epoch.valid_loss:.3f}, accuracy {epoch.valid_accuracy:.3f}"
-    )
+    train = f"train loss {epoch.train_loss:.3f}, accuracy {epoch.train_accuracy:.3f}"
+    if math.isnan(epoch.valid_accuracy):
+        return train
+    return f"{train}; valid loss {epoch.valid_loss:.3f}, accuracy {epoch.valid_accuracy:.3f}"
 
 
-def _score(search: "Search") -> str:
+def _score(search: "Plan") -> str:
     trial = search.trials[-1]
     best = trial.best
     score = f"valid accuracy {best.valid_accuracy:.4f}" if best else "no result"
+    if best and math.isnan(best.valid_accuracy):
+        score = "trained on train and valid"
     reason = f" ({trial.reason})" if trial.reason else ""
-    return f"trial {trial.number + 1}/{search.count} {trial.state}: {score}{reason}"
+    return f"{_title(search, trial)} {trial.state}: {score}{reason}"
 
 
 def _duration(seconds: float) -> str:

@@ -158,14 +158,20 @@ def _warm_start(model: str | None) -> "WarmStart | None":
 
 
 def _print(result: "RunResult", pipeline: "Pipeline", data: str) -> None:
+    from flowerml.evaluation.intervals import OF_REPEATS
+    from flowerml.pipeline.evaluate import of_repeats
     from flowerml.tasks.registry import task_of
 
     best = result.trial.best
     assert best is not None, "the winning trial has finished an epoch"
     folder = shlex.quote(str(result.classifier.folder))
-    metrics = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in result.metrics.items())
+    metrics = ", ".join(
+        f"{name.replace('_', ' ')} {value:.4f}" for name, value in result.metrics.items() if name not in OF_REPEATS
+    )
     output.print_text(f"valid: accuracy {best.valid_accuracy:.4f}, loss {best.valid_loss:.4f} (epoch {best.number})")
     output.print_text(f"test: {metrics}")
+    if "repeats" in result.metrics:
+        output.print_text(of_repeats(result.metrics))
     output.print_text(f"\nclassifier: {folder}")
     output.print_text(f"  flowerml predict {task_of(pipeline).EXAMPLE_ARGUMENT} --model {folder}")
     output.print_text(f"  flowerml evaluate {folder} {data}")

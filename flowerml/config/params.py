@@ -193,6 +193,10 @@ class Train(Section):
         """Return the values that a fine-tuned trial takes from the best trial of the head alone."""
         return {}
 
+    def refitted(self, chosen: Mapping[str, float]) -> Self:
+        """Return the section of a training on train and valid, after one on train that has `chosen` by itself."""
+        return self
+
     def value(self, name: str) -> Any:
         """Return the value of a parameter; one of a part of this section has a dotted name."""
         return reduce(getattr, name.split("."), self)

@@ -69,6 +69,11 @@ class Paths:
         return Path(self.root, "models", self.pipeline, "classifier")
 
     @property
+    def repeats(self) -> Path:
+        """The classifiers of the same training with other seeds."""
+        return Path(self.root, "models", self.pipeline, "repeats")
+
+    @property
     def mlflow_model(self) -> Path:
         return Path(self.root, "models", self.pipeline, "mlflow")
 

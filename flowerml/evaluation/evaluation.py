@@ -1,6 +1,6 @@
 """How good a classifier is on examples that it was not trained on: metrics with intervals, tables, and DVC's plots."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -183,8 +183,13 @@ class Evaluation:
             table["out_of_distribution"] = self.out_of_distribution.round(6)
         return table.sort_values(["probability_of_actual", "id"], kind="stable")
 
-    def write(self, folder: Path, *, top_k: int, resamples: int) -> dict[str, Interval]:
-        """Write metrics.json, intervals.json and all tables into `folder`; return the metrics with their intervals."""
+    def write(
+        self, folder: Path, *, top_k: int, resamples: int, repeats: Mapping[str, float] | None = None
+    ) -> dict[str, Interval]:
+        """Write metrics.json, intervals.json and all tables into `folder`; return the metrics with their intervals.
+
+        The metrics of `repeats` are added to metrics.json.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         metrics = self.intervals(top_k=top_k, resamples=resamples)
         tables = {
@@ -204,7 +209,8 @@ class Evaluation:
             "intervals": {name: interval.limits() for name, interval in metrics.items()},
         }
         files.write_json(folder / "intervals.json", described)
-        files.write_json(folder / "metrics.json", {name: interval.estimate for name, interval in metrics.items()})
+        estimates = {name: interval.estimate for name, interval in metrics.items()}
+        files.write_json(folder / "metrics.json", {**estimates, **(repeats or {})})
         return metrics
 
     def _bootstrap_metrics(self, top_k: int) -> BootstrapMetrics:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+OF_REPEATS = ("accuracy_mean", "accuracy_std", "repeats")  # metrics of several trainings, which have no intervals
 CONFIDENCE = 0.95
 
 Counts = NDArray[np.int64]

@@ -1,29 +1,46 @@
 """Stage `evaluate`: the saved classifier on raw test examples -> metrics, tables and report in reports/<pipeline>."""
 
+import statistics
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 from flowerml.classifier.classifier import Classifier
+from flowerml.classifier.repeats import others
 from flowerml.config.pipeline import Pipeline
 from flowerml.data.examples import Examples, Raw
 from flowerml.evaluation import evaluation
-from flowerml.evaluation.intervals import Interval
+from flowerml.evaluation.intervals import OF_REPEATS, Interval
 from flowerml.evaluation.report import page
 from flowerml.evaluation.report.subject import Subject
 
 PAGE = "report.html"
 
 
-def run(pipeline: Pipeline, *, classifier: Classifier | None = None) -> dict[str, Interval]:
+@dataclass(frozen=True)
+class Scores:
+    """The metrics on the test split: of the classifier, with intervals, and of its repeats, if there are any."""
+
+    intervals: dict[str, Interval]
+    repeats: dict[str, float]
+
+    def estimates(self) -> dict[str, float]:
+        """Return the contents of metrics.json."""
+        return {**{name: interval.estimate for name, interval in self.intervals.items()}, **self.repeats}
+
+
+def run(pipeline: Pipeline, *, classifier: Classifier | None = None, repeats: Path | None = None) -> Scores:
     """Evaluate a pipeline's classifier on its test split, write the reports, and return the metrics.
 
-    The classifier is the one saved by the stage `train` unless one is given.
+    The classifier is the one saved by the stage `train` unless one is given; so are the folder of its repeats.
     """
     section, folder = pipeline.evaluate, pipeline.paths.reports
     examples = Examples(pipeline.paths.examples)
     if classifier is None:
-        classifier = Classifier.load(pipeline.paths.classifier)
+        classifier, repeats = Classifier.load(pipeline.paths.classifier), pipeline.paths.repeats
     result = evaluation.evaluate(classifier, examples.of("test"), batch_size=section.batch_size)
-    metrics = result.write(folder, top_k=section.top_k, resamples=section.resamples)
+    of_repeats = _repeats(result, repeats, examples, batch_size=section.batch_size)
+    metrics = result.write(folder, top_k=section.top_k, resamples=section.resamples, repeats=of_repeats)
 
     def raws(ids: Collection[str]) -> Iterator[tuple[str, Raw]]:
         chosen = examples.of("test", where=lambda key: key.id in ids)
@@ -46,12 +63,37 @@ def run(pipeline: Pipeline, *, classifier: Classifier | None = None) -> dict[str
         gallery_size=section.gallery,
         resamples=section.resamples,
     )
-    return metrics
+    return Scores(metrics, of_repeats)
 
 
-def summary(metrics: Mapping[str, Interval]) -> str:
-    """Return one line with the metrics and their intervals."""
-    return ", ".join(
+def summary(scores: Scores) -> str:
+    """Return one line with the metrics and their intervals, and another one with mean and spread of repeats."""
+    line = ", ".join(
         f"{name} {interval.estimate:.4f} ({interval.low:.4f} to {interval.high:.4f})"
-        for name, interval in metrics.items()
+        for name, interval in scores.intervals.items()
     )
+    return "\n".join([line, *([of_repeats(scores.repeats)] if scores.repeats else [])])
+
+
+def of_repeats(metrics: Mapping[str, float]) -> str:
+    """Return the accuracy of repeats in a few words."""
+    mean, spread = metrics["accuracy_mean"], metrics["accuracy_std"]
+    return (
+        f"{metrics['repeats']:.0f} trainings with different seeds: accuracy {mean:.4f}, standard deviation {spread:.4f}"
+    )
+
+
+def _repeats(
+    result: evaluation.Evaluation, folder: Path | None, examples: Examples, *, batch_size: int
+) -> dict[str, float]:
+    """Return mean and standard deviation of the accuracy of a classifier and its repeats; nothing without repeats."""
+    accuracies = [float(result.hits.mean())]
+    for path in others(folder) if folder is not None else ():
+        probabilities = Classifier.load(path).probabilities(
+            (example.raw for example in examples.of("test")), batch_size=batch_size
+        )
+        accuracies.append(float((probabilities.argmax(axis=1) == result.targets).mean()))
+    if len(accuracies) < 2:
+        return {}
+    values = (statistics.mean(accuracies), statistics.stdev(accuracies), len(accuracies))
+    return dict(zip(OF_REPEATS, values, strict=True))

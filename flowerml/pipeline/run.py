@@ -61,13 +61,13 @@ def train_extracted(
         if finding["severity"] != "note":
             tqdm.write(visible(f"{finding['severity']}: {finding['name']}: {finding['text']}"), file=sys.stderr)
     trained = train.run(pipeline, folder=folder, warm_start=warm_start, show_progress=show_progress)
-    return RunResult(trained.classifier, trained.trial, _evaluate(pipeline, trained.classifier))
+    metrics = _evaluate(pipeline, trained.classifier, trained.repeats)
+    return RunResult(trained.classifier, trained.trial, metrics)
 
 
-def _evaluate(pipeline: Pipeline, classifier: Classifier) -> dict[str, float]:
+def _evaluate(pipeline: Pipeline, classifier: Classifier, repeats: Path | None) -> dict[str, float]:
     """Return the metrics on the test split, and log them with tables and report in an MLflow run of their own."""
-    intervals = evaluate.run(pipeline, classifier=classifier)
-    metrics = {name: interval.estimate for name, interval in intervals.items()}
+    metrics = evaluate.run(pipeline, classifier=classifier, repeats=repeats).estimates()
     digest = Examples(pipeline.paths.examples).digest()
     threads = classifier.description["trained"]["threads"]
     tags = lineage.lineage_tags(origin_of(pipeline), digest, stage="evaluate", threads=threads)

@@ -1,10 +1,14 @@
 """Stage `train`: encoded.arrow -> classifier, table of trials, learning curves; one MLflow run per trial."""
 
 import math
+import statistics
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,11 +16,15 @@ import torch
 
 from flowerml.classifier.calibration import Calibration
 from flowerml.classifier.classifier import Classifier
+from flowerml.classifier.repeats import beside
 from flowerml.config.dotted import flatten
 from flowerml.data.encodings import Encoded
 from flowerml.data.examples import Examples
 from flowerml.data.names import category_names
+from flowerml.engine import onnx
+from flowerml.pipeline import repeats
 from flowerml.pipeline.origin import origin_of
+from flowerml.search.networks import Cost
 from flowerml.search.progress import Bar, ShowProgress
 from flowerml.search.search import SearchStorage, run_search
 from flowerml.search.tables import write_tables
@@ -25,25 +33,33 @@ from flowerml.tasks.registry import task_of
 from flowerml.tracking import connection, lineage
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+    from torch import Tensor, nn
 
     from flowerml.classifier.warm_start import WarmStart
+    from flowerml.config.params import Train
     from flowerml.config.pipeline import Pipeline
-    from flowerml.search.search import Winner
-    from flowerml.search.study import Search, Trial
-    from flowerml.tasks.base import Detector, Encoder
+    from flowerml.engine.fit import Training
+    from flowerml.search.networks import Winner
+    from flowerml.search.search import SearchResult
+    from flowerml.search.study import Trial
+    from flowerml.tasks.base import Detector, Encoder, Task
+
+    Calibrate = Callable[[Classifier], Calibration]
 
 CALIBRATED_ON = 5000  # validation examples at most: one temperature and one quantile need no more
+TIMED = 15  # passes of which the median is what a network takes
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A saved classifier and its trial."""
+    """A saved classifier and its trial; `repeats` is the folder of the same training with other seeds, if any."""
 
     classifier: Classifier
     trial: "Trial"
+    repeats: "Path | None"
 
 
 def run(
@@ -58,18 +74,22 @@ def run(
     With `warm_start` the networks start from its weights; raises ModelError if these do not fit.
     """
     connection.check()
-    paths = pipeline.paths
+    paths, task, section = pipeline.paths, task_of(pipeline), pipeline.train
+    repeats_folder = paths.repeats if folder is None else beside(folder)
+    repeats.check(repeats_folder)
     encoded = Encoded.read(paths.encoded)
     examples = Examples(paths.examples)
     data_digest = examples.digest()
-    encoder = warm_start.encoder if warm_start else task_of(pipeline).Encoder.load(paths.encoder)
-    if pipeline.train.threads is not None:
-        torch.set_num_threads(pipeline.train.threads)
-    data = task_of(pipeline).training_data(encoded, encoded.classes, encoder)
-    search, winner, storage = _search(
+    encoder = warm_start.encoder if warm_start else task.Encoder.load(paths.encoder)
+    if section.threads is not None:
+        torch.set_num_threads(section.threads)
+    data = task.training_data(encoded, encoded.classes, encoder)
+    if section.threads is None and (suggested := task.suggested_threads(data, section)):
+        torch.set_num_threads(suggested)
+    networks = TaskNetworks(task, encoder, data, task.with_valid(data, section) if section.refit else None)
+    result, storage = _search(
         pipeline,
-        data,
-        encoder,
+        networks,
         classes=encoded.classes,
         examples=examples,
         data_digest=data_digest,
@@ -77,46 +97,105 @@ def run(
         show_progress=show_progress,
     )
     names = {**(warm_start.names if warm_start else {}), **category_names(paths.category_names)}
-    classifier = save(
-        pipeline,
-        winner,
-        encoder,
-        detector=task_of(pipeline).fit_detector(data, winner.network),
-        classes=encoded.classes,
-        names=names,
-        data_digest=data_digest,
-        folder=folder or paths.classifier,
-        examples=examples,
-    )
-    write_tables(search, paths.reports)
+
+    def saved(winner: "Winner", to: "Path") -> Classifier:
+        return save(
+            pipeline,
+            winner,
+            networks,
+            classes=encoded.classes,
+            names=names,
+            data_digest=data_digest,
+            folder=to,
+            examples=examples,
+        )
+
+    classifier = saved(result.winner, folder or paths.classifier)
+    # DVC expects the folder of repeats in any case.
+    kept = repeats.write(repeats_folder, classifier, result.repeats, saved, always=folder is None)
+    write_tables(result, paths.reports)
     storage.finish()
-    return TrainResult(classifier, winner.trial)
+    return TrainResult(classifier, result.winner.trial, repeats_folder if kept else None)
+
+
+@dataclass(frozen=True)
+class TaskNetworks:
+    """The networks of a task on its training data; `refit_data` are those of train and valid, where a refit is wanted.
+
+    See `flowerml.search.networks.Networks`.
+    """
+
+    task: "Task"
+    encoder: "Encoder[Any, Any, Any]"
+    data: Any
+    refit_data: Any = None
+
+    def build(self, section: "Train") -> "tuple[nn.Module, Training]":
+        """Return a new network and the iteration that trains it on train."""
+        return self.task.build_network(self.data, section)
+
+    def build_refit(self, section: "Train") -> "tuple[nn.Module, Training]":
+        """Return a new network and the iteration that trains it on train and valid."""
+        return self.task.build_network(self.refit_data, section)
+
+    def predict_valid(self, network: "nn.Module") -> "Tensor":
+        """Return the logits of the validation examples, [N, C]."""
+        return self.task.predict_valid(self.data, network)
+
+    def valid_targets(self) -> "Tensor":
+        """Return their class indices, [N]."""
+        return self.task.valid_targets(self.data)
+
+    def combined(self, networks: "Sequence[nn.Module]", weights: "Sequence[float]") -> "nn.Module":
+        """Return a network that answers with the weighted mean of the probabilities of others."""
+        return self.task.combined(networks, weights)
+
+    def cost(self, network: "nn.Module") -> Cost:
+        """Return what a network costs where it is served, measured on a random input."""
+        encoder = self.encoder.read_by(network)
+        inputs, others = (encoder.preprocessing.random_inputs(count, seed=count) for count in (1, 3))
+        with TemporaryDirectory(prefix="flowerml-") as folder:
+            path = Path(folder, "network.onnx")
+            onnx.export(encoder.graph(network).eval().cpu(), path, trace=inputs, check=others, output="logits")
+            graph = onnx.Graph(path, threads=1)
+            graph.run(inputs)
+            seconds = [_seconds(lambda: graph.run(inputs)) for _ in range(TIMED)]
+            return Cost(1000 * statistics.median(seconds), path.stat().st_size)
+
+    def detector(self, network: "nn.Module") -> "Detector | None":
+        """Return the detector of inputs unlike the training examples, for a classifier of this network."""
+        return self.task.fit_detector(self.data, network)
+
+
+def _seconds(action: "Callable[[], object]") -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
 
 
 def _search(
     pipeline: "Pipeline",
-    data: Any,
-    encoder: "Encoder[Any, Any, Any]",
+    networks: TaskNetworks,
     *,
     classes: tuple[str, ...],
     examples: Examples,
     data_digest: str,
     weights: "Mapping[str, torch.Tensor] | None",
     show_progress: ShowProgress,
-) -> "tuple[Search, Winner, SearchStorage]":
-    task, origin = task_of(pipeline), origin_of(pipeline)
+) -> "tuple[SearchResult, SearchStorage]":
+    origin = origin_of(pipeline)
     fingerprint = search_fingerprint(
         pipeline.train,
-        networks=task.NETWORKS,
+        networks=networks.task.NETWORKS,
         classes=classes,
         data_digest=data_digest,
-        encodings=[encoder.fingerprint(pipeline.encode, split) for split in ("train", "valid")],
+        encodings=[networks.encoder.fingerprint(pipeline.encode, split) for split in ("train", "valid")],
         weights=weights,
     )
     storage = SearchStorage(pipeline.name, pipeline.paths.checkpoint, fingerprint)
-    search, winner = run_search(
+    result = run_search(
         pipeline.train,
-        partial(task.build_network, data),
+        networks,
         storage,
         parameters=partial(parameters, pipeline),
         tags=lineage.lineage_tags(origin, data_digest, stage="train", threads=torch.get_num_threads()),
@@ -124,7 +203,7 @@ def _search(
         weights=weights,
         show_progress=show_progress,
     )
-    return search, winner, storage
+    return result, storage
 
 
 def parameters(pipeline: "Pipeline", trial: "Trial") -> dict[str, Any]:
@@ -136,46 +215,52 @@ def parameters(pipeline: "Pipeline", trial: "Trial") -> dict[str, Any]:
 def save(
     pipeline: "Pipeline",
     winner: "Winner",
-    encoder: "Encoder[Any, Any, Any]",
+    networks: TaskNetworks,
     *,
-    detector: "Detector | None",
     classes: tuple[str, ...],
     names: Mapping[str, str],
     data_digest: str,
-    folder: "Path",
-    examples: Examples | None = None,
+    folder: Path,
+    examples: Examples,
 ) -> Classifier:
     """Save the winner's network as a classifier, with a record of its training. Raises ModelError.
 
-    With `examples` it is calibrated on the raw inputs of the validation split, through the graph that will be served
-    and not through the network in torch.
+    It is calibrated on the raw inputs of the validation split, through the graph that will be served and not through
+    the network in torch. A network that was trained on these has the calibration of the one before: its probabilities
+    for them are those of examples that it has learned.
     """
-    acceptance = pipeline.train.acceptance
-    return Classifier.save(
-        folder,
-        kind=pipeline.kind,
-        encoder=encoder,
-        network=winner.network,
-        detector=detector.module if detector else None,
-        classes=classes,
-        names=names,
-        parameters=parameters(pipeline, winner.trial),
-        trained={
-            "pipeline": pipeline.name,
-            "data_digest": data_digest,
-            "threads": torch.get_num_threads(),
-            **winner.trial.score(),
-            **lineage.environment(),
-        },
-        calibrate=None
-        if examples is None
-        else partial(
-            _calibrate,
-            examples=examples,
-            acceptance=acceptance,
-            held_out=detector.held_out if detector else None,
-        ),
-    )
+
+    def save_network(network: "nn.Module", to: Path, calibrate: "Callable[[Detector | None], Calibrate]") -> Classifier:
+        detector = networks.detector(network)
+        return Classifier.save(
+            to,
+            kind=pipeline.kind,
+            encoder=networks.encoder,
+            network=network,
+            detector=detector.module if detector else None,
+            classes=classes,
+            names=names,
+            parameters=parameters(pipeline, winner.trial),
+            trained={
+                "pipeline": pipeline.name,
+                "data_digest": data_digest,
+                "threads": torch.get_num_threads(),
+                **winner.trial.score(),
+                **winner.record(),
+                **lineage.environment(),
+            },
+            calibrate=calibrate(detector),
+        )
+
+    def on_valid(detector: "Detector | None") -> "Calibrate":
+        held_out = detector.held_out if detector else None
+        return partial(_calibrate, examples=examples, acceptance=pipeline.train.acceptance, held_out=held_out)
+
+    if winner.refitted is None:
+        return save_network(winner.network, folder, on_valid)
+    with TemporaryDirectory(prefix="flowerml-") as temporary:
+        calibration = save_network(winner.network, Path(temporary, "classifier"), on_valid).calibration
+    return save_network(winner.refitted, folder, lambda _: lambda _: calibration)
 
 
 def _calibrate(

@@ -6,7 +6,7 @@ Not `torch.save`, which writes a pickle: this holds plain data and tensors only,
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -77,21 +77,27 @@ class Checkpoint:
         """Write the state of a running trial."""
         self._write(TrialRecord.from_trial(trial, finished=False), training.state())
 
-    def finish(self, trial: "Trial", best: "Mapping[str, torch.Tensor] | None") -> None:
-        """Record that a trial has finished; `best` has its weights if it is the best trial so far."""
-        if best is not None:
-            with _replacing(self._best_path(trial.number)) as temporary:
-                save_file({name: _to_cpu(tensor) for name, tensor in best.items()}, temporary)
+    def finish(
+        self, trial: "Trial", weights: "Mapping[str, torch.Tensor] | None", *, keep: Collection[int] = ()
+    ) -> None:
+        """Record that a trial has finished, with its weights, where they are needed.
+
+        Of other trials' weights those of the numbers in `keep` stay.
+        """
+        if weights is not None:
+            with _replacing(self._weights_path(trial.number)) as temporary:
+                save_file({name: _to_cpu(tensor) for name, tensor in weights.items()}, temporary)
         self._write(TrialRecord.from_trial(trial, finished=True), None)
-        if best is not None:
-            for path in set(self._folder.glob("trial-*.safetensors")) - {self._best_path(trial.number)}:
+        if weights is not None:
+            kept = {self._weights_path(number) for number in (*keep, trial.number)}
+            for path in set(self._folder.glob("trial-*.safetensors")) - kept:
                 files.remove(path)
 
-    def best(self, number: int) -> "dict[str, torch.Tensor]":
-        """Return the weights of the trial that was the best when it finished."""
-        return load_file(self._best_path(number))
+    def weights(self, number: int) -> "dict[str, torch.Tensor]":
+        """Return the weights of a finished trial that were kept."""
+        return load_file(self._weights_path(number))
 
-    def _best_path(self, number: int) -> Path:
+    def _weights_path(self, number: int) -> Path:
         return self._folder / f"trial-{number}.safetensors"
 
     def _write(self, record: TrialRecord, running: "State | None") -> None:

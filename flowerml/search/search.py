@@ -1,8 +1,9 @@
 """Run a search: train and record every trial, keep the best network, resume after an interruption."""
 
+import math
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,11 @@ from tqdm import tqdm
 
 from flowerml.core import files
 from flowerml.search.checkpoint import Checkpoint
+from flowerml.search.ensemble import Score, greedy_counts, greedy_soup, score
+from flowerml.search.networks import Gain, Member, Networks, Repeats, Winner, described
 from flowerml.search.progress import Bar, ShowProgress, best_so_far
-from flowerml.search.study import Search, Trial
+from flowerml.search.retraining import Retraining, combined, repeats_score
+from flowerml.search.study import Search, Trial, best_of, ranked
 from flowerml.search.trials import Trials
 from flowerml.tracking import runs
 
@@ -19,21 +23,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from flowerml.config.params import Train
-    from flowerml.search.trials import BuildNetwork, Weights
+    from flowerml.search.trials import Weights
     from flowerml.tracking.lineage import Dataset
 
 RUN = "search"
 
 
 @dataclass(frozen=True)
-class Winner:
-    """The best trial of a search, with its network."""
+class SearchResult:
+    """A search with its winner and the repeats of this; `gain` is that of an ensemble, if one was wanted."""
 
-    trial: Trial
-    network: "nn.Module"
+    search: Search
+    winner: Winner
+    repeats: Repeats
+    gain: Gain | None
+
+    def scores(self) -> dict[str, float]:
+        """Return the numbers of search.json: the best trial's score, and those of an ensemble."""
+        return {**self.search.best.score(), **(self.gain.metrics() if self.gain else {})}
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,7 @@ class SearchStorage:
 
 def run_search(
     section: "Train",
-    build_network: "BuildNetwork",
+    networks: Networks,
     storage: SearchStorage,
     *,
     parameters: "Callable[[Trial], dict[str, Any]]",
@@ -60,8 +70,8 @@ def run_search(
     datasets: "Iterable[Dataset]",
     weights: "Weights | None" = None,
     show_progress: ShowProgress = Bar,
-) -> tuple[Search, Winner]:
-    """Train every trial of section.search, and return the search with its winner.
+) -> SearchResult:
+    """Train every trial of section.search, then what the section wants of the winner.
 
     Every trial is an MLflow run under one parent, which gets the winner's parameters and score. A trial whose loss is
     not finite ends as FAILED with the reason, and the search continues. Raises FlowermlError if no trial completes, and
@@ -72,40 +82,119 @@ def run_search(
     """
     search = Search(section)
     checkpoint = Checkpoint(storage.checkpoint, storage.fingerprint)
-    with (
-        runs.run(storage.experiment, RUN, tags, resume=storage.fingerprint) as parent,
-        show_progress(search) as progress,
-    ):
+    with runs.run(storage.experiment, RUN, tags, resume=storage.fingerprint) as parent:
         for dataset in datasets:
             parent.dataset(**vars(dataset))
         if checkpoint.records:
             tqdm.write(f"{storage.experiment}: resuming an interrupted search", file=sys.stderr)
-        trials = Trials(build_network, parameters, parent, tags, checkpoint, progress, weights)
-        network = _best_network(search, trials)
-        _record_winner(parent, search, parameters)
-        return search, Winner(search.best, network)
+        with show_progress(search) as progress:
+            trials = Trials(networks.build, parameters, parent, tags, checkpoint, progress, weights)
+            network = _run_trials(search, trials)
+        winner, gain = _winner(search, trials, networks, network)
+        _record_winner(parent, search, winner, parameters)
+        if gain is not None:
+            _report_gain(parent, winner, gain)
+        retraining = Retraining(search, trials, networks, winner.members, winner.by)
+        repeats = Repeats()
+        if retraining.count:
+            with show_progress(retraining) as progress:
+                winner, repeats = retraining.with_progress(progress).run(winner)
+            parent.metrics(repeats_score(retraining.scores()))
+        return SearchResult(search, winner, repeats, gain)
 
 
-def _best_network(search: Search, trials: Trials) -> "nn.Module":
-    """Run the trials and return the network of the best one. Raises FlowermlError if none completes."""
+def _run_trials(search: Search, trials: Trials) -> "nn.Module | None":
+    """Run the trials, and keep the weights of as many of the best as there may be in an ensemble.
+
+    Return the network of the best trial where this run has trained it.
+    """
     network = None
     for trial in search:
         finished = trials.restore(trial)
         trained = None if finished else trials.run(trial)
-        if trial.state == "complete" and search.best is trial:
+        if trial.state == "complete" and best_of(search.trials) is trial:
             network = trained
         if not finished:
-            best = trained is not None and network is trained
-            trials.checkpoint.finish(trial, trained.state_dict() if trained is not None and best else None)
+            kept = [each.number for each in ranked(search.trials)[: search.section.ensemble]]
+            keep = trained is not None and trial.number in kept
+            trials.checkpoint.finish(trial, trained.state_dict() if trained is not None and keep else None, keep=kept)
         trials.progress.trial(search)
-    return network if network is not None else trials.load_best(search.best)
+    return network
 
 
-def _record_winner(parent: runs.Run, search: Search, parameters: "Callable[[Trial], dict[str, Any]]") -> None:
+def _winner(
+    search: Search, trials: Trials, networks: Networks, network: "nn.Module | None"
+) -> tuple[Winner, Gain | None]:
+    """Return the network of the best trial, or that of an ensemble with what it gains.
+
+    Raises FlowermlError if no trial is complete.
+    """
+    section, best = search.section, search.best
+    pool = [Member(trial, 1) for trial in ranked(search.trials)[: section.ensemble]]
+    if len(pool) == 1:
+        return Winner(
+            best, network if network is not None else trials.load(best), (pool[0],), section.ensemble_by
+        ), None
+    targets = networks.valid_targets()
+    loaded = [trials.load(member.trial) for member in pool]
+    if section.ensemble_by == "soup":
+        counts = _soup_counts(loaded, networks, targets)
+    else:
+        counts = greedy_counts([networks.predict_valid(each) for each in loaded], targets)
+    members = tuple(
+        replace(member, count=count) for member, count in zip(pool, _lowest_terms(counts), strict=True) if count
+    )
+    whole = combined(members, trials, networks, section.ensemble_by)
+    alone = trials.load(best)
+    gain = Gain(
+        score(networks.predict_valid(whole).softmax(1), targets)[0],
+        score(networks.predict_valid(alone).softmax(1), targets)[0],
+        networks.cost(whole),
+        networks.cost(alone),
+    )
+    return Winner(best, whole, members, section.ensemble_by), gain
+
+
+def _soup_counts(loaded: "list[nn.Module]", networks: Networks, targets: "Tensor") -> list[int]:
+    states = [{name: tensor.clone() for name, tensor in network.state_dict().items()} for network in loaded]
+
+    def evaluate(state: "Mapping[str, Tensor]") -> Score:
+        loaded[0].load_state_dict(state)
+        return score(networks.predict_valid(loaded[0]).softmax(1), targets)
+
+    return greedy_soup(states, evaluate)
+
+
+def _lowest_terms(counts: list[int]) -> list[int]:
+    divisor = math.gcd(*counts)
+    return [count // divisor for count in counts]
+
+
+def _record_winner(
+    parent: runs.Run, search: Search, winner: Winner, parameters: "Callable[[Trial], dict[str, Any]]"
+) -> None:
     best = search.best
     parent.params(parameters(best))
     parent.metrics(best.score())
-    run = parent.reference(f"trial {best.number}")
-    link = f"[trial {best.number}](#/experiments/{parent.experiment_id}/runs/{run})"
+    run = parent.reference(best.name)
+    link = f"[{best.name}](#/experiments/{parent.experiment_id}/runs/{run})"
     note = f"The best is {link}, with {best_so_far(search)}."
     parent.tags({"best_trial": best.number, "best_run_id": run, "mlflow.note.content": note})
+    if len(winner.members) > 1:
+        parent.tags({"ensemble": f"{winner.by} of {described(winner.members)}"})
+
+
+def _report_gain(parent: runs.Run, winner: Winner, gain: Gain) -> None:
+    """Record what an ensemble gains and costs, and print it."""
+    metrics = gain.metrics()
+    parent.metrics(metrics)
+    kind = "a soup" if winner.by == "soup" else "the mean of the probabilities"
+    what = (
+        f"{kind} of {described(winner.members)}" if len(winner.members) > 1 else "no other network helps the best one"
+    )
+    tqdm.write(
+        f"ensemble: {what}; valid accuracy {gain.accuracy:.4f}, the best alone {gain.accuracy_alone:.4f}; "
+        f"{gain.cost.milliseconds:.1f} ms an input and {gain.cost.bytes / 1e6:.1f} MB, "
+        f"alone {gain.cost_alone.milliseconds:.1f} ms and {gain.cost_alone.bytes / 1e6:.1f} MB",
+        file=sys.stderr,
+    )

@@ -1,6 +1,7 @@
 """The search over train.search.space: its trials, and the best of them."""
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 class Trial:
     """A point of the search space and its epochs; it decides after each epoch whether to prune.
 
-    `kind` is "trial", or "head" where the head alone is trained for the trials that fine-tune; `position` counts those
-    of a kind, from 0.
+    `kind` is "trial", or "head" where the head alone is trained for the trials that fine-tune, or what a later training
+    of the winner is for; `position` counts those of a kind, from 0. Training ends after the epoch `last`, if given.
     """
 
     def __init__(
@@ -30,11 +31,15 @@ class Trial:
         *,
         kind: str = "trial",
         position: int | None = None,
+        name: str | None = None,
+        last: int | None = None,
     ) -> None:
         self.number = number
         self.section = section
         self.kind = kind
         self.position = number if position is None else position
+        self.name = name or f"trial {number}"
+        self.last = last
         self.epochs: list[Epoch] = []
         self.state = "complete"
         self.reason = ""
@@ -46,13 +51,13 @@ class Trial:
         return max(self.epochs, key=_key, default=None)
 
     def report(self, epoch: Epoch) -> bool:
-        """Record an epoch; return whether the trial should be pruned.
+        """Record an epoch; return whether the trial should end: it is pruned, or complete.
 
         Trials are compared by their best accuracy so far, which is also what chooses the winner.
         """
         self.epochs.append(epoch)
         if self._optuna is None:
-            return False
+            return epoch.number == self.last
         assert self.best is not None
         self._optuna.report(self.best.valid_accuracy, epoch.number)
         if self.section.search.prune and self._optuna.should_prune():
@@ -72,12 +77,15 @@ class Trial:
         self.state, self.reason = "failed", reason
 
     def score(self) -> dict[str, float]:
-        """Return the metrics of the best epoch, under the names that MLflow and DVC show."""
+        """Return the metrics of the best epoch, under the names that MLflow and DVC show.
+
+        A training on train and valid has no metrics on valid.
+        """
         assert self.best is not None, "a trial has no score before its first epoch"
         best = self.best
+        valid = {"best_valid_accuracy": best.valid_accuracy, "best_valid_loss": best.valid_loss}
         return {
-            "best_valid_accuracy": best.valid_accuracy,
-            "best_valid_loss": best.valid_loss,
+            **{name: value for name, value in valid.items() if not math.isnan(best.valid_accuracy)},
             "best_epoch": best.number,
             **{f"chosen_{name}": value for name, value in best.chosen.items()},
         }
@@ -157,6 +165,11 @@ class Search:
         """The number of epochs of all trials, if none is pruned or stopped early."""
         return sum(sampler.count * sampler.planned_epochs for sampler in self._samplers)
 
+    @property
+    def next_number(self) -> int:
+        """The number of the next trial."""
+        return len(self.trials)
+
     def epochs_before(self, number: int) -> int:
         """Return the number of epochs that were planned for the trials before this one."""
         return sum(self.planned(trial.kind)[1] for trial in self.trials[:number])
@@ -201,4 +214,6 @@ def _after_heads(section: "Train", head: "Train") -> "Train":
 
 def _key(epoch: Epoch | None) -> tuple[float, float]:
     assert epoch is not None
+    if math.isnan(epoch.valid_accuracy):  # trained on train and valid: the last epoch counts
+        return (0.0, epoch.number)
     return (epoch.valid_accuracy, -epoch.valid_loss)

@@ -13,6 +13,7 @@ from flowerml.core import fingerprint
 from flowerml.core.display import one_line, printable
 from flowerml.core.errors import DivergedError, ModelError
 from flowerml.search.checkpoint import Checkpoint
+from flowerml.search.networks import BuildNetwork
 from flowerml.search.progress import Progress
 from flowerml.search.study import Trial
 from flowerml.tracking import runs
@@ -23,11 +24,19 @@ if TYPE_CHECKING:
     from flowerml.config.params import Train
     from flowerml.engine.fit import Training
 
-CODE = ("engine/feed_forward.py", "engine/fit.py", "search", "pipeline/train.py")
+CODE = (
+    "engine/averaging.py",
+    "engine/devices.py",
+    "engine/feed_forward.py",
+    "engine/fit.py",
+    "engine/mixup.py",
+    "engine/optimizers.py",
+    "search",
+    "pipeline/train.py",
+)
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "optuna")
 
 Weights = Mapping[str, torch.Tensor]
-BuildNetwork = Callable[["Train"], "tuple[nn.Module, Training]"]
 
 
 def search_fingerprint(
@@ -87,16 +96,16 @@ class Trials:
     def run(self, trial: Trial) -> "nn.Module | None":
         """Train a trial in its own MLflow run. Return the network of the best epoch, None if the trial diverged."""
         try:
-            with self.parent.child(f"trial {trial.number}", self.tags) as run:
+            with self.parent.child(trial.name, self.tags) as run:
                 return self._train(trial, run)
         except DivergedError as error:
             trial.fail(str(error))
             return None
 
-    def load_best(self, trial: Trial) -> "nn.Module":
-        """Return the network of the best trial from the checkpoint, where an earlier attempt trained it."""
+    def load(self, trial: Trial) -> "nn.Module":
+        """Return the network of a finished trial whose weights the checkpoint has kept."""
         network, _ = self.build_network(trial.section)
-        network.load_state_dict(self.checkpoint.best(trial.number))
+        network.load_state_dict(self.checkpoint.weights(trial.number))
         return network.eval()
 
     def _train(self, trial: Trial, run: runs.Run) -> "nn.Module":
@@ -108,10 +117,10 @@ class Trials:
         # Closing the training restores the best weights, also when a trial is pruned.
         with closing(training):
             for epoch in training:
-                prune = trial.report(epoch)
+                end = trial.report(epoch)
                 run.epoch(epoch)
                 self.progress.epoch(trial, epoch)
-                if prune:
+                if end:
                     break
                 if self.checkpoint.is_due:
                     self.checkpoint.write(trial, training)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
-    from torch import nn
+    from torch import Tensor, nn
 
     from flowerml.config import params
     from flowerml.core.errors import InputError
@@ -111,6 +111,15 @@ class Encoder(Protocol[PreprocessingT, EncodeT, LimitsT]):
 
         `known` returns, for the digest of an example, arrays of its encoding that need not be computed.
         """
+
+    def adapted(self, section: EncodeT) -> Self:
+        """Return the encoder, fitted or loaded, with the section's border between what is frozen and what is trained.
+
+        Raises ModelError where its frozen part has no such border.
+        """
+
+    def row_bytes(self, examples: "Iterable[Example]", section: EncodeT) -> int:
+        """Return how many bytes the encodings of an example take on average of these; 0 where they are not large."""
 
     def parts(self, section: EncodeT) -> Mapping[str, str]:
         """Return a digest for each array that costs much and depends on less than `fingerprint`: on all but the split
@@ -344,6 +353,24 @@ class Trainable(Protocol[TrainT, EncoderT, OwnPreprocessingT, TrainingDataT]):
 
     def build_network(self, data: TrainingDataT, section: TrainT) -> "tuple[nn.Module, Training]":
         """Return a new network and its `Training`, the iteration that trains it."""
+
+    def with_valid(self, data: TrainingDataT, section: TrainT) -> TrainingDataT:
+        """Return the data of a refit: the validation examples are training examples, and none is left in valid.
+
+        Raises ParamsError where a network that the section may train cannot do without.
+        """
+
+    def predict_valid(self, data: TrainingDataT, network: "nn.Module") -> "Tensor":
+        """Return a trained network's logits of the validation examples, in their order, [N, C]."""
+
+    def valid_targets(self, data: TrainingDataT) -> "Tensor":
+        """Return the class indices of the validation examples, [N]."""
+
+    def combined(self, networks: "Sequence[nn.Module]", weights: Sequence[float]) -> "nn.Module":
+        """Return a network that answers with the weighted mean of the probabilities of others; weights sum to 1."""
+
+    def suggested_threads(self, data: TrainingDataT, section: TrainT) -> int | None:
+        """Return the number of threads that suits a training where the section names none; None for all cores."""
 
     def fit_detector(self, data: TrainingDataT, network: "nn.Module") -> Detector | None:
         """Return the detector of inputs unlike the training examples, fitted on them; None where there is none.

@@ -5,6 +5,7 @@ named by keys instead, and what is logged goes through a journal (a write-ahead 
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -68,10 +69,11 @@ class Run:
         self.journal.log(self.key, metrics=[(name, value, time, step) for name, value in values.items()])
 
     def epoch(self, epoch: "Epoch") -> None:
-        """Log the metrics of an epoch, with its number as the step."""
+        """Log the metrics of an epoch, with its number as the step; those that are not defined are left out."""
         values = asdict(epoch)
         del values["chosen"]  # part of the trial's score
-        self.metrics(values, step=values.pop("number"))
+        step = values.pop("number")
+        self.metrics({name: value for name, value in values.items() if not math.isnan(value)}, step=step)
 
     def tags(self, values: Mapping[str, object]) -> None:
         """Set tags."""

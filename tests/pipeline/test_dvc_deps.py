@@ -97,6 +97,7 @@ def test_folders_and_files_of_deps_exist():
     ("stage", "output"),
     [
         ("train", "models/${key}/classifier"),
+        ("train", "models/${key}/repeats"),
         ("export", "models/${key}/mlflow"),
         ("export", "models/${key}/registration.json"),
     ],

@@ -6,13 +6,14 @@ After Mitchell et al. (2019), "Model Cards for Model Reporting".
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from flowerml.core import files
 from flowerml.core.urls import without_secrets
 from flowerml.data import download
+from flowerml.evaluation.intervals import OF_REPEATS
 from flowerml.registry.card import licences
 from flowerml.registry.card.examples import examples
 from flowerml.registry.card.markdown import escaped, fenced
@@ -37,7 +38,8 @@ class Facts:
     """What the card says of a registered version.
 
     `saved` is the description in the classifier's folder. `metrics`, `intervals` ({name: {"low", "high"}}), `weakest`
-    and `slices` come from its evaluation, and are empty where its report lacks them. `tags` are its lineage.
+    and `slices` come from its evaluation, and are empty where its report lacks them; `search` has the scores of its
+    search. `tags` are its lineage.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Facts:
     weakest: tuple[Mapping[str, Any], ...]
     slices: tuple[Mapping[str, Any], ...]
     tags: Mapping[str, str]
+    search: Mapping[str, float] = field(default_factory=dict)
 
 
 def facts(
@@ -84,6 +87,7 @@ def facts(
         weakest=weakest[:WEAKEST] if len(classifier.classes) > 2 else (),
         slices=slices[:WEAKEST],
         tags=tags,
+        search=files.read_json(reports / "search.json") if (reports / "search.json").is_file() else {},
     )
 
 
@@ -126,6 +130,10 @@ def _rendered(facts: Facts, parameters: Mapping[str, Any]) -> str:
         inputs=f"{task.NOUN}s",
         preview=_preview,
         network=escaped(describe_network(facts.saved)),
+        metrics={name: value for name, value in facts.metrics.items() if name not in OF_REPEATS},
+        combination=_combination(facts),
+        refit=_refit(facts, f"{task.NOUN}s"),
+        repeats=_repeats(facts),
         bound=lambda metric, end: _bound(facts, metric, end),
         calibration=_calibration(facts),
         limits=task.limitations(facts.saved["parameters"]),
@@ -135,6 +143,48 @@ def _rendered(facts: Facts, parameters: Mapping[str, Any]) -> str:
         use=examples(task, facts.name, facts.version),
     )
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _combination(facts: Facts) -> str:
+    """Return how several networks answer together, with gain and cost; nothing for a single one."""
+    ensemble = facts.saved["trained"].get("ensemble")
+    if not ensemble:
+        return ""
+    count = len(ensemble["members"])
+    text = f"{count} trained networks answer together, by the weighted mean of their probabilities"
+    if ensemble["by"] == "soup":
+        text = f"Its weights are the mean of those of {count} trained networks"
+    search = facts.search
+    if "ensemble_milliseconds" not in search:
+        return f"{text}."
+    return (
+        f"{text}: {search['ensemble_valid_accuracy']:.4f} of the validation examples are classified correctly, by the "
+        f"best one alone {search['alone_valid_accuracy']:.4f} (the choice was made on these). An answer took "
+        f"{search['ensemble_milliseconds']:.1f} ms on one core where it was trained and the graph has "
+        f"{search['ensemble_megabytes']:.1f} MB, with the best one alone {search['alone_milliseconds']:.1f} ms and "
+        f"{search['alone_megabytes']:.1f} MB."
+    )
+
+
+def _refit(facts: Facts, inputs: str) -> str:
+    """Return how a network was trained on valid, too; nothing where it was not."""
+    if not facts.saved["trained"].get("refit"):
+        return ""
+    return (
+        f"The network was trained once more on the {inputs} for training and for validation together. Its parameters "
+        "were chosen, and its probabilities calibrated, with the network before that, which had not seen the latter."
+    )
+
+
+def _repeats(facts: Facts) -> str:
+    """Return mean and spread of repeated trainings; nothing where there was one."""
+    if not set(OF_REPEATS) <= set(facts.metrics):
+        return ""
+    mean, spread, count = (facts.metrics[name] for name in OF_REPEATS)
+    return (
+        f"Trained {count:.0f} times with different seeds, this recipe has a mean accuracy of {mean:.4f} on the test, "
+        f"with a standard deviation of {spread:.4f}. The metrics above are those of this version."
+    )
 
 
 def _calibration(facts: Facts) -> str:

@@ -4,10 +4,11 @@ Its names are the members of `Task` in tasks/base.py. Heavy packages are importe
 `extract` start fast, and a served model has no torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from flowerml.core.errors import ParamsError
 from flowerml.tasks.base import Detector, SectionTypes
 from flowerml.tasks.text.checks import classify_error, digest, inspect, near_duplicates, vectors
 from flowerml.tasks.text.encoder import Encoder, Preprocessing
@@ -31,7 +32,7 @@ from flowerml.tasks.text.properties import properties
 from flowerml.tasks.text.reading import NOT_READ, SUFFIXES, TABLES, contents, decode, listing, read, recognizes
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from flowerml.data.encodings import Encoded
     from flowerml.data.examples import Raw
@@ -54,6 +55,7 @@ __all__ = [
     "Preprocessing",
     "build_network",
     "classify_error",
+    "combined",
     "contents",
     "continues",
     "describe_network",
@@ -67,6 +69,7 @@ __all__ = [
     "limitations",
     "listing",
     "near_duplicates",
+    "predict_valid",
     "preview",
     "properties",
     "read",
@@ -74,11 +77,14 @@ __all__ = [
     "samples",
     "section_types",
     "snippets",
+    "suggested_threads",
     "title",
     "to_json",
     "training_data",
     "unlike",
+    "valid_targets",
     "vectors",
+    "with_valid",
     "write_sample",
 ]
 
@@ -126,6 +132,38 @@ def build_network(data: "Texts", section: "Train") -> "tuple[nn.Module, Training
     from flowerml.tasks.text import networks
 
     return networks.build_network(data, section)
+
+
+def with_valid(data: "Texts", section: "Train") -> "Texts":
+    """Return the texts of a refit; raises ParamsError for a blend with an LSTM, which is weighed on valid."""
+    networks = {section.network, *cast(list[Any], section.searched().get("network", []))}
+    if "blend" in networks and data.features is None:
+        raise ParamsError(
+            "train.refit: a blend with an LSTM is weighed on valid, which a refit trains on; "
+            "set it to false, or train.network to ngrams or lstm, also in train.search.space"
+        )
+    return data.with_valid()
+
+
+def predict_valid(data: "Texts", network: "nn.Module") -> "Tensor":
+    """Raise ParamsError: this is for ensembles, and texts have blends instead."""
+    raise ParamsError("train.ensemble: expected 1; networks for texts are combined by train.network: blend")
+
+
+def valid_targets(data: "Texts") -> "Tensor":
+    """Return the class indices of the validation texts, [N]."""
+    import torch
+
+    return torch.from_numpy(data.targets["valid"])
+
+
+def combined(networks: "Sequence[nn.Module]", weights: Sequence[float]) -> "nn.Module":
+    """Raise ParamsError, as `predict_valid` does."""
+    raise ParamsError("train.ensemble: expected 1; networks for texts are combined by train.network: blend")
+
+
+def suggested_threads(data: "Texts", section: "Train") -> None:
+    """Return None: all cores."""
 
 
 def fit_detector(data: "Texts", network: "nn.Module") -> Detector:

@@ -1,6 +1,7 @@
 """The params.yaml sections of a text pipeline."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -59,6 +60,7 @@ class Encode(Section):
     prefix: Annotated[str, Field(max_length=1000)] = ""
 
 
+REFIT_FOLDS = 5  # in a refit, where the section has none
 OF_NGRAMS = {"order", "characters", "weighting", "smoothing", "penalty", "minimum_count", "folds"}
 OF_LSTM = {"embedding_dim", "hidden_dim", "layers", "bidirectional", "pooling", "dropout"}
 OF_LSTM |= set(params.Train.model_fields) - {*params.NOT_SEARCHED, "class_weights"}  # gradient descent
@@ -106,6 +108,14 @@ class Train(params.Train):
         """One for networks that a solver fits at once."""
         at_once = self.network in ("ngrams", None) or (self.network == "head" and not self.hidden_units)
         return 1 if at_once else self.epochs
+
+    def refitted(self, chosen: Mapping[str, float]) -> Self:
+        """Return the section with the penalty that was chosen, and with folds: what calibrates without valid texts.
+
+        A blend of n-grams with a head has chosen two penalties, and chooses them again.
+        """
+        folds = {"folds": self.folds or REFIT_FOLDS}
+        return self.with_values(folds | ({"penalty": chosen["penalty"]} if "penalty" in chosen else {}))
 
     def searched(self) -> dict[str, params.Candidates]:
         """Return the search space without what no network reads that may be trained."""

@@ -114,6 +114,14 @@ class Encoder:
         rows = self._engine.extract(partial(self._read, known=known), examples)
         return (row if features is None else {**row, FEATURES: features[None]} for row, features in rows)
 
+    def adapted(self, section: "Encode") -> Self:
+        """Return the encoder: it has no border that moves."""
+        return self
+
+    def row_bytes(self, examples: "Iterable[Example]", section: "Encode") -> int:
+        """Return 0: encodings are smaller than the examples, or not much larger."""
+        return 0
+
     def parts(self, section: "Encode") -> dict[str, str]:
         """Return a digest of all that features depend on besides the texts; the dictionary is not among it.
 

@@ -1,9 +1,10 @@
 """The networks of the text task, and the encoded texts that train them."""
 
+import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -58,6 +59,16 @@ class Texts:
             self.features = {split: encoded.vectors(split, "features")[0] for split in ("train", "valid")}
         self._heads: dict[str, HeldOut[HeadModel]] = {}
 
+    def with_valid(self) -> "Texts":
+        """Return the texts of both splits as training texts, with none left for validation."""
+        joined = copy.copy(self)
+        joined.targets = _joined(self.targets)
+        joined.stems, joined.words = _joined_sequences(self.stems), _joined_sequences(self.words)
+        joined.characters = None if self.characters is None else _joined_sequences(self.characters)
+        joined.features = None if self.features is None else _joined(self.features)
+        joined._counts, joined._fitted, joined._heads = {}, {}, {}
+        return joined
+
     def counts(self, *, order: int, longest: int, minimum_count: int | None) -> NGramCounts:
         """Return the n-grams of both splits; those of the last call are remembered."""
         key = (order, longest, minimum_count)
@@ -101,6 +112,18 @@ class Texts:
             fit = HeadFit(self.features, self.targets["train"], self.classes, balanced)
             self._heads = {key: fit_head(fit, self.targets["valid"], penalty=section.penalty, folds=section.folds)}
         return self._heads[key]
+
+
+def _joined(splits: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return arrays of train and valid as those of train, and an empty one of valid."""
+    return {"train": np.concatenate([splits["train"], splits["valid"]]), "valid": splits["valid"][:0]}
+
+
+def _joined_sequences(splits: Mapping[str, Sequences]) -> dict[str, Sequences]:
+    train, valid = splits["train"], splits["valid"]
+    offsets = np.concatenate([train.offsets, train.offsets[-1] + valid.offsets[1:]])
+    whole = Sequences(np.concatenate([train.values, valid.values]), offsets)
+    return {"train": whole, "valid": Sequences(valid.values[:0], np.zeros(1, np.int64))}
 
 
 def build_network(data: Texts, section: "Train") -> tuple[nn.Module, Training]:
