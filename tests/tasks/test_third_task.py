@@ -11,6 +11,7 @@ import yaml
 from flowerml import Classifier
 from flowerml.cli import plot
 from flowerml.cli.inputs import Stdin, answers, expanded
+from flowerml.config import params
 from flowerml.core import files
 from flowerml.core.errors import ModelError
 from flowerml.pipeline import adhoc, export, run
@@ -43,8 +44,7 @@ def trained(tmp_path_factory):
         del sections["data"]["checks"][name]
     del sections["data"]["limits"]["pixels"]
     sections["encode"] = {"relative": True}
-    for name in ("hidden_units", "dropout"):
-        del sections["train"][name]
+    sections["train"] = {name: sections["train"][name] for name in params.Train.model_fields}
     sections["train"]["learning_rate"] = 0.5  # of four inputs
     sections["train"]["search"] = {"trials": 1, "prune": False, "space": {}}
     (folder / "params.yaml").write_text(yaml.safe_dump({"pipelines": {"strands": "toy"}, "strands": sections}))

@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from flowerml.config import params
 from flowerml.core import files, fingerprint
@@ -19,7 +20,7 @@ from flowerml.data.examples import Example
 from flowerml.data.layout import Listing, list_files, read_files
 from flowerml.engine.fit import Trainer
 from flowerml.tasks.base import Form, Inspection, Known, LogOdds, SectionTypes, Snippets, nothing_known
-from tests.tasks.toy.networks import Counts, head
+from tests.tasks.toy.networks import Counts, Mean, head
 
 BASES = "ACGT"
 
@@ -87,6 +88,14 @@ class Encoder:
     def columns(self) -> dict[str, pa.DataType]:
         """One list of four shares a row."""
         return {"shares": pa.list_(pa.float32())}
+
+    def adapted(self, section: Encode) -> Self:
+        """Return the encoder: it has no border that moves."""
+        return self
+
+    def row_bytes(self, examples: Iterable[Example], section: Encode) -> int:
+        """Return 0: encodings are smaller than the examples, or not much larger."""
+        return 0
 
     def parts(self, section: Encode) -> dict[str, str]:
         """Return none."""
@@ -260,6 +269,27 @@ def training_data(encoded: Encoded, classes: tuple[str, ...], encoder: Encoder) 
 def build_network(data: Counts, section: params.Train) -> tuple[nn.Module, Trainer]:
     network = head(len(data.train_counts), seed=section.seed)
     return network, Trainer(network, data, **section.trainer_arguments())
+
+
+def with_valid(data: Counts, section: params.Train) -> Counts:
+    return data.with_valid()
+
+
+def predict_valid(data: Counts, network: nn.Module) -> Tensor:
+    with torch.inference_mode():
+        return torch.cat([network.eval()(*inputs) for inputs, _ in data.valid(batch_size=1)])
+
+
+def valid_targets(data: Counts) -> Tensor:
+    return torch.cat([targets for _, targets in data.valid(batch_size=1)])
+
+
+def combined(networks: Sequence[nn.Module], weights: Sequence[float]) -> nn.Module:
+    return Mean(networks, weights)
+
+
+def suggested_threads(data: Counts, section: params.Train) -> int | None:
+    return 1
 
 
 def fit_detector(data: Counts, network: nn.Module) -> None:
