@@ -133,6 +133,10 @@ class Encoded:
         rows = pa.compute.equal(self.table.column("split"), split)
         return self.table.column(column).filter(rows).combine_chunks()
 
+    def row_values(self, split: str, column: str) -> "RowValues":
+        """Return a column of the rows of a split, of which each is read from the file when it is asked for."""
+        return RowValues.of(self.table, split, column)
+
     def vectors(self, split: str, column: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return all vectors of a column of N rows of a split, [M, D], and the offsets of each row's, [N + 1]."""
         rows = self.of(split, column)
@@ -143,6 +147,35 @@ class Encoded:
         """Return the class index of each row of a split, [N]."""
         index = {label: number for number, label in enumerate(classes)}
         return np.array([index[label] for label in self.of(split, "label").to_pylist()], dtype=np.int64)
+
+
+class RowValues:
+    """A column of a split: each row's list as an array [n] or [n, D], a view of the mapped file, without a copy.
+
+    Columns of pictures or activations are larger than memory, and than the 2 GiB that one Arrow array may address.
+    """
+
+    def __init__(self, chunks: list[tuple[NDArray[np.int32], NDArray[Any]]], places: NDArray[np.int64]) -> None:
+        self._chunks, self._places = chunks, places
+
+    @classmethod
+    def of(cls, table: pa.Table, split: str, column: str) -> "RowValues":
+        """Return the rows of a split, in the order of the table."""
+        chunks, places = [], []
+        splits = table.column("split").chunks
+        for number, (labels, rows) in enumerate(zip(splits, table.column(column).chunks, strict=True)):
+            chunks.append((rows.offsets.to_numpy(), _numbers(rows.values)))
+            within = np.flatnonzero(pa.compute.equal(labels, split).to_numpy(zero_copy_only=False))
+            places.append(np.stack([np.full(len(within), number), within], axis=1))
+        return cls(chunks, np.concatenate([np.empty((0, 2), np.int64), *places]))
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, number: int) -> NDArray[Any]:
+        chunk, row = self._places[number]
+        offsets, values = self._chunks[chunk]
+        return values[offsets[row] : offsets[row + 1]]
 
 
 def _equal_parts(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:

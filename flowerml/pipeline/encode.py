@@ -1,7 +1,10 @@
 """Stage `encode`: examples.parquet -> encoded.arrow, the fitted encoder, and the findings in the encodings."""
 
+import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ from flowerml.checks import page
 from flowerml.config.params import Section
 from flowerml.config.pipeline import Pipeline
 from flowerml.core import files
+from flowerml.core.display import display_path, format_size
+from flowerml.core.errors import DataError
 from flowerml.data import encodings, findings, split
 from flowerml.data.encodings import Encoded, EncodingCache, Row
 from flowerml.data.examples import Examples, Key, Raw
@@ -20,6 +25,9 @@ from flowerml.tasks.base import Encoder
 from flowerml.tasks.registry import task_of
 
 SPLITS = ("train", "valid")
+
+SAMPLE = 64  # examples of a split by which the size of the encodings is estimated
+TOLD_FROM = 2**28  # bytes of encodings
 
 
 @dataclass
@@ -64,16 +72,31 @@ def encode(path: Path, examples: Examples, encoder: Encoder[Any, Any, Any], sect
     A row of the former file is reused if its content and all that its encoding depends on are unchanged; else those of
     its columns that depend on less, such as the features of a pretrained encoder of texts, which a new dictionary does
     not change. The file is byte for byte that of a run from scratch. Memory is bounded except for a few words per row.
+    Raises DataError before anything is encoded if the disk has too little room.
     """
     columns = encoder.columns
     fingerprints = {split: encoder.fingerprint(section, split) for split in SPLITS}
     parts = encoder.parts(section)
+    _check_room(path.parent, examples, encoder, section)
     cache = EncodingCache(path, columns=columns, fingerprints=fingerprints, parts=parts)
     fresh = encoder.encode(examples.of(*SPLITS, where=lambda key: key not in cache), section, known=cache.part)
     report = EncodeReport()
     rows = tqdm(_merged(examples, cache, fresh, report), total=examples.count(*SPLITS), desc="encode", unit="example")
     encodings.write(path, rows, columns=columns, fingerprints=fingerprints, parts=parts)
     return report
+
+
+def _check_room(folder: Path, examples: Examples, encoder: Encoder[Any, Any, Any], section: Section) -> None:
+    """Say how large the encodings will be, if they are large; raises DataError if the disk has no room for them."""
+    sizes = [examples.count(name) * encoder.row_bytes(islice(examples.of(name), SAMPLE), section) for name in SPLITS]
+    needed, free = sum(sizes), shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError(
+            f"{folder}: the encodings of {examples.count(*SPLITS):,} examples take about {format_size(needed)}, but "
+            f"{format_size(free)} are free; make room, or let encode cache less (see encode.cache, encode.views)"
+        )
+    if needed > TOLD_FROM:
+        tqdm.write(f"encodings: about {format_size(needed)} in {display_path(folder)}", file=sys.stderr)
 
 
 def _check(pipeline: Pipeline, examples: Examples) -> list[dict[str, Any]]:

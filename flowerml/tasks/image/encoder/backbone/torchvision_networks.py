@@ -46,8 +46,8 @@ def build(name: str, weights: str) -> tuple[nn.Module, Transform]:
     return network, transform
 
 
-def architecture(name: str, crop: int) -> nn.Module:
-    """Return the network without its head, with random weights, for pictures of crop x crop."""
+def architecture(name: str, crop: int | None) -> nn.Module:
+    """Return the network without its head, with random weights, for pictures of crop x crop (None: its default)."""
     return remove_head(_random_network(name, crop))
 
 
@@ -108,7 +108,7 @@ def _select_weights(published: Any, weights: str) -> Any:
     return by_file.get(weights.rpartition("/")[2], next(iter(published)))
 
 
-def _random_network(name: str, crop: int) -> nn.Module:
+def _random_network(name: str, crop: int | None) -> nn.Module:
     """Return torchvision's network with random weights, built with the options of its published ones.
 
     A state dict does not hold them: the input size of a vision transformer; the input scaling and the auxiliary heads
@@ -116,7 +116,7 @@ def _random_network(name: str, crop: int) -> nn.Module:
     """
     from torchvision import models
 
-    if name.startswith("vit_"):
+    if name.startswith("vit_") and crop is not None:
         return models.get_model(name, weights=None, image_size=crop)
     if name in ("googlenet", "inception_v3"):
         return models.get_model(name, weights=None, transform_input=True, aux_logits=True, init_weights=False)
