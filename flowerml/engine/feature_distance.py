@@ -48,22 +48,33 @@ class FeatureDistance(nn.Module):
         return (1 - cosines.max(dim=1).values - self.mean) / self.spread
 
 
-def fit_feature_distance(features: Features) -> tuple[FeatureDistance, Float]:
+def fit_feature_distance(features: Features, *, held_out: Features | None = None) -> tuple[FeatureDistance, Float]:
     """Return the distance from training examples with features [N, D], and the held-out distances of some of them.
 
-    Each of these is that from prototypes which were fitted without the example. Their mean is 0, and 2 % are above 1.
+    Each of these is that from prototypes which were fitted without the example, or that of a row of `held_out` [M, D],
+    where the network that gives the features was fitted to the training examples. Their mean is 0, and 2 % are above 1.
     """
     rows = _normalized(features[:: max(1, -(-len(features) // MAX_EXAMPLES))])
+    prototypes = _prototypes(rows)
+    distances = _held_out(rows) if held_out is None else _distances(_normalized(held_out), prototypes)
+    mean, deviation = float(distances.mean()), max(float(distances.std()), MIN_DEVIATION)
+    spread = max(float(np.quantile(distances, UPPER)) - mean, MIN_UPPER * deviation)
+    return FeatureDistance(prototypes, mean=mean, spread=spread), (distances - mean) / spread
+
+
+def _held_out(rows: Features) -> Float:
+    """Return the distance of each row from prototypes of the rows of other folds."""
     distances = np.empty(len(rows))
     folds = np.random.default_rng(0).permutation(len(rows)) % FOLDS
     for fold in range(FOLDS):
         inside = folds == fold
         # A single example is compared with itself, as there is nothing else.
-        prototypes = _prototypes(rows[~inside] if not inside.all() else rows)
-        distances[inside] = 1 - (rows[inside] @ prototypes.T).max(axis=1, initial=-1)
-    mean, deviation = float(distances.mean()), max(float(distances.std()), MIN_DEVIATION)
-    spread = max(float(np.quantile(distances, UPPER)) - mean, MIN_UPPER * deviation)
-    return FeatureDistance(_prototypes(rows), mean=mean, spread=spread), (distances - mean) / spread
+        distances[inside] = _distances(rows[inside], _prototypes(rows[~inside] if not inside.all() else rows))
+    return distances
+
+
+def _distances(rows: Features, prototypes: Features) -> Float:
+    return (1 - (rows @ prototypes.T).max(axis=1, initial=-1)).astype(np.float64)
 
 
 def _prototypes(rows: Features) -> Features:

@@ -6,7 +6,7 @@ pickles. Here it writes a `for` loop, and the state is plain data and tensors.
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
@@ -107,7 +107,8 @@ class Trainer:
     """Trains a network in place by gradient descent, one epoch per step of the iteration: see `Training`.
 
     The best epoch is the one with the highest validation accuracy; ties are broken by lower validation loss. Training
-    stops early after `patience` epochs without a better one. Raises DivergedError when a loss is not finite.
+    stops early after `patience` epochs without a better one. Raises DivergedError when a loss is not finite. `start` is
+    called before the first epoch, unless the training is resumed after it.
 
     >>> class Points:
     ...     train_counts = torch.tensor([1, 1])
@@ -137,6 +138,7 @@ class Trainer:
         patience: int | None,
         class_weights: str | None,
         recipe: Recipe = PLAIN,
+        start: Callable[[], None] | None = None,
     ) -> None:
         network.to(device())
         weights = balanced_class_weights(data.train_counts).to(device()) if class_weights == "balanced" else None
@@ -145,7 +147,7 @@ class Trainer:
         groups = recipe.groups or optimizers.whole(network)
         self._network, self._data, self._batch_size = network, data, batch_size
         self._learning_rate, self._epochs, self._patience = learning_rate, epochs, patience
-        self._recipe, self._groups = recipe, groups
+        self._recipe, self._groups, self._start = recipe, groups, start
         self._loss = nn.CrossEntropyLoss(weight=weights, label_smoothing=label_smoothing)
         self._optimizer = optimizers.optimizer(optimizer, groups, rate=learning_rate, decay=weight_decay)
         self._scheduler = optimizers.scheduler(
@@ -153,7 +155,7 @@ class Trainer:
             self._optimizer,
             rates=[learning_rate * group.share for group in groups],
             steps=steps * epochs,
-            warmup=min(round(steps * recipe.warmup_epochs), steps * epochs - 1),
+            warmup=max(0, min(round(steps * recipe.warmup_epochs), steps * epochs - 2)),
         )
         self._best = BestWeights(network)
         self._average: MovingAverage | None = None
@@ -207,6 +209,8 @@ class Trainer:
     def _epoch(self, number: int) -> Epoch:
         """Train for an epoch and keep its weights if they are the best."""
         started = time.perf_counter()
+        if number == 1 and self._start:
+            self._start()
         if self._recipe.ema and self._average is None:  # not sooner: the weights to start from may have been loaded
             self._average = MovingAverage(self._network, decay=self._recipe.ema)
         for group in self._groups:
@@ -216,7 +220,7 @@ class Trainer:
         rate = max(group["lr"] for group in self._optimizer.param_groups)
         train = self._train()
         with self._average.applied() if self._average else nullcontext():
-            valid = evaluate(self._network, self._data.valid(batch_size=self._batch_size))
+            valid = evaluate(self._network, self._data.valid(batch_size=self._batch_size), self._recipe.precision)
             _check_finite(number, train[0], valid, self._learning_rate)
             epoch = Epoch(number, *train, *valid, rate, time.perf_counter() - started)
             self._best.update(epoch)
@@ -255,13 +259,15 @@ class Trainer:
             self._average.update()
 
 
-def evaluate(network: nn.Module, batches: Iterator[tuple[Inputs, Tensor]]) -> tuple[float, float]:
+def evaluate(
+    network: nn.Module, batches: Iterator[tuple[Inputs, Tensor]], precision: str = "float32"
+) -> tuple[float, float]:
     """Return the mean cross-entropy and the accuracy of `network` over the batches; NaN if there are none."""
     network.eval()
     mean = _RunningMean()
-    with torch.inference_mode():
+    with torch.inference_mode(), autocast(precision):
         for inputs, targets in on_device(batches):
-            logits = network(*inputs)
+            logits = network(*inputs).float()
             mean.add(nn.functional.cross_entropy(logits, targets), logits, targets)
     return mean.result()
 

@@ -73,11 +73,11 @@ def scheduler(
 ) -> LRScheduler:
     """Return the schedule `name` over `steps`, of which the first `warmup` raise the rates linearly.
 
-    `rates` are the highest of each group; `warmup` is below `steps`. one_cycle rises anyway: `warmup` then says for how
-    long, 0 for its default.
+    `rates` are the highest of each group; `warmup` is below `steps` - 1. one_cycle rises anyway: `warmup` then says for
+    how long, 0 for its default.
     """
     if name == "one_cycle":
-        rise = warmup / steps if warmup else RISE
+        rise = (warmup + 1) / steps if warmup else RISE  # torch takes off one, and divides by the rest
         return torch.optim.lr_scheduler.OneCycleLR(optimizer, [*rates], total_steps=steps, pct_start=rise)
     if warmup:
         return torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_share, name, steps=steps, warmup=warmup))

@@ -7,9 +7,9 @@ from flowerml.tasks.base import Task
 
 if TYPE_CHECKING:
     from flowerml.config.pipeline import Pipeline
-    from flowerml.engine.feed_forward import FeatureBatches
     from flowerml.tasks.base import Codec, Inspector, Presenter, Reader, Trainable
     from flowerml.tasks.image.encoder import Picture
+    from flowerml.tasks.image.networks import TrainingData
     from flowerml.tasks.image.sections import Checks as ImageChecks
     from flowerml.tasks.image.sections import Data as ImageData
     from flowerml.tasks.image.sections import Train as ImageTrain
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         Inspector[ImageData, ImageChecks],
         Codec[bytes],
         Presenter[Picture, image.Preprocessing],
-        Trainable[ImageTrain, image.Encoder, image.Preprocessing, FeatureBatches],
+        Trainable[ImageTrain, image.Encoder, image.Preprocessing, TrainingData],
     ] = (image, image, image, image, image)
     _text: tuple[
         Reader[TextData],

@@ -1,10 +1,10 @@
-"""The image task: pictures in folders, a frozen backbone, and a feed-forward head.
+"""The image task: pictures in folders, a pretrained backbone, and a feed-forward head.
 
 Its names are the members of `Task` in tasks/base.py. Heavy packages are imported where they are used, so that
 `download` and `extract` start at once and a served model needs no torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +31,12 @@ from flowerml.tasks.image.properties import properties
 from flowerml.tasks.image.reading import NOT_READ, SUFFIXES, contents, listing, read, recognizes
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from flowerml.data.encodings import Encoded
     from flowerml.data.examples import Raw
-    from flowerml.engine.feed_forward import FeatureBatches
     from flowerml.engine.fit import Training
+    from flowerml.tasks.image.networks import TrainingData
     from flowerml.tasks.image.sections import Data, Train
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "Preprocessing",
     "build_network",
     "classify_error",
+    "combined",
     "contents",
     "continues",
     "describe_network",
@@ -67,6 +68,7 @@ __all__ = [
     "limitations",
     "listing",
     "near_duplicates",
+    "predict_valid",
     "preview",
     "properties",
     "read",
@@ -74,11 +76,14 @@ __all__ = [
     "samples",
     "section_types",
     "snippets",
+    "suggested_threads",
     "title",
     "to_json",
     "training_data",
     "unlike",
+    "valid_targets",
     "vectors",
+    "with_valid",
     "write_sample",
 ]
 
@@ -112,22 +117,57 @@ def continues(encoder: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool
     return True
 
 
-def training_data(encoded: "Encoded", classes: tuple[str, ...], encoder: Encoder) -> "FeatureBatches":
-    """Return the encodings in memory, ready for any number of trials."""
-    from flowerml.tasks.image.networks import feature_batches
+def training_data(encoded: "Encoded", classes: tuple[str, ...], encoder: Encoder) -> "TrainingData":
+    """Return the encodings for any number of trials: features in memory, pictures and activations on the disk."""
+    from flowerml.tasks.image import networks
 
-    return feature_batches(encoded, classes)
+    return networks.training_data(encoded, classes, encoder)
 
 
-def build_network(data: "FeatureBatches", section: "Train") -> "tuple[nn.Module, Training]":
-    """Return a new head, and the iteration that trains it."""
+def build_network(data: "TrainingData", section: "Train") -> "tuple[nn.Module, Training]":
+    """Return a new network, and the iteration that trains it: a head, or a backbone's last blocks with one."""
     from flowerml.tasks.image import networks
 
     return networks.build_network(data, section)
 
 
-def fit_detector(data: "FeatureBatches", network: "nn.Module") -> Detector:
+def with_valid(data: "TrainingData", section: "Train") -> "TrainingData":
+    """Return the data of a refit: every network can be trained without validation pictures."""
+    from flowerml.tasks.image import networks
+
+    return networks.with_valid(data)
+
+
+def predict_valid(data: "TrainingData", network: "nn.Module") -> "Tensor":
+    """Return the logits of the validation pictures, [N, C]."""
+    from flowerml.tasks.image import networks
+
+    return networks.predict_valid(data, network)
+
+
+def valid_targets(data: "TrainingData") -> "Tensor":
+    """Return the class index of each validation picture, [N]."""
+    from flowerml.tasks.image import networks
+
+    return networks.valid_targets(data)
+
+
+def combined(networks: "Sequence[nn.Module]", weights: Sequence[float]) -> "nn.Module":
+    """Return a network that answers with the weighted mean of the probabilities of others."""
+    from flowerml.tasks.image.networks import Ensemble
+
+    return Ensemble(networks, weights)
+
+
+def suggested_threads(data: "TrainingData", section: "Train") -> int | None:
+    """Return one thread for a head, and None for fine-tuning, which all cores share."""
+    from flowerml.tasks.image import networks
+
+    return networks.suggested_threads(data, section)
+
+
+def fit_detector(data: "TrainingData", network: "nn.Module") -> Detector:
     """Return the detector of pictures unlike the training pictures, fitted on the features of these."""
     from flowerml.tasks.image import networks
 
-    return networks.fit_detector(data)
+    return networks.fit_detector(data, network)

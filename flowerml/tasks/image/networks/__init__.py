@@ -1,19 +1,42 @@
-"""The feed-forward head of the image task, trained on the features of a frozen backbone."""
+"""The networks of the image task: a head on cached features, a fine-tuned backbone with a head, and ensembles."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from flowerml.core.display import one_line
+from flowerml.core.errors import ParamsError
 from flowerml.data.encodings import Encoded
-from flowerml.engine.feature_distance import fit_feature_distance
+from flowerml.engine.devices import Inputs, device, on_device
+from flowerml.engine.feature_distance import MAX_EXAMPLES, fit_feature_distance
 from flowerml.engine.feed_forward import FeatureBatches, FeedForward, Views
-from flowerml.engine.fit import Trainer, Training
+from flowerml.engine.fit import Batches, Recipe, Trainer, Training
 from flowerml.tasks.base import Detector
+from flowerml.tasks.image.networks import pictures
+from flowerml.tasks.image.networks.batches import ActivationBatches, PictureBatches
+from flowerml.tasks.image.networks.ensemble import Ensemble
+from flowerml.tasks.image.networks.fine_tuned import FineTuned
+from flowerml.tasks.image.networks.pictures import PictureData
 
 if TYPE_CHECKING:
+    from flowerml.tasks.image.encoder import Encoder
     from flowerml.tasks.image.sections import Train
+
+__all__ = ["Ensemble", "FineTuned", "TrainingData"]
+
+TrainingData = FeatureBatches | PictureData
+"""Cached features alone, where nothing but a head is trained, or what is trained on besides."""
+
+BATCH = 64  # pictures at once where nothing is trained
+
+
+def training_data(encoded: Encoded, classes: tuple[str, ...], encoder: "Encoder") -> TrainingData:
+    """Return the encodings, ready for any number of trials; features in memory, the rest on the disk."""
+    features = feature_batches(encoded, classes)
+    return features if encoder.cached is None else PictureData.read(encoded, features, encoder)
 
 
 def feature_batches(encoded: Encoded, classes: tuple[str, ...]) -> FeatureBatches:
@@ -26,16 +49,136 @@ def feature_batches(encoded: Encoded, classes: tuple[str, ...]) -> FeatureBatche
     )
 
 
-def build_network(data: FeatureBatches, section: "Train") -> tuple[nn.Module, Training]:
-    """Return a new head, drawn from the section's seed, and the iteration that trains it."""
+def build_network(data: TrainingData, section: "Train") -> tuple[nn.Module, Training]:
+    """Return a new network, drawn from the section's seed, and the iteration that trains it."""
     torch.manual_seed(section.seed)
-    classes = len(data.train_counts)
-    network = FeedForward(data.width, classes, hidden_units=section.hidden_units, dropout=section.dropout)
-    return network, Trainer(network, data, **section.trainer_arguments())
+    if isinstance(data, PictureData) and section.fine_tune:
+        return _fine_tuned(data, section)
+    features = _features(data)
+    network = _head(features, section)
+    return network, Trainer(network, features, **section.trainer_arguments())
 
 
-def fit_detector(data: FeatureBatches) -> Detector:
-    """Return the detector of pictures unlike the training pictures, judged by the plain view of each."""
-    views = data.features["train"]
-    distance, held_out = fit_feature_distance(views.values[views.offsets[:-1]].numpy())
+def _head(features: FeatureBatches, section: "Train") -> FeedForward:
+    classes = len(features.train_counts)
+    return FeedForward(features.width, classes, hidden_units=section.hidden_units, dropout=section.dropout)
+
+
+def _fine_tuned(data: PictureData, section: "Train") -> tuple[FineTuned, Trainer]:
+    part = data.encoder.trainable(section.backbone)
+    features = pictures.of_columns(data.features, part.columns)
+    network = FineTuned(
+        part.module,
+        _head(features, section),
+        trained=part.trained,
+        reads="image" if data.shape is None else "activations",
+        batch_norm=section.batch_norm,
+        train_depthwise=section.train_depthwise,
+    )
+    recipe = Recipe(
+        groups=network.groups(part.groups, share=section.backbone_learning_rate, layer_decay=section.layer_decay),
+        freeze_epochs=section.freeze_epochs,
+        warmup_epochs=section.warmup_epochs,
+        ema=section.ema,
+        mixup=section.mixup,
+        clip_norm=section.clip_norm,
+        accumulate=section.accumulate,
+        precision=section.precision,
+    )
+
+    def start() -> None:
+        if section.head_start == "probe" and not network.started:
+            network.head.load_state_dict(data.probes.weights(network.head, features, section))
+
+    batches = _batches(data, network, section)
+    return network, Trainer(network, batches, **section.trainer_arguments(), recipe=recipe, start=start)
+
+
+def _batches(data: PictureData, network: FineTuned, section: "Train") -> Batches:
+    if data.shape is not None:
+        return ActivationBatches(data)
+    height, width = data.encoder.preprocessing.to_pixels.size
+    if section.size is None:
+        return PictureBatches(data, section.augment, size=(height, width))
+    size = section.size, round(section.size * width / height)
+    _check_size(network, size)
+    return PictureBatches(data, section.augment, size=size)
+
+
+@torch.inference_mode()
+def _check_size(network: FineTuned, size: tuple[int, int]) -> None:
+    """Raise ParamsError where the backbone takes no pictures of this size."""
+    try:
+        network.eval()(torch.zeros(1, 3, *size, device=next(network.parameters()).device))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ParamsError(
+            f"train.size: the backbone takes no pictures of {size[0]} x {size[1]} ({one_line(error, 120)}); set it to "
+            "null, for those it answers on"
+        ) from None
+
+
+def _features(data: TrainingData) -> FeatureBatches:
+    return data.features if isinstance(data, PictureData) else data
+
+
+def with_valid(data: TrainingData) -> TrainingData:
+    """Return the examples of both splits as training examples, and none to validate on."""
+    return data.with_valid() if isinstance(data, PictureData) else pictures.with_valid(data)
+
+
+def suggested_threads(data: TrainingData, section: "Train") -> int | None:
+    """Return one thread of torch for a head, which is no faster with two and slower on a busy machine; else None."""
+    return None if isinstance(data, PictureData) and section.fine_tune else 1
+
+
+def valid_targets(data: TrainingData) -> Tensor:
+    """Return the class of each validation picture, [N]."""
+    return _features(data).targets["valid"]
+
+
+def predict_valid(data: TrainingData, network: nn.Module) -> Tensor:
+    """Return the logits of the validation pictures, [N, C], on the CPU."""
+    if isinstance(network, Ensemble):
+        return network.combine([predict_valid(data, member) for member in network.members])
+    count = len(valid_targets(data))
+    return _outputs(network, _plain(data, network, "valid", torch.arange(count)))
+
+
+def fit_detector(data: TrainingData, network: nn.Module) -> Detector:
+    """Return the detector of pictures unlike the training pictures, judged by the plain view of each.
+
+    It reads the features that `network` reads, or its backbone gives; of an ensemble, those of the first member. The
+    pictures that a backbone was fine-tuned on are closer than new ones are: there validation pictures are held out.
+    """
+    if isinstance(network, Ensemble):
+        return fit_detector(data, network.members[0])
+    if isinstance(network, FineTuned):
+        train, valid = (_outputs(network.backbone, _some(data, network, split)).numpy() for split in pictures.SPLITS)
+        distance, held_out = fit_feature_distance(train, held_out=valid)
+    else:
+        views = _features(data).features["train"]
+        distance, held_out = fit_feature_distance(views.values[views.offsets[:-1]].numpy())
     return Detector(nn.Sequential(distance, nn.Softplus()).eval(), np.logaddexp(0, held_out))
+
+
+def _some(data: TrainingData, network: nn.Module, split: str) -> Iterator[tuple[Inputs, Tensor]]:
+    """Yield at most MAX_EXAMPLES pictures of a split, evenly spaced."""
+    count = len(_features(data).targets[split])
+    return _plain(data, network, split, torch.arange(0, count, max(1, -(-count // MAX_EXAMPLES))))
+
+
+def _plain(data: TrainingData, network: nn.Module, split: str, numbers: Tensor) -> Iterator[tuple[Inputs, Tensor]]:
+    """Yield the plain view of pictures of a split, by their numbers, as a network reads it."""
+    if isinstance(network, FineTuned):
+        assert isinstance(data, PictureData), "fine-tuned networks are trained on pictures or activations"
+        return data.plain(split, numbers, batch_size=BATCH)
+    views = _features(data).features[split]
+    rows = views.values[views.offsets[:-1][numbers]]
+    return iter([((rows,), _features(data).targets[split][numbers])])
+
+
+@torch.inference_mode()
+def _outputs(module: nn.Module, batches: Iterator[tuple[Inputs, Tensor]]) -> Tensor:
+    """Return what a module gives for all batches, on the CPU."""
+    module.eval().to(device())
+    return torch.cat([module(*inputs).cpu() for inputs, _ in on_device(batches)])
