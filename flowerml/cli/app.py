@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from flowerml.cli import (
     check,
+    compare,
     evaluate,
     info,
     models,
@@ -121,5 +122,5 @@ def start(
             stream.reconfigure(errors="backslashreplace")
 
 
-for command in (check, train, predict, evaluate, models, info, promote, rollback, reproduce, web):
+for command in (check, train, predict, evaluate, compare, models, info, promote, rollback, reproduce, web):
     app.command(command.NAME, epilog=command.EXAMPLES)(command.main)

@@ -77,7 +77,7 @@ def main(
     from flowerml.tasks.registry import TASKS
 
     _refuse_folder(report)
-    selection = _Selection(data, split and split.value, limit, options.parsed(changes))
+    selection = Selection(data, split and split.value, limit, options.parsed(changes))
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flowerml-")))
         classifier = None
@@ -101,7 +101,7 @@ def main(
 
 
 @dataclass(frozen=True)
-class _Selection:
+class Selection:
     """The examples to score on."""
 
     data: str

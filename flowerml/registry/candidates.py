@@ -2,18 +2,22 @@
 
 import json
 import math
+import re
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowerml.classifier.classifier import Classifier
 from flowerml.core.errors import InputError, ModelError
 from flowerml.data.examples import Examples, Raw
+from flowerml.evaluation import comparison
+from flowerml.registry.client import mlflow_errors
 from flowerml.registry.gate import Candidate
 from flowerml.registry.locate import resolve_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import pandas as pd
     from mlflow import MlflowClient
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 
 ANSWERS = "reports/predictions.csv"
 SOURCE = "data_source"  # the tag of a version
+VERSION = re.compile(r"models:/([^/@]+)(?:/(\d+)|@([^/]+))")  # as people address registered versions
 UNREADABLE = ""  # predicted where the classifier cannot read an example: always a mistake
 
 
@@ -44,6 +49,40 @@ def read_answers(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     return pd.read_csv(path, usecols=["id", "actual", "predicted"], dtype=str, keep_default_na=False)
+
+
+@dataclass(frozen=True, eq=False)
+class LoggedTest:
+    """The predictions that were logged with a version (`comparison.COLUMNS`), on the test set with this digest."""
+
+    digest: str
+    predictions: "pd.DataFrame"
+
+
+def logged_test(model: str) -> LoggedTest | None:
+    """Return the logged predictions of a registered version, models:/NAME/VERSION or @ALIAS; None where there are none.
+
+    Raises ModelError where the registry is missing or not responding.
+    """
+    import pandas as pd
+
+    address = VERSION.fullmatch(model)
+    if address is None:
+        return None
+    name, number, alias = address.groups()
+    with mlflow_errors(f"{model}: "):
+        from mlflow import MlflowClient
+
+        client = MlflowClient()
+        record = client.get_model_version(name, number) if number else client.get_model_version_by_alias(name, alias)
+        digest = record.tags.get("test_digest")
+
+    def read(path: Path) -> "pd.DataFrame":
+        types = {"id": str, "actual": str, "predicted": str, "probability_of_actual": float}
+        return pd.read_csv(path, usecols=list(comparison.COLUMNS), dtype=types, keep_default_na=False)
+
+    predictions = _logged(client, record.run_id, read) if digest else None
+    return LoggedTest(digest, predictions) if predictions is not None else None
 
 
 def scored(name: str, version: str, test: Examples) -> Candidate:
@@ -114,6 +153,12 @@ def _source_of_classifier(address: str) -> str | None:
 
 
 def _logged_answers(client: "MlflowClient", run_id: str | None) -> "pd.DataFrame | None":
+    return _logged(client, run_id, read_answers)
+
+
+def _logged(
+    client: "MlflowClient", run_id: str | None, read: "Callable[[Path], pd.DataFrame]"
+) -> "pd.DataFrame | None":
     """Return the predictions logged with a version; None where they are missing or unreadable."""
     from mlflow.exceptions import MlflowException
 
@@ -121,7 +166,7 @@ def _logged_answers(client: "MlflowClient", run_id: str | None) -> "pd.DataFrame
         return None
     with tempfile.TemporaryDirectory(prefix="flowerml-") as folder:
         try:
-            return read_answers(Path(client.download_artifacts(run_id, ANSWERS, folder)))
+            return read(Path(client.download_artifacts(run_id, ANSWERS, folder)))
         except (MlflowException, OSError, ValueError):
             return None
 

@@ -14,7 +14,19 @@ from flowerml.cli.app import app
 from flowerml.data.examples import Examples
 
 FLOWERS, REVIEWS = "models/flowers/classifier", "models/reviews/classifier"
-COMMANDS = ("check", "train", "predict", "evaluate", "models", "info", "promote", "rollback", "reproduce", "web")
+COMMANDS = (
+    "check",
+    "train",
+    "predict",
+    "evaluate",
+    "compare",
+    "models",
+    "info",
+    "promote",
+    "rollback",
+    "reproduce",
+    "web",
+)
 
 
 @pytest.fixture
