@@ -24,6 +24,7 @@ MAX_CLASSES = 10**6
 MAX_HEADER = 10**8  # bytes; what safetensors accepts
 DIGEST = schema.text(64)
 COLUMN = schema.either("the name or number of a column", schema.text(), schema.whole(0, 10**6))
+BACKBONE = schema.either("a name, or a list of names", schema.text(), schema.items(schema.text(), 1, 100))
 
 SCHEMA = schema.record(
     {
@@ -37,7 +38,7 @@ SCHEMA = schema.record(
                 "data.source": schema.text(),
                 "data.text_column": schema.nullable(COLUMN),
                 "data.label_column": schema.nullable(COLUMN),
-                "encode.backbone": schema.nullable(schema.text()),
+                "encode.backbone": schema.nullable(BACKBONE),
                 "encode.weights": schema.nullable(schema.text()),
                 "train.network": schema.nullable(schema.text()),
                 "train.hidden_units": schema.nullable(schema.items(schema.whole(1, 10**9), 0, 1000)),

@@ -30,7 +30,7 @@ class Subject:
         if "data_digest" in trained:
             facts["SHA-256 of all data it was trained with"] = str(trained["data_digest"])
         network = parameters.get("encode.backbone")
-        if "train.network" in parameters:
+        if "train.network" in parameters or isinstance(network, list) or parameters.get("encode.trainable_blocks"):
             network = classifier.task.describe_network(classifier.description["encoder"], parameters)
         if network:
             facts["network"] = str(network)

@@ -213,7 +213,8 @@ def _licences(facts: Facts) -> list[str]:
         of_weights = licences.of_encoder(backbone["name"], backbone["licence"])
     else:
         weights = facts.saved["parameters"].get("encode.weights")
-        of_weights = licences.of_weights(backbone, weights, shown=escaped(backbone))
+        names = backbone if isinstance(backbone, list) else [backbone]
+        of_weights = "; ".join(licences.of_weights(name, weights, shown=escaped(name)) for name in names)
     return [f"Data: {licences.of_data(facts.source, facts.saved['task'])}.", f"Weights: {of_weights}."]
 
 

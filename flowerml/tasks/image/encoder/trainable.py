@@ -64,8 +64,10 @@ class Backbones:
         if not isinstance(self._inner, Towers):
             prefix = "" if self._inner is self.module else "module."
             return [(prefix, depth_of(self._inner, size))]
-        towers = enumerate(self._inner.towers)
-        return [(f"module.towers.{number}.network.", depth_of(tower.get_submodule("network"), size)) for number, tower in towers]
+        networks = [tower.get_submodule("network") for tower in self._inner.towers]
+        return [
+            (f"module.towers.{number}.network.", depth_of(network, size)) for number, network in enumerate(networks)
+        ]
 
     @property
     def _inner(self) -> nn.Module:

@@ -20,13 +20,21 @@ def from_url(url: str) -> Path:
     As in torch.hub, hexadecimal digits at the end of the file's name are the start of its SHA-256. Unlike torch.hub,
     a download that was interrupted is resumed.
     """
-    name = url.rpartition("/")[2]
-    target = Path(torch.hub.get_dir(), "checkpoints", name)
-    digits = re.search(r"-([0-9a-f]{8,})\.", name)
+    target = _place(url)
+    digits = re.search(r"-([0-9a-f]{8,})\.", target.name)
     if digits or not target.is_file():
         checksum = f"sha256:{digits[1]}" if digits else None
         download.download(url, target, checksum=checksum, alternative=f"or {ALTERNATIVE}")
     return target
+
+
+def cached_url(url: str) -> Path | None:
+    """Return the file at `url` if it is in torch's cache."""
+    return target if (target := _place(url)).is_file() else None
+
+
+def _place(url: str) -> Path:
+    return Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
 
 
 def from_hub(repository: str) -> Path:

