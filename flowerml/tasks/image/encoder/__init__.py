@@ -146,7 +146,9 @@ class Encoder:
 
         probe = self.preprocessing.random_inputs(1, seed=0)["image"]
         (features,) = self._engine.extract(lambda picture: [picture], probe, batch_size=section.batch_size)
-        border = {"cached": self.cached, "blocks": self.trainable_blocks if self.cached == "activations" else None}
+        # Training pictures are cached larger than validation pictures; activations are those in front of a block.
+        depends = {"pictures": {"split": split}, "activations": {"blocks": self.trainable_blocks}}
+        border = {"cached": self.cached, **depends[self.cached]} if self.cached else {}
         facts = {
             "backbone": self.backbone,
             "transform": asdict(self.preprocessing.to_pixels),
@@ -154,7 +156,7 @@ class Encoder:
             "probe": features[:, : self.features].tolist(),
             **self._engine.environment(batch_size=section.batch_size),
             **(section.model_dump(include={"views", "augment", "seed"}) if views_of(split, section) > 1 else {}),
-            **(border if self.cached else {}),
+            **border,
         }
         return fingerprint.of(facts, packages=PACKAGES, code=(Path(__file__).parent, Path(onnx.__file__)))
 
