@@ -6,7 +6,8 @@ from itertools import islice
 import pytest
 import torch
 
-from flowerml.engine.fit import Epoch, Trainer
+from flowerml.engine.fit import Epoch, Recipe, Trainer
+from flowerml.engine.optimizers import Group
 from flowerml.search.checkpoint import PROGRESS, Checkpoint
 from flowerml.search.study import Search
 from flowerml.tasks.pipelines import load_pipeline
@@ -48,6 +49,29 @@ def test_training_resumes_to_the_bit(changed, tmp_path, optimizer, schedule):
         epochs = [*seen, *rest]
         assert torch.equal(weights(second), weights(whole))
         assert [epoch.valid_loss for epoch in epochs] == [epoch.valid_loss for epoch in expected]
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "constant"])
+def test_whole_recipe_resumes_to_the_bit(changed, tmp_path, schedule):
+    def training(network):
+        groups = [Group([*network[3].parameters()]), Group([*network[0].parameters()], 0.5, body=True)]
+        recipe = Recipe(groups, freeze_epochs=1, warmup_epochs=0.5, ema=0.9, mixup=0.4, clip_norm=1.0, accumulate=2)
+        return Trainer(network, data, **SECTION | {"schedule": schedule}, recipe=recipe)
+
+    whole, data, trial = head(), batches(apart=0.3), first_trial(changed)
+    torch.manual_seed(1)
+    expected = [epoch.valid_loss for epoch in training(whole)]
+    for interrupted_after in range(1, len(expected)):
+        first = training(head())
+        torch.manual_seed(1)
+        seen = [epoch.valid_loss for epoch in islice(first, interrupted_after)]
+        state = write_and_read(trial, first, tmp_path / str(interrupted_after))
+        torch.manual_seed(2)
+        second = head(seed=7)
+        rest = training(second)
+        rest.resume(state)
+        seen += [epoch.valid_loss for epoch in rest]
+        assert torch.equal(weights(second), weights(whole)) and seen == expected
 
 
 @pytest.mark.parametrize("kind", ["lstm", "ngrams", "blend"])

@@ -12,6 +12,8 @@ from torch import nn
 
 from flowerml.core.errors import ParamsError
 from flowerml.engine.feed_forward import FeatureBatches, FeedForward, Views
+from flowerml.search.checkpoint import Checkpoint
+from flowerml.search.study import Search
 from flowerml.tasks.image import networks
 from flowerml.tasks.image.encoder.pictures import Transform
 from flowerml.tasks.image.encoder.preprocessing import Preprocessing
@@ -219,13 +221,16 @@ def test_learning_rates_fall_with_depth():
     assert not decays["head.1.bias"]
 
 
-def test_training_resumes_to_the_bit():
+def test_training_resumes_to_the_bit(tmp_path):
+    trial = next(iter(Search(section().with_values({"search": {"trials": 1, "prune": False, "space": {}}}))))
     values = section(epochs=3, dropout=0.2, ema=0.9, mixup=0.4, clip_norm=1.0, accumulate=2, warmup_epochs=0.5)
     whole, training = networks.build_network(data(), values)
     expected = [epoch.valid_loss for epoch in training]
     _, first = networks.build_network(data(), values)
     seen = [epoch.valid_loss for epoch in islice(first, 1)]
-    state = first.state()
+    # Read again, tensors lie in memory as files have them and no longer channels last.
+    Checkpoint(tmp_path, "key").write(trial, first)
+    state = Checkpoint(tmp_path, "key").running(trial.number)
     network, rest = networks.build_network(data(), values)
     rest.resume(state)
     seen += [epoch.valid_loss for epoch in rest]
