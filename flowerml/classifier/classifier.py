@@ -60,7 +60,9 @@ class Classifier:
         classifier.predict(["rose.jpg"])[0].top[0].name
     """
 
-    def __init__(self, folder: Path, description: dict[str, Any], *, threads: int = 1) -> None:
+    def __init__(
+        self, folder: Path, description: dict[str, Any], *, threads: int = 1, accelerated: bool = False
+    ) -> None:
         self.folder = folder
         self.description = description
         self.kind: str = description["task"]
@@ -71,27 +73,30 @@ class Classifier:
             description["encoder"], saved.read_assets(folder, description)
         )
         self.calibration = Calibration.from_state(description.get("calibration", {}))
-        self._graph = onnx.Graph(folder / saved.GRAPH, threads=threads)
+        self._graph = onnx.Graph(folder / saved.GRAPH, threads=threads, accelerated=accelerated)
         saved.check_digest(description, saved.GRAPH, self._graph.digest)
         self._graph.check(self.preprocessing.random_inputs(1, seed=0), width=len(self.classes))
+        # A GPU is filled by many inputs at once; a CPU is fastest with few.
+        self._largest_batch = BATCH_SIZE if self._graph.on_gpu else self.preprocessing.MAX_BATCH
         # A fork does not copy its threads; a child process makes its own when it predicts.
         self._pool = PerProcess(lambda: ThreadPoolExecutor(CORES, thread_name_prefix="classifier"))
 
     @classmethod
-    def load(cls, folder: str | Path, *, threads: int = 1) -> Self:
+    def load(cls, folder: str | Path, *, threads: int = 1, accelerated: bool = False) -> Self:
         """Return the classifier saved in a folder. Raises ModelError where there is none.
 
         `threads` is the number for one pass through the network. 0 uses all cores, for the fastest answer of a large
-        network on an idle machine. If the folder is replaced meanwhile, the classifier is wholly of one version.
+        network on an idle machine. `accelerated` runs it on a GPU, where ONNX Runtime has CUDA; but for rounding the
+        answers are those of a CPU. If the folder is replaced meanwhile, the classifier is wholly of one version.
         """
         path = Path(folder)
-        return files.read_version(path, lambda: cls._load(path, threads=threads))
+        return files.read_version(path, lambda: cls._load(path, threads=threads, accelerated=accelerated))
 
     @classmethod
-    def _load(cls, folder: Path, *, threads: int) -> Self:
+    def _load(cls, folder: Path, *, threads: int, accelerated: bool) -> Self:
         description = saved.read_description(folder)
         try:
-            classifier = cls(folder, description, threads=threads)
+            classifier = cls(folder, description, threads=threads, accelerated=accelerated)
         except ModelError as error:
             raise ModelError(f"{folder}: {error}; copy the whole folder again, from a source you trust") from None
         except OSError as error:
@@ -157,7 +162,7 @@ class Classifier:
             description["digests"] = {name: saved.digest(temporary / name) for name in digested}
             files.write_json(temporary / DESCRIPTION, description)
             if calibrate is not None:
-                description["calibration"] = asdict(calibrate(cls.load(temporary)))
+                description["calibration"] = asdict(calibrate(cls.load(temporary, accelerated=True)))
                 files.write_json(temporary / DESCRIPTION, description)
         _warn_if_large(folder)
         return cls.load(folder)
@@ -210,13 +215,18 @@ class Classifier:
         return probabilities, np.array(strangeness) if self.detects else None
 
     @property
+    def on_gpu(self) -> bool:
+        """Return whether the network runs on a GPU."""
+        return self._graph.on_gpu
+
+    @property
     def detects(self) -> bool:
         """Return whether the graph tells how strange an input is."""
         return self._graph.outputs > 1
 
     def scored_each(self, inputs: Iterable[Any], *, batch_size: int) -> Iterator[Scored | InputError]:
         """Yield the scores of each input, in order, or why it cannot be read."""
-        groups = batches(inputs, min(batch_size, self.preprocessing.MAX_BATCH))
+        groups = batches(inputs, min(batch_size, self._largest_batch))
         return chain.from_iterable(self._each(self._read_and_score, groups))
 
     def explain(self, raw: Any, *, label: str | None = None) -> Explanation:
@@ -233,7 +243,7 @@ class Classifier:
         index = self.classes.index(label)
 
         def log_odds(prepared: Iterable[Any]) -> NDArray[np.float64]:
-            groups = batches(prepared, self.preprocessing.MAX_BATCH)
+            groups = batches(prepared, self._largest_batch)
             logits = np.concatenate([logits for logits, _ in self._each(self._outputs, groups)])
             return _log_odds(logits / self.calibration.temperature, index)
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
@@ -30,6 +30,7 @@ OPSET = 18
 MAX_BYTES = 2**31  # protobuf reads no larger file
 LOAD_SECONDS = 60.0  # to make a session, and for one input; the largest networks tried take a few
 MEMORY_SHARE = 0.75
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 R = TypeVar("R")
 
@@ -51,19 +52,21 @@ class Graph:
 
     The file may come from a stranger: see `graph_check`. It stays open, as a fork does not copy the threads of a
     session: a child makes its own of the same bytes, also where the file was replaced meanwhile. `digest` is the
-    SHA-256 of its bytes in hex. Raises OSError where the file cannot be read, ModelError where it is not accepted.
+    SHA-256 of its bytes in hex. If `accelerated` it runs on a GPU where ONNX Runtime has CUDA: `on_gpu` says so. Raises
+    OSError where the file cannot be read, ModelError where it is not accepted.
     """
 
-    def __init__(self, path: Path, *, threads: int = 0) -> None:
+    def __init__(self, path: Path, *, threads: int = 0, accelerated: bool = False) -> None:
         self._file = open_regular(path, limit=MAX_BYTES)
-        self._threads = threads
+        self._new_session = partial(session, threads=threads, accelerated=accelerated)
         content = _content(self._file)
         self.digest = hashlib.sha256(content).hexdigest()
         graph_check.check(content)
-        self._made: onnxruntime.InferenceSession | None = within(LOAD_SECONDS, lambda: session(content, threads))
+        self._made: onnxruntime.InferenceSession | None = within(LOAD_SECONDS, lambda: self._new_session(content))
         self._session = PerProcess(self._make)
         self._inputs = [node.name for node in self._session().get_inputs()]
         self.outputs = len(self._session().get_outputs())
+        self.on_gpu = CUDA in self._session().get_providers()  # without a driver the CPU is left
 
     def run(self, inputs: Arrays) -> tuple[NDArray[np.float32], ...]:
         """Return the outputs for inputs by name, of which the graph reads some; raises ModelError where it fails."""
@@ -105,11 +108,14 @@ class Graph:
         content = _content(self._file)
         if hashlib.sha256(content).hexdigest() != self.digest:
             raise ModelError("the file of the network was changed in place while it was in use; load it again")
-        return session(content, self._threads)
+        return self._new_session(content)
 
 
-def session(content: bytes, threads: int) -> onnxruntime.InferenceSession:
-    """Return a session on the CPU; `threads` 0 uses all cores. A session may be used from many threads at once."""
+def session(content: bytes, threads: int, *, accelerated: bool = False) -> onnxruntime.InferenceSession:
+    """Return a session on the CPU; `threads` 0 uses all cores. A session may be used from many threads at once.
+
+    If `accelerated` it is on the GPU, where ONNX Runtime has CUDA.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # Waiting threads sleep: spinning, they would take the cores from other requests and from the rest of the machine.
@@ -122,8 +128,16 @@ def session(content: bytes, threads: int) -> onnxruntime.InferenceSession:
     # Constants are folded while a session is made, by running a part of the graph: 186 bytes took 5.5 s. Without it
     # flowerml's graphs return the same bits, in the same time but for 0.3 ms of 5 for a picture.
     return onnxruntime.InferenceSession(
-        content, options, providers=["CPUExecutionProvider"], disabled_optimizers=["ConstantFolding"]
+        content, options, providers=providers(accelerated=accelerated), disabled_optimizers=["ConstantFolding"]
     )
+
+
+def providers(*, accelerated: bool) -> list[str | tuple[str, dict[str, str]]]:
+    """Return what runs a graph: the CPU, or first CUDA, if `accelerated` and where ONNX Runtime has it."""
+    if accelerated and CUDA in onnxruntime.get_available_providers():
+        # TF32 rounds to 10 bits, which would move answers in their third digit.
+        return [(CUDA, {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}), CPU]
+    return [CPU]
 
 
 def within(seconds: float, function: Callable[[], R]) -> R:

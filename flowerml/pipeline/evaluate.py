@@ -1,6 +1,7 @@
 """Stage `evaluate`: the saved classifier on raw test examples -> metrics, tables and report in reports/<pipeline>."""
 
 import statistics
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,10 @@ def run(pipeline: Pipeline, *, classifier: Classifier | None = None, repeats: Pa
     section, folder = pipeline.evaluate, pipeline.paths.reports
     examples = Examples(pipeline.paths.examples)
     if classifier is None:
-        classifier, repeats = Classifier.load(pipeline.paths.classifier), pipeline.paths.repeats
+        classifier = Classifier.load(pipeline.paths.classifier, accelerated=True)
+        repeats = pipeline.paths.repeats
+    if classifier.on_gpu:
+        print(f"{pipeline.name}: evaluated on the GPU, by ONNX Runtime with CUDA", file=sys.stderr)
     result = evaluation.evaluate(classifier, examples.of("test"), batch_size=section.batch_size)
     of_repeats = _repeats(result, repeats, examples, batch_size=section.batch_size)
     metrics = result.write(folder, top_k=section.top_k, resamples=section.resamples, repeats=of_repeats)
@@ -89,7 +93,7 @@ def _repeats(
     """Return mean and standard deviation of the accuracy of a classifier and its repeats; nothing without repeats."""
     accuracies = [float(result.hits.mean())]
     for path in others(folder) if folder is not None else ():
-        probabilities = Classifier.load(path).probabilities(
+        probabilities = Classifier.load(path, accelerated=True).probabilities(
             (example.raw for example in examples.of("test")), batch_size=batch_size
         )
         accuracies.append(float((probabilities.argmax(axis=1) == result.targets).mean()))
