@@ -2,6 +2,7 @@
 
 import math
 import statistics
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from flowerml.config.dotted import flatten
 from flowerml.data.encodings import Encoded
 from flowerml.data.examples import Examples
 from flowerml.data.names import category_names
-from flowerml.engine import onnx
+from flowerml.engine import devices, onnx
 from flowerml.pipeline import repeats
 from flowerml.pipeline.origin import origin_of
 from flowerml.search.networks import Cost
@@ -86,6 +87,8 @@ def run(
     data = task.training_data(encoded, encoded.classes, encoder)
     if section.threads is None and (suggested := task.suggested_threads(data, section)):
         torch.set_num_threads(suggested)
+    precision = section.model_dump().get("precision", "float32")
+    print(f"{pipeline.name}: training on {devices.describe(precision)}", file=sys.stderr)
     networks = TaskNetworks(task, encoder, data, task.with_valid(data, section) if section.refit else None)
     result, storage = _search(
         pipeline,

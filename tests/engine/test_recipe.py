@@ -210,3 +210,11 @@ def test_batches_move_to_the_device(monkeypatch):
     monkeypatch.setattr(devices, "device", lambda: torch.device("meta"))
     ((inputs, targets),) = on_device([((torch.zeros(2, 3), torch.zeros(2)), torch.zeros(2))])
     assert {tensor.device.type for tensor in (*inputs, targets)} == {"meta"}
+
+
+@pytest.mark.parametrize(("fast", "rest"), [(True, "in bfloat16"), (False, "float32 is faster)")])
+def test_slow_bfloat16_is_told(monkeypatch, fast, rest):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": fast, "avx512_f": True})
+    monkeypatch.setattr(devices, "device", lambda: torch.device("cpu"))
+    message = devices.describe("bfloat16")
+    assert message.startswith("a CPU with") and message.endswith(rest)
