@@ -1,5 +1,6 @@
 """`flowerml train`: train a classifier on labelled pictures or texts."""
 
+import enum
 import os
 import re
 import shlex
@@ -17,6 +18,7 @@ from flowerml.core.errors import FlowermlError
 if TYPE_CHECKING:
     from flowerml.classifier.warm_start import WarmStart
     from flowerml.config.pipeline import Pipeline
+    from flowerml.pipeline.presets import Preset
     from flowerml.pipeline.run import RunResult
 
 NAME = "train"
@@ -27,8 +29,19 @@ EXAMPLES = """[bold]Examples[/]
   flowerml train reviews.csv --network lstm --set data.text_column=review
   flowerml train reviews.csv --backbone hf/sentence-transformers/all-MiniLM-L6-v2
   flowerml train pictures.zip --backbone vgg16 --hidden-units 512 --epochs 10
+  flowerml train my_pictures/ --preset best --minutes 30
   flowerml train more_pictures/ --from models/my_pictures/classifier
 """
+
+
+class PresetName(enum.StrEnum):
+    """What may be given as a preset."""
+
+    fast = "fast"
+    balanced = "balanced"
+    best = "best"
+
+
 WORK_DIR = Path(".flowerml")
 ARCHIVE_SUFFIXES = re.compile(r"(\.tar)?\.(gz|bz2|xz|tgz|tar|zip|csv|tsv|jsonl|parquet)$", re.IGNORECASE)
 SEARCHED = "ngrams"  # the network whose search takes seconds
@@ -62,6 +75,15 @@ def main(
     ] = None,
     hidden_units: Annotated[
         list[int] | None, typer.Option(min=1, help="Width of a hidden layer on a backbone. Repeatable.")
+    ] = None,
+    preset: Annotated[
+        PresetName | None,
+        typer.Option(
+            help="Of pictures: fast (frozen features), balanced (last blocks trained), best (several networks)."
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.1, help="Time for a preset: chooses epochs, size and number of networks.")
     ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Step size of the optimizer.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training examples.")] = None,
@@ -108,20 +130,30 @@ def main(
         "data.category_names": None if category_names is None else str(category_names),
     }
     values = {**{name: value for name, value in chosen.items() if value is not None}, **options.parsed(changes)}
+    wanted = _preset(preset, minutes, values, from_)
     if from_ is not None:
         _refuse_changes(values)
         values["train.search.trials"] = 1
     if values.get("train.network", SEARCHED) != SEARCHED:
         values.setdefault("train.search.trials", 1)  # a search of others takes minutes
-    name = _name(data)
+    name = name_of(data)
     folder = _folder(save_dir, name, data)
-    result, pipeline = _train(data, kind and kind.value, values, name, folder, work_dir, from_)
+    result, pipeline = _train(data, kind and kind.value, values, name, folder, work_dir, from_, wanted)
     data_changes = [f"-S {shlex.quote(change)}" for change in changes or [] if change.startswith("data.")]
     _print(result, pipeline, " ".join([shlex.quote(data), *data_changes]))
+    if wanted is None and from_ is None:
+        _print_hint(pipeline)
 
 
 def _train(
-    data: str, kind: str | None, values: dict[str, Any], name: str, folder: Path, work: Path, start_model: str | None
+    data: str,
+    kind: str | None,
+    values: dict[str, Any],
+    name: str,
+    folder: Path,
+    work: Path,
+    start_model: str | None,
+    preset: "Preset | None",
 ) -> "tuple[RunResult, Pipeline]":
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars clutter a log file
@@ -135,16 +167,43 @@ def _train(
     warm_start = _warm_start(start_model)
     kind = kind or (warm_start.kind if warm_start else None)
     start = warm_start.parameters if warm_start else None
-    root = _work_folder(work)
+    root = work_folder(work)
     with hold_lock(
         Paths(name, root).lock, waiting=f"{name}: another process is training it in {root}; waiting for it to finish"
     ):
         pipeline, origin = adhoc.pipeline_from_data(data, kind, values, name=name, root=root, start=start)
         output.say(f"{data}: of kind {pipeline.kind}; parameters not given are those of {start_model or origin}")
         result = run.run(
-            pipeline, folder, show_progress=progress.reporter, on_summary=output.say, warm_start=warm_start
+            pipeline,
+            folder,
+            show_progress=progress.reporter,
+            on_summary=output.say,
+            warm_start=warm_start,
+            preset=preset,
         )
         return result, pipeline
+
+
+def _preset(
+    name: PresetName | None, minutes: float | None, values: dict[str, Any], start_model: str | None
+) -> "Preset | None":
+    """Return the preset with the user's own values, which win; raises BadParameter where it does not apply."""
+    from flowerml.pipeline.presets import Preset
+
+    if name is None:
+        if minutes is not None:
+            raise typer.BadParameter("is for a preset; add --preset balanced or --preset best", param_hint="--minutes")
+        return None
+    if start_model is not None:
+        raise typer.BadParameter("chooses the parameters that --from keeps; leave one out", param_hint="--preset")
+    return Preset(name.value, values, minutes)
+
+
+def _print_hint(pipeline: "Pipeline") -> None:
+    from flowerml.tasks.registry import task_of
+
+    if hint := task_of(pipeline).preset_hint(pipeline.parameters()):
+        output.say(hint)
 
 
 def _warm_start(model: str | None) -> "WarmStart | None":
@@ -179,7 +238,7 @@ def _print(result: "RunResult", pipeline: "Pipeline", data: str) -> None:
     output.print_text(f"MLflow experiment: {pipeline.name}; reports: {pipeline.paths.reports}")
 
 
-def _name(data: str) -> str:
+def name_of(data: str) -> str:
     """Return the name of the experiment and the folders: the data's file name without the suffixes of archives."""
     last = urlsplit(data).path if "://" in data else str(Path(data).expanduser().resolve())
     return re.sub(r"[^\w.-]+", "_", ARCHIVE_SUFFIXES.sub("", PurePath(last).name)).strip("._") or "data"
@@ -223,7 +282,7 @@ def _refuse_changes(values: dict[str, Any]) -> None:
         raise typer.BadParameter("trains once, without a search; leave out --trials", param_hint="--from")
 
 
-def _work_folder(work: Path) -> Path:
+def work_folder(work: Path) -> Path:
     """Return the folder for encodings, after telling git to ignore it."""
     from flowerml.core import files
 

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -12,8 +12,9 @@ from flowerml.classifier.warm_start import WarmStart
 from flowerml.config.pipeline import Pipeline
 from flowerml.core.display import visible
 from flowerml.data.examples import Examples
-from flowerml.pipeline import encode, evaluate, extract, train
+from flowerml.pipeline import backbones, encode, evaluate, extract, presets, train
 from flowerml.pipeline.origin import origin_of
+from flowerml.pipeline.presets import Preset
 from flowerml.search.progress import ShowProgress
 from flowerml.search.study import Trial
 from flowerml.tracking import lineage, runs
@@ -35,13 +36,18 @@ def run(
     show_progress: ShowProgress,
     on_summary: Callable[[str], None],
     warm_start: WarmStart | None = None,
+    preset: Preset | None = None,
 ) -> RunResult:
     """Extract a fetched source, encode, search, save the winner to `folder` and evaluate it; MLflow records everything.
 
-    `on_summary` is called with a summary of the data. With `warm_start` training starts from an earlier classifier;
-    raises ModelError if it does not fit, and DataError for data that cannot be learned from.
+    `on_summary` is called with a summary of the data, and with the parameters of a `preset`, which depend on them. With
+    `warm_start` training starts from an earlier classifier; raises ModelError if it does not fit, and DataError for
+    data that cannot be learned from.
     """
     on_summary(extract.summary(extract.run(pipeline)))
+    if preset is not None:
+        pipeline, choices = presets.apply(pipeline, preset)
+        on_summary(presets.described(preset, choices))
     return train_extracted(pipeline, folder, show_progress=show_progress, warm_start=warm_start)
 
 
@@ -54,8 +60,10 @@ def train_extracted(
 ) -> RunResult:
     """Run the stages after `extract`: encode, search, save the winner to `folder` and evaluate it."""
     if warm_start is not None:
+        warm_start = replace(warm_start, encoder=warm_start.encoder.adapted(pipeline.encode))
         keys = Examples(pipeline.paths.examples).keys("train")
         warm_start.check(tuple(sorted({key.label for key in keys})))
+    backbones.offer(pipeline)
     report = encode.run(pipeline, encoder=warm_start.encoder if warm_start else None)
     for finding in report.findings:
         if finding["severity"] != "note":

@@ -191,6 +191,46 @@ class Detector:
 
 
 @dataclass(frozen=True)
+class Backbone:
+    """A pretrained network by the names of `encode.backbone` and `encode.weights`, and where its weights are.
+
+    `source` is installed (a package), cache (of torch or of the Hugging Face Hub) or published (to be downloaded).
+    `file_bytes` is the size of the file, where it is known.
+    """
+
+    name: str
+    weights: str
+    source: Literal["installed", "cache", "published"]
+    file_bytes: int | None = None
+
+    @property
+    def is_here(self) -> bool:
+        return self.source != "published"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A parameter that a preset sets, by its dotted name, and the reason for its value."""
+
+    name: str
+    value: Any
+    reason: str
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a preset depends on: the number of examples of each split, and what the user wants.
+
+    `given` are the user's own parameters by their dotted names, which stay; `minutes` are those for everything, None
+    where no time is given.
+    """
+
+    counts: Mapping[str, int]
+    given: Mapping[str, Any]
+    minutes: float | None = None
+
+
+@dataclass(frozen=True)
 class SectionTypes:
     """The types of a task's own sections in params.yaml."""
 
@@ -368,6 +408,18 @@ class Trainable(Protocol[TrainT, EncoderT, OwnPreprocessingT, TrainingDataT]):
 
     def combined(self, networks: "Sequence[nn.Module]", weights: Sequence[float]) -> "nn.Module":
         """Return a network that answers with the weighted mean of the probabilities of others; weights sum to 1."""
+
+    def preset(self, name: str, situation: Situation) -> list[Choice]:
+        """Return the parameters of a preset (fast, balanced or best), each with its reason.
+
+        Raises ParamsError where the task has none, and for what the preset and the user's parameters cannot both have.
+        """
+
+    def preset_hint(self, parameters: Mapping[str, Any]) -> str | None:
+        """Return what a preset would do beyond a training with these parameters, by dotted names; None for nothing."""
+
+    def backbones(self, *, published: bool) -> Iterator[Backbone]:
+        """Yield the pretrained networks that are here, and, if `published`, those that would be downloaded."""
 
     def suggested_threads(self, data: TrainingDataT, section: TrainT) -> int | None:
         """Return the number of threads that suits a training where the section names none; None for all cores."""

@@ -4,11 +4,11 @@ Its names are the members of `Task` in tasks/base.py. Heavy packages are importe
 `download` and `extract` start at once and a served model needs no torch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowerml.tasks.base import Detector, SectionTypes
+from flowerml.tasks.base import Backbone, Choice, Detector, SectionTypes, Situation
 from flowerml.tasks.image.checks import classify_error, digest, inspect, near_duplicates, vectors
 from flowerml.tasks.image.encoder import Encoder, Preprocessing
 from flowerml.tasks.image.explanation import explain
@@ -52,6 +52,7 @@ __all__ = [
     "TABLES",
     "Encoder",
     "Preprocessing",
+    "backbones",
     "build_network",
     "classify_error",
     "combined",
@@ -69,6 +70,8 @@ __all__ = [
     "listing",
     "near_duplicates",
     "predict_valid",
+    "preset",
+    "preset_hint",
     "preview",
     "properties",
     "read",
@@ -157,6 +160,27 @@ def combined(networks: "Sequence[nn.Module]", weights: Sequence[float]) -> "nn.M
     from flowerml.tasks.image.networks import Ensemble
 
     return Ensemble(networks, weights)
+
+
+def backbones(*, published: bool) -> Iterator[Backbone]:
+    """Yield the pretrained networks that are here, and, if `published`, those that would be downloaded."""
+    from flowerml.tasks.image import available
+
+    return available.backbones(published=published)
+
+
+def preset(name: str, situation: Situation) -> list[Choice]:
+    """Return the parameters of a preset with their reasons; raises ParamsError."""
+    from flowerml.tasks.image import presets
+
+    return presets.preset(name, situation)
+
+
+def preset_hint(parameters: Mapping[str, Any]) -> str | None:
+    """Return what a preset would do beyond a head on frozen features."""
+    from flowerml.tasks.image import presets
+
+    return None if parameters.get("encode.trainable_blocks", 0) else presets.HINT
 
 
 def suggested_threads(data: "TrainingData", section: "Train") -> int | None:

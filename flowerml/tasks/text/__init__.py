@@ -4,12 +4,12 @@ Its names are the members of `Task` in tasks/base.py. Heavy packages are importe
 `extract` start fast, and a served model has no torch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from flowerml.core.errors import ParamsError
-from flowerml.tasks.base import Detector, SectionTypes
+from flowerml.tasks.base import Backbone, Choice, Detector, SectionTypes, Situation
 from flowerml.tasks.text.checks import classify_error, digest, inspect, near_duplicates, vectors
 from flowerml.tasks.text.encoder import Encoder, Preprocessing
 from flowerml.tasks.text.explanation import explain
@@ -53,6 +53,7 @@ __all__ = [
     "TABLES",
     "Encoder",
     "Preprocessing",
+    "backbones",
     "build_network",
     "classify_error",
     "combined",
@@ -70,6 +71,8 @@ __all__ = [
     "listing",
     "near_duplicates",
     "predict_valid",
+    "preset",
+    "preset_hint",
     "preview",
     "properties",
     "read",
@@ -160,6 +163,23 @@ def valid_targets(data: "Texts") -> "Tensor":
 def combined(networks: "Sequence[nn.Module]", weights: Sequence[float]) -> "nn.Module":
     """Raise ParamsError, as `predict_valid` does."""
     raise ParamsError("train.ensemble: expected 1; networks for texts are combined by train.network: blend")
+
+
+def backbones(*, published: bool) -> Iterator[Backbone]:
+    """Yield none: the pretrained encoders of texts are those of the Hugging Face Hub, and not listed."""
+    return iter(())
+
+
+def preset(name: str, situation: Situation) -> list[Choice]:
+    """Raise ParamsError: texts have no presets."""
+    raise ParamsError(
+        "--preset: expected pictures, found texts; their default takes seconds, and --backbone hf/OWNER/NAME is what "
+        "makes them better"
+    )
+
+
+def preset_hint(parameters: Mapping[str, Any]) -> None:
+    """Return None."""
 
 
 def suggested_threads(data: "Texts", section: "Train") -> None:

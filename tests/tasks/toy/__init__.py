@@ -19,7 +19,18 @@ from flowerml.data.encodings import Encoded
 from flowerml.data.examples import Example
 from flowerml.data.layout import Listing, list_files, read_files
 from flowerml.engine.fit import Trainer
-from flowerml.tasks.base import Form, Inspection, Known, LogOdds, SectionTypes, Snippets, nothing_known
+from flowerml.tasks.base import (
+    Backbone,
+    Choice,
+    Form,
+    Inspection,
+    Known,
+    LogOdds,
+    SectionTypes,
+    Situation,
+    Snippets,
+    nothing_known,
+)
 from tests.tasks.toy.networks import Counts, Mean, head
 
 BASES = "ACGT"
@@ -286,6 +297,18 @@ def valid_targets(data: Counts) -> Tensor:
 
 def combined(networks: Sequence[nn.Module], weights: Sequence[float]) -> nn.Module:
     return Mean(networks, weights)
+
+
+def backbones(*, published: bool) -> Iterator[Backbone]:
+    return iter(())
+
+
+def preset(name: str, situation: Situation) -> list[Choice]:
+    return [Choice("train.epochs", 1 if name == "fast" else 2, "few are enough")]
+
+
+def preset_hint(parameters: Mapping[str, Any]) -> str | None:
+    return None
 
 
 def suggested_threads(data: Counts, section: params.Train) -> int | None:

@@ -1,0 +1,329 @@
+"""Presets for pictures: a head on frozen features, the last blocks fine-tuned, or several networks.
+
+The values are those that did best on valid in trials on the Oxford flowers and others, with the embedded networks: see
+docs/fine_tuning.md and benchmarks/finetune.py.
+"""
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+from flowerml.core.errors import ParamsError
+from flowerml.tasks.base import Choice, Situation
+
+BACKBONE = "tf_efficientnet_lite0"
+# Networks that answer together, in this order: the two err differently, and the third is the weakest and slowest.
+SEVERAL = (BACKBONE, "tf_efficientnet_lite1", "tf_efficientnet_lite2")
+SEVERAL_SIZE = 240
+HINT = (
+    "--preset balanced also trains the last blocks of the network: minutes instead of seconds, and about half of the "
+    "mistakes"
+)
+MANY = 3000  # training pictures from which on five epochs are enough, at a smaller size
+EPOCHS = {"few": 8, "many": 5}
+FEWEST_EPOCHS, MOST_EPOCHS = 3, 10
+SMALLER = 192  # pixels that are trained at, where 224 are answered at
+TRAINED_SHARE = 4 / 7  # of a network's blocks
+WORTH_A_REFIT = 0.2  # validation pictures, as a share of the training pictures
+OVERHEAD = 25.0  # seconds for starting, the head's start, the graph and the report
+# Pictures a second on one core of the machine of docs/fine_tuning.md: BACKBONE answers at 224 pixels in torch, its
+# graph encodes, and its last four of seven blocks are trained, in bfloat16 beside augmentation.
+ANSWERED, ENCODED, TRAINED = 45.0, 75.0, 51.0
+MORE_CORES = 0.74  # exponent: two cores train 1.67 times as fast as one
+FLOAT32 = 0.55  # of the speed of bfloat16
+ON_GPU = 200.0  # pictures a second and core: what augmentation leaves it
+
+
+def preset(name: str, situation: Situation) -> list[Choice]:
+    """Return the parameters of a preset with their reasons; raises ParamsError."""
+    given = situation.given
+    if name != "fast" and given.get("encode.trainable_blocks") == 0:
+        raise ParamsError(
+            f"--preset: expected trained blocks in preset {name}, found encode.trainable_blocks 0; choose preset fast"
+        )
+    if name == "fast":
+        if situation.minutes is not None:
+            raise ParamsError("--minutes: expected balanced or best, which can use them; preset fast takes seconds")
+        return _frozen("frozen features, computed once")
+    plan = Plan.of(name, situation)
+    if plan.epochs < FEWEST_EPOCHS:
+        return _frozen(
+            f"{situation.minutes:g} minutes are not enough to fine-tune on {plan.pictures:,} pictures: it takes about "
+            f"{math.ceil(plan.needed / 60)} here"
+        )
+    return [*plan.encode(), *plan.train()]
+
+
+def _frozen(reason: str) -> list[Choice]:
+    """Return a head on frozen features."""
+    head = {
+        "learning_rate": 0.003,
+        "batch_size": 64,
+        "epochs": 25,
+        "optimizer": "adamw",
+        "weight_decay": 0.1,
+        "schedule": "one_cycle",
+        "label_smoothing": 0.1,
+        "dropout": 0.4,
+        "hidden_units": [],
+    }
+    space = {"learning_rate": {"low": 0.001, "high": 0.01, "log": True}, "dropout": [0.2, 0.4, 0.6]}
+    return [
+        Choice("encode.backbone", BACKBONE, "embedded: nothing is downloaded"),
+        Choice("encode.weights", "imagenet", "pretrained"),
+        Choice("encode.size", None, "that of the network"),
+        Choice("encode.trainable_blocks", 0, reason),
+        Choice("encode.cache", None, "only features"),
+        Choice("encode.views", 1, "augmented views of frozen features gain little"),
+        *(Choice(f"train.{name}", value, "suits a head") for name, value in head.items()),
+        Choice("train.threads", 1, "a small head is no faster with more"),
+        *_single("the best head", trials=1, space=space),
+    ]
+
+
+def _single(what: str, *, trials: int, space: Mapping[str, Any]) -> Iterator[Choice]:
+    """Yield the parameters of a search whose result is one network."""
+    yield Choice("train.ensemble", 1, what)
+    yield Choice("train.search.trials", trials, "the values above; more search around them")
+    yield Choice("train.search.prune", False, "early epochs say little of later ones")
+    yield Choice("train.search.head_trials", 0, "the head starts from a probe")
+    yield Choice("train.search.space", dict(space), "for more trials")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What fits into the time: epochs, the size that is trained at, and the number of networks.
+
+    `needed` are the seconds of the smallest fine-tuning.
+    """
+
+    backbones: tuple[str, ...]
+    blocks: int | str
+    epochs: int
+    size: int | None
+    networks: int
+    refit: bool
+    precision: str
+    pictures: int
+    minutes: float | None
+    seed: int = 0
+    needed: float = 0.0
+
+    @classmethod
+    def of(cls, name: str, situation: Situation, machine: "Machine | None" = None) -> "Plan":
+        given, counts = situation.given, situation.counts
+        backbones = _backbones(given, several=name == "best")
+        few = counts["train"] < MANY
+        plan = cls(
+            backbones,
+            given.get("encode.trainable_blocks", _blocks(backbones[0])),
+            EPOCHS["few" if few else "many"],
+            given.get("train.size", None if few else SMALLER),
+            max(2, len(_given_backbones(given))) if name == "best" else 1,
+            name == "best" and counts["valid"] >= WORTH_A_REFIT * counts["train"],
+            given.get("train.precision", "bfloat16" if _fast_bfloat16() else "float32"),
+            counts["train"],
+            situation.minutes,
+            given.get("train.seed", 0),
+        )
+        return (
+            plan
+            if situation.minutes is None
+            else plan.within(60 * situation.minutes, counts, given, machine or Machine.measured())
+        )
+
+    def within(self, seconds: float, counts: Mapping[str, int], given: Mapping[str, Any], machine: "Machine") -> "Plan":
+        """Return the plan for so many seconds: as many epochs as fit, up to MOST_EPOCHS.
+
+        More time is better spent on other networks than on more epochs, less is saved on the size first.
+        """
+        options = [self]
+        if self.networks > 1:
+            more = [replace(self, networks=3)] if self.backbones == SEVERAL else []
+            options = [*more, self, replace(self, refit=False)]
+            options.append(replace(self, networks=1, refit=False))
+        if self.size is None and "train.size" not in given:
+            options.append(replace(options[-1], size=SMALLER))
+        for option in options:
+            epochs = machine.epochs(option, seconds, counts)
+            wanted = self.epochs if option.networks > self.networks else FEWEST_EPOCHS + (option is not options[-1])
+            if epochs >= wanted:
+                return replace(option, epochs=min(epochs, MOST_EPOCHS))
+        smallest = options[-1]
+        return replace(smallest, epochs=0, needed=machine.seconds(smallest, FEWEST_EPOCHS, counts))
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The backbones of the networks."""
+        return self.backbones[: self.networks]
+
+    def encode(self) -> Iterator[Choice]:
+        """Yield the parameters of `encode`."""
+        several = len(self.used) > 1
+        backbone = list(self.used) if several else self.used[0]
+        yield Choice("encode.backbone", backbone, "embedded: nothing is downloaded")
+        yield Choice("encode.weights", "imagenet", "pretrained")
+        yield Choice(
+            "encode.size", SEVERAL_SIZE if several else None, "one for all" if several else "the network's own"
+        )
+        yield Choice("encode.trainable_blocks", self.blocks, "more are slower, and hardly better")
+        yield Choice("encode.cache", "pictures", "so that every epoch sees other crops")
+        yield Choice("encode.views", 1, "augmented while training")
+
+    def train(self) -> Iterator[Choice]:
+        """Yield the parameters of `train`."""
+        few = self.pictures < MANY
+        why = f"what fits into {self.minutes:g} minutes" if self.minutes is not None else "more gained nothing"
+        yield Choice("train.epochs", self.epochs, f"{why}, with {self.pictures:,} training pictures")
+        yield Choice("train.batch_size", 16 if few else 32, "more steps with few pictures" if few else "usual")
+        yield Choice("train.learning_rate", 0.001, "of the head")
+        yield Choice("train.backbone_learning_rate", 0.7, "of the last block, as a share")
+        yield Choice("train.layer_decay", 0.8, "earlier blocks are more general")
+        yield Choice("train.optimizer", "adamw", "usual for fine-tuning")
+        yield Choice("train.weight_decay", 0.05, "usual for fine-tuning")
+        yield Choice("train.schedule", "cosine", "after a short warmup")
+        yield Choice("train.warmup_epochs", 0.4, "the optimizer's statistics start empty")
+        yield Choice("train.label_smoothing", 0.1, "usual for fine-tuning")
+        yield Choice("train.hidden_units", [], "a linear head, on features that are trained")
+        yield Choice("train.dropout", 0.0, "gained nothing")
+        yield Choice("train.fine_tune", True, "the last blocks with the head")
+        yield Choice("train.head_start", "probe", "takes seconds, and spares the backbone large gradients")
+        yield Choice("train.freeze_epochs", 0, "the head starts from a probe")
+        yield Choice("train.batch_norm", "frozen", "batches are small")
+        yield Choice("train.train_depthwise", None, "on a CPU they would take half of the time")
+        yield Choice("train.ema", 0.0, "gained nothing")
+        yield Choice("train.mixup", 0.0, "was worse in few epochs")
+        yield Choice("train.clip_norm", None, "not needed")
+        yield Choice("train.accumulate", 1, "not needed")
+        yield Choice("train.patience", None, "the schedule runs to its end")
+        fast = self.precision == "bfloat16"
+        yield Choice("train.precision", self.precision, "faster here" if fast else "this CPU has no fast bfloat16")
+        at = "fast, and objects look larger in random crops" if self.size else "as answered at, with few pictures"
+        yield Choice("train.size", self.size, at)
+        yield Choice("train.threads", None, "all cores")
+        yield Choice("train.augment.smallest_crop", 0.4, "of the area")
+        yield Choice("train.augment.flip", True, "most things may be mirrored")
+        for name in ("vertical_flip", "rotation", "color", "erase", "randaugment"):
+            value: Any = False if name == "vertical_flip" else 0.0
+            yield Choice(f"train.augment.{name}", value, "gained nothing" if few else "not needed in few epochs")
+        yield from self._search()
+
+    def _search(self) -> Iterator[Choice]:
+        why = "the validation pictures are as good to learn from" if self.refit else "would take as long again"
+        yield Choice("train.refit", self.refit, why)
+        if self.networks == 1:
+            space = {
+                "learning_rate": {"low": 0.0005, "high": 0.002, "log": True},
+                "augment.smallest_crop": [0.25, 0.4, 0.6],
+                "layer_decay": [0.7, 0.8, 0.9],
+            }
+            yield Choice("train.backbone", None, "there is one")
+            yield from _single("a trial takes minutes", trials=1, space=space)
+            return
+        if len(self.used) > 1:
+            yield Choice("train.backbone", self.used[0], "one network after the other")
+            varied: dict[str, Any] = {"backbone": list(self.used)}
+        else:
+            yield Choice("train.backbone", None, "there is one")
+            yield Choice("train.seed", self.seed, "the first of several")
+            varied = {"seed": [self.seed + number for number in range(self.networks)]}
+        yield Choice("train.ensemble", self.networks, "networks that err differently are better together")
+        yield Choice("train.ensemble_by", "probabilities", "they are of different shapes")
+        yield Choice("train.search.trials", self.networks, "one for each network")
+        yield Choice("train.search.prune", False, "early epochs say little of later ones")
+        yield Choice("train.search.head_trials", 0, "the head starts from a probe")
+        yield Choice("train.search.space", varied, "what the networks differ in")
+
+
+def _backbones(given: Mapping[str, Any], *, several: bool) -> tuple[str, ...]:
+    return _given_backbones(given) or (SEVERAL if several else (BACKBONE,))
+
+
+def _given_backbones(given: Mapping[str, Any]) -> tuple[str, ...]:
+    chosen = given.get("encode.backbone", ())
+    return (chosen,) if isinstance(chosen, str) else tuple(chosen)
+
+
+def _blocks(backbone: str) -> int | str:
+    """Return how many of a backbone's last blocks to train; all where it has no sequence of blocks."""
+    from flowerml.tasks.image.encoder.backbone import architecture, depth_of
+
+    count = len(depth_of(architecture(backbone, crop=224).module).blocks)
+    return max(1, round(TRAINED_SHARE * count)) if count else "all"
+
+
+def _fast_bfloat16() -> bool:
+    """Return whether this machine multiplies in bfloat16 faster than in float32."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How fast this machine is: its cores, and one of them compared with that of the measurements."""
+
+    cores: int
+    share: float
+
+    @classmethod
+    def measured(cls) -> "Machine":
+        """Return this machine. The shortest of a few passes on one core says little of what else runs now."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cls(cores, min(4.0, max(0.25, _answers_a_second(BACKBONE) / ANSWERED)))
+
+    def seconds(self, plan: Plan, epochs: int, counts: Mapping[str, int]) -> float:
+        """Return how long a plan takes in all."""
+        train, valid, test = (counts[split] for split in ("train", "valid", "test"))
+        slower = [_answers_a_second(BACKBONE) / _answers_a_second(name) for name in plan.used]
+        slower *= plan.networks // len(slower)
+        answered = ENCODED * self.share * self.cores
+        once = sum(slower) * ((train + valid) / answered)  # encoding, then calibration and evaluation of all together
+        once += sum(slower) * ((valid * (1 + plan.refit) + test) / answered)
+        pictures = train * (1 + plan.refit) + valid * plan.refit
+        epoch = sum(pictures * ratio / self._trained_a_second(plan) + valid * ratio / answered for ratio in slower)
+        return OVERHEAD + once + epochs * epoch
+
+    def epochs(self, plan: Plan, seconds: float, counts: Mapping[str, int]) -> int:
+        """Return how many epochs fit into so many seconds."""
+        fixed = self.seconds(plan, 0, counts)
+        return max(0, int((seconds - fixed) / (self.seconds(plan, 1, counts) - fixed)))
+
+    def _trained_a_second(self, plan: Plan) -> float:
+        import torch
+
+        if torch.cuda.is_available():
+            return ON_GPU * self.cores
+        side = plan.size or (SEVERAL_SIZE if plan.networks > 1 else 224)
+        speed = TRAINED * self.share * self.cores**MORE_CORES * (224 / side) ** 2
+        return speed * (FLOAT32 if plan.precision == "float32" else 1) * (0.5 if plan.blocks == "all" else 1)
+
+
+@cache
+def _answers_a_second(backbone: str) -> float:
+    """Return how many pictures of 224 pixels a network answers on one core, at its fastest."""
+    import torch
+
+    from flowerml.tasks.image.encoder.backbone import architecture
+
+    network = architecture(backbone, crop=224)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            return 1 / min(_seconds(lambda: network(torch.zeros(1, 3, 224, 224))) for _ in range(6))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started

@@ -1,0 +1,72 @@
+import pytest
+
+from flowerml.config.defaults import SHIPPED_PARAMS, defaults
+from flowerml.data import examples
+from flowerml.data.examples import Example
+from flowerml.pipeline import presets
+from flowerml.pipeline.presets import Preset
+from flowerml.tasks.base import Choice
+from flowerml.tasks.image import presets as of_pictures
+from flowerml.tasks.pipelines import checked_pipeline
+from tests.tasks.image.test_presets import FEW
+
+
+@pytest.fixture
+def extracted(tmp_path, monkeypatch):
+    """Return a pipeline of pictures whose table of examples is tiny."""
+    monkeypatch.chdir(tmp_path)
+    pipeline = checked_pipeline("birds", "image", defaults("image").sections, path=SHIPPED_PARAMS, root=tmp_path)
+    rows = [Example(f"{split}{number}", split, "ab"[number % 2], b"x") for split in FEW for number in range(4)]
+    pipeline.paths.examples.parent.mkdir(parents=True)
+    examples.write(pipeline.paths.examples, rows, raw=bytes)
+    return pipeline
+
+
+def test_preset_changes_encode_and_train_only(extracted):
+    pipeline, choices = presets.apply(extracted, Preset("balanced", {}))
+    assert (pipeline.encode.trainable_blocks, pipeline.train.head_start) == (4, "probe")
+    assert (pipeline.data, pipeline.evaluate, pipeline.export) == (
+        extracted.data,
+        extracted.evaluate,
+        extracted.export,
+    )
+    assert all(choice.reason for choice in choices)
+
+
+def test_the_users_word_wins(extracted):
+    given = {"train.epochs": 2, "train.augment.smallest_crop": 0.7, "train.search.trials": 3}
+    pipeline, choices = presets.apply(extracted, Preset("balanced", given))
+    assert (pipeline.train.epochs, pipeline.train.augment.smallest_crop, pipeline.train.search.trials) == (2, 0.7, 3)
+    assert "augment.smallest_crop" not in pipeline.train.search.space
+    shown = {choice.name: choice for choice in choices}
+    assert (shown["train.epochs"].value, shown["train.epochs"].reason) == (2, "given")
+
+
+def test_the_same_again_after_an_interruption(extracted, monkeypatch):
+    preset = Preset("best", {}, minutes=1.0)
+    first, _ = presets.apply(extracted, preset)
+    of_pictures._answers_a_second.cache_clear()
+    monkeypatch.setattr(of_pictures, "OVERHEAD", 1e9)  # a machine that is busy now
+    again, _ = presets.apply(extracted, preset)
+    other, _ = presets.apply(extracted, Preset("best", {}, minutes=2.0))
+    assert again == first != other
+
+
+def test_it_is_printed_as_yaml_with_reasons():
+    choices = [
+        Choice("encode.backbone", ["a", "b"], "two"),
+        Choice("train.size", None, "its own"),
+        Choice("train.augment.flip", True, "usual"),
+        Choice("train.search.trials", 2, "one each"),
+    ]
+    assert presets.described(Preset("best", {}, 30), choices).splitlines() == [
+        "preset best in 30 minutes, as parameters:",
+        "  encode:",
+        "    backbone: [a, b]   # two",
+        "  train:",
+        "    size: null   # its own",
+        "    augment:",
+        "      flip: true   # usual",
+        "    search:",
+        "      trials: 2   # one each",
+    ]
