@@ -15,6 +15,15 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def repeat_to_the_bit() -> None:
+    """Keep a GPU to algorithms that give the same bits each time, so that a training resumes as if never interrupted.
+
+    By default cuDNN sums the gradients of convolutions in any order.
+    """
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+
+
 def moved(tensor: Tensor, target: torch.device) -> Tensor:
     """Return a tensor of the CPU on `target`; a GPU copies it while the CPU goes on, from pinned memory."""
     if target.type == "cuda" and tensor.device.type == "cpu":

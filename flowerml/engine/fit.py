@@ -6,7 +6,7 @@ pickles. Here it writes a `for` loop, and the state is plain data and tensors.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from flowerml.core.errors import DivergedError
 from flowerml.engine import optimizers
 from flowerml.engine.averaging import BestWeights, MovingAverage
-from flowerml.engine.devices import Inputs, autocast, device, on_device
+from flowerml.engine.devices import Inputs, autocast, device, on_device, repeat_to_the_bit
 from flowerml.engine.mixup import Mixup
-from flowerml.engine.optimizers import Group
+from flowerml.engine.recipe import Recipe
 
 State = dict[str, Any]
 """Nested dicts and lists of tensors, numbers, strings and None."""
@@ -81,25 +81,6 @@ class Training(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What a training may do beyond plain gradient descent of all weights alike; by default nothing.
-
-    `groups` of parameters have learning rates of their own; those of a body stay in the first `freeze_epochs`. In
-    `warmup_epochs` the rates rise. `ema` is the decay of averaged weights, which are then those that count; `mixup` the
-    alpha of its Beta distribution; `clip_norm` the largest norm of the gradients. A step takes `accumulate` batches.
-    """
-
-    groups: Sequence[Group] | None = None
-    freeze_epochs: int = 0
-    warmup_epochs: float = 0.0
-    ema: float = 0.0
-    mixup: float = 0.0
-    clip_norm: float | None = None
-    accumulate: int = 1
-    precision: str = "float32"
-
-
 PLAIN = Recipe()
 
 
@@ -140,6 +121,7 @@ class Trainer:
         recipe: Recipe = PLAIN,
         start: Callable[[], None] | None = None,
     ) -> None:
+        repeat_to_the_bit()
         network.to(device())
         weights = balanced_class_weights(data.train_counts).to(device()) if class_weights == "balanced" else None
         examples_a_step = batch_size * recipe.accumulate

@@ -31,6 +31,7 @@ CODE = (
     "engine/fit.py",
     "engine/mixup.py",
     "engine/optimizers.py",
+    "engine/recipe.py",
     "search",
     "pipeline/train.py",
 )

@@ -12,9 +12,10 @@ from flowerml.engine import devices
 from flowerml.engine.averaging import MovingAverage
 from flowerml.engine.devices import moved, on_device
 from flowerml.engine.feed_forward import FeatureBatches, Views
-from flowerml.engine.fit import Recipe, Trainer, evaluate
+from flowerml.engine.fit import Trainer, evaluate
 from flowerml.engine.mixup import Mixup
 from flowerml.engine.optimizers import Group
+from flowerml.engine.recipe import Recipe
 from tests.engine.test_fit import SECTION, batches, head, weights
 
 PLAIN = SECTION | {"optimizer": "sgd", "learning_rate": 0.05}

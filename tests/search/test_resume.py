@@ -6,8 +6,9 @@ from itertools import islice
 import pytest
 import torch
 
-from flowerml.engine.fit import Epoch, Recipe, Trainer
+from flowerml.engine.fit import Epoch, Trainer
 from flowerml.engine.optimizers import Group
+from flowerml.engine.recipe import Recipe
 from flowerml.search.checkpoint import PROGRESS, Checkpoint
 from flowerml.search.study import Search
 from flowerml.tasks.pipelines import load_pipeline

@@ -252,6 +252,21 @@ def test_views_do_not_depend_on_threads():
     assert torch.equal(*drawn)
 
 
+def test_only_a_few_batches_are_in_memory():
+    here, read = data(train=60), []
+
+    class Counting(list):
+        def __getitem__(self, number):
+            read.append(number)
+            return super().__getitem__(number)
+
+    here = replace(here, rows={**here.rows, "train": Counting(here.rows["train"])})
+    batches = networks._batches(here, None, section()).train(batch_size=3)
+    next(batches)
+    assert len(read) <= 3 * (torch.get_num_threads() + 2)
+    batches.close()
+
+
 def test_each_epoch_has_new_views():
     batches = networks._batches(data(), None, section())
     torch.manual_seed(0)

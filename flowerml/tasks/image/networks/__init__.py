@@ -13,7 +13,8 @@ from flowerml.data.encodings import Encoded
 from flowerml.engine.devices import Inputs, device, on_device
 from flowerml.engine.feature_distance import MAX_EXAMPLES, fit_feature_distance
 from flowerml.engine.feed_forward import FeatureBatches, FeedForward, Views
-from flowerml.engine.fit import Batches, Recipe, Trainer, Training
+from flowerml.engine.fit import Batches, Trainer, Training
+from flowerml.engine.recipe import Recipe
 from flowerml.tasks.base import Detector
 from flowerml.tasks.image.networks import pictures
 from flowerml.tasks.image.networks.batches import ActivationBatches, PictureBatches

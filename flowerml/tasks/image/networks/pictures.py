@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
 
@@ -145,12 +146,16 @@ class PictureData:
 
     def _normalized(self, pictures: Tensor) -> Tensor:
         """Return pictures [B, H, W, 3] of bytes on the device, as `Transform.normalize` would, but channels last."""
-        transform = self.encoder.preprocessing.to_pixels
+        mean, std = self._channels
         values = moved(pictures, device()).permute(0, 3, 1, 2).float().div_(255)
-        mean, std = (
-            torch.tensor(part, device=values.device)[:, None, None] for part in (transform.mean, transform.std)
-        )
         return values.sub_(mean).div_(std)
+
+    @cached_property
+    def _channels(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation [3, 1, 1] on the device, which would wait if they were copied for each batch."""
+        transform = self.encoder.preprocessing.to_pixels
+        mean, std = (torch.tensor(part, device=device())[:, None, None] for part in (transform.mean, transform.std))
+        return mean, std
 
 
 def with_valid(data: FeatureBatches) -> FeatureBatches:
