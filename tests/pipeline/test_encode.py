@@ -1,6 +1,8 @@
 """Which rows are encoded after a change, and which are reused from the former file."""
 
 import io
+import re
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,6 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from flowerml.core.errors import DataError
 from flowerml.data import encodings, examples
 from flowerml.data.examples import Example, Examples
 from flowerml.pipeline import encode as encoding
@@ -26,9 +29,9 @@ TRANSFORM = Transform(resize=16, crop=13, interpolation="bilinear", mean=HALF, s
 AUGMENT = {"rotation": 30.0, "smallest_crop": 0.5, "flip": True}
 
 
-def picture(number: int) -> bytes:
+def picture(number: int, size: tuple[int, int] = (20, 24)) -> bytes:
     buffer = io.BytesIO()
-    noise = np.random.default_rng(number).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    noise = np.random.default_rng(number).integers(0, 256, (*size, 3), dtype=np.uint8)
     Image.fromarray(noise).save(buffer, "PNG")
     return buffer.getvalue()
 
@@ -45,6 +48,15 @@ def section(**changes: object) -> Encode:
 
 def encoder(network: Frozen | None = None) -> Encoder:
     return Encoder("tiny", Preprocessing(TRANSFORM), features=16, frozen=network or frozen())
+
+
+def trainable(**changes: object) -> tuple[Encoder, Encode]:
+    """Return an encoder whose last layer is trained, and its section."""
+    torch.manual_seed(0)
+    layers = (nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)) for _ in range(3))
+    network = nn.Sequential(nn.Sequential(*layers), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    chosen = section(**{"trainable_blocks": 1, **changes})
+    return replace(encoder(Frozen(network)), features=3).adapted(chosen), chosen
 
 
 PICTURES = [Example(f"{n}.png", "valid" if n % 4 == 3 else "train", "rose", picture(n)) for n in range(11)]
@@ -99,6 +111,56 @@ def test_moved_picture_gets_its_splits_views(encode):
     for views, expected in ((1, 0), (2, 1)):
         encode(PICTURES, encoder(), section(views=views))
         assert encode(moved, encoder(), section(views=views))[0].encoded == expected
+
+
+@pytest.mark.parametrize("cache", ["pictures", "activations"])
+def test_trained_blocks_read_cached_rows(encode, cache):
+    encode(PICTURES, *trainable(cache=cache, views=2))
+    changed = [*PICTURES[:4], replace(PICTURES[4], raw=picture(99)), *PICTURES[5:]]
+    report, path = encode(changed, *trainable(cache=cache, views=2))
+    assert (report.encoded, report.unchanged) == (1, 10)
+    assert {cache, "features"} <= set(encodings.Encoded.read(path).table.column_names)
+
+
+@pytest.mark.parametrize("cache", ["pictures", "activations"])
+def test_features_are_those_of_a_frozen_backbone(encode, cache):
+    pictures = [*PICTURES, Example("strip", "train", "rose", picture(12, (20, 90)))]
+    with_border, chosen = trainable(cache=cache, views=2)
+    values = []
+    for one in (with_border, with_border.adapted(section())):
+        _, path = encode(pictures, one, chosen)
+        values.append(encodings.Encoded.read(path).vectors("train", "features")[0])
+    np.testing.assert_array_equal(*values)
+
+
+def test_cached_pictures_depend_on_the_split(encode):
+    encode(PICTURES, *trainable())
+    moved = [replace(PICTURES[0], split="valid"), *PICTURES[1:]]
+    report, path = encode(moved, *trainable())
+    assert report.encoded == 1
+    sizes = encodings.Encoded.read(path).row_values("valid", "sizes")
+    assert {tuple(size) for size in sizes} == {TRANSFORM.size}
+
+
+@pytest.mark.parametrize(("cache", "expected"), [("pictures", 0), ("activations", 11)])
+def test_another_border_reencodes_activations_only(encode, cache, expected):
+    encode(PICTURES, *trainable(cache=cache))
+    assert encode(PICTURES, *trainable(cache=cache, trainable_blocks=2))[0].encoded == expected
+
+
+def test_too_small_a_disk_is_told_before(encode, monkeypatch, tmp_path):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
+    with pytest.raises(DataError, match=r"11 examples take about .* KiB, but 1000 bytes are free; make") as error:
+        encode(PICTURES, *trainable())
+    assert "\n" not in str(error.value) and not (tmp_path / "encoded.arrow").exists()
+
+
+def test_large_encodings_are_told(encode, monkeypatch, capsys):
+    monkeypatch.setattr(encoding, "TOLD_FROM", 1_000)
+    _, path = encode(PICTURES, *trainable())
+    told = float(re.search(r"encodings: about ([\d.]+) KiB", capsys.readouterr().err)[1])
+    rows = encodings.Encoded.read(path).table
+    assert told * 1024 == pytest.approx(sum(rows.column(name).nbytes for name in ("features", "pictures")), rel=0.1)
 
 
 def test_only_changed_text_is_encoded(encode):

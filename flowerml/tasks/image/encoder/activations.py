@@ -39,7 +39,8 @@ class WithActivations(nn.Module):
 @torch.inference_mode()
 def kind_of(parts: Split, pictures: NDArray[np.float32]) -> Activations:
     """Return the shape of the activations, and float16 as their type if that changes no feature of `pictures`."""
-    activations = parts.front(torch.from_numpy(pictures))
+    device = next(parts.tail.parameters()).device
+    activations = parts.front(torch.from_numpy(pictures).to(device))
     features, rounded = parts.tail(activations), parts.tail(activations.half().float())
     fits = (
         activations.abs().max() < LARGEST and (features - rounded).abs().max() < MOST_DIFFERENT * features.abs().max()

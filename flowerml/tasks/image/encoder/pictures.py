@@ -120,6 +120,11 @@ class Transform:
         longest = MAX_STORED_SHAPE * min(width, height)
         return min(width, longest), min(height, longest)
 
+    def same_of_stored(self, picture: Image.Image) -> bool:
+        """Return whether the plain view is the same, to the bit, of the picture and of what `stored` returns for it."""
+        whole = self.stored_size(*picture.size) == self._shrunk(*picture.size)
+        return whole and self.fit == "center" and self.resize_width is None
+
     def _shrunk(self, width: int, height: int) -> tuple[int, int]:
         short, target = min(width, height), max(self.resize, self.resize_width or 0)
         return (width, height) if short <= target else (target * width // short, target * height // short)

@@ -36,8 +36,9 @@ class Views:
         assert isinstance(example.raw, bytes), "examples of this task are kept as bytes"
         picture = self._preprocessing.decode(example.raw)
         if self._keeps_pictures:
-            self._kept[number] = self._stored(picture, example.split)
-        yield self._preprocessing.to_pixels(picture)
+            yield self._keep(number, picture, training=example.split == "train")
+        else:
+            yield self._preprocessing.to_pixels(picture)
         for view in range(1, views_of(example.split, self._section)):
             yield self._view(picture, f"{self._section.seed}/{example.digest}/{view}")
 
@@ -46,10 +47,17 @@ class Views:
         picture = self._kept.pop(number)
         return {"pictures": picture.reshape(-1), "sizes": np.array(picture.shape[:2], np.int32)}
 
-    def _stored(self, picture: Image.Image, split: str) -> NDArray[np.uint8]:
-        """Return [H, W, 3]: a training picture from which crops are drawn, or exactly what is served."""
+    def _keep(self, number: int, picture: Image.Image, *, training: bool) -> Pixels:
+        """Keep a training picture from which crops are drawn, or exactly what is served; return the plain view.
+
+        The picture is resized once for both where that gives the same view: a third of the time of decoding it.
+        """
         transform = self._preprocessing.to_pixels
-        return np.asarray(transform.stored(picture) if split == "train" else transform.resize_and_crop(picture))
+        stored = transform.stored(picture) if training else transform.resize_and_crop(picture)
+        self._kept[number] = np.asarray(stored)
+        if not training:
+            return transform.normalize(stored)
+        return transform(stored if transform.same_of_stored(picture) else picture)
 
     def _view(self, picture: Image.Image, seed: str) -> Pixels:
         rng = random.Random(seed)
