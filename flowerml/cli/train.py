@@ -166,7 +166,7 @@ def _train(
     connection.check()
     warm_start = _warm_start(start_model)
     kind = kind or (warm_start.kind if warm_start else None)
-    start = warm_start.parameters if warm_start else None
+    start = _start_parameters(warm_start) if warm_start else None
     root = work_folder(work)
     with hold_lock(
         Paths(name, root).lock, waiting=f"{name}: another process is training it in {root}; waiting for it to finish"
@@ -204,6 +204,14 @@ def _print_hint(pipeline: "Pipeline") -> None:
 
     if hint := task_of(pipeline).preset_hint(pipeline.parameters()):
         output.say(hint)
+
+
+def _start_parameters(warm_start: "WarmStart") -> dict[str, Any]:
+    """Return the parameters of the network, without those of the search that it was found by."""
+    from flowerml.config.defaults import OF_SEARCH
+
+    of_search = {f"train.{name}" for name in OF_SEARCH}
+    return {name: value for name, value in warm_start.parameters.items() if name not in of_search}
 
 
 def _warm_start(model: str | None) -> "WarmStart | None":

@@ -11,6 +11,13 @@ from flowerml.config.paths import DESCRIPTION, Paths
 from flowerml.core import files
 from flowerml.core.errors import ParamsError
 
+OF_SEARCH = (
+    "search",
+    "ensemble",
+    "ensemble_by",
+    "repeats",
+    "refit",
+)  # how the network of the section's values is found
 SHIPPED_PARAMS = Path(__file__).with_name("defaults.yaml")
 
 
@@ -27,8 +34,8 @@ def defaults(kind: str) -> Defaults:
 
     If several pipelines are of this kind, use the one trained last, or the first if none is trained. `encode` and
     `train` then hold the values of the winner of its last search. The search is the shipped one, as that of a pipeline
-    suits its own data and may take hours; where its space has a list of one, that is the value. A kind that is not
-    shipped keeps its own.
+    suits its own data and may take hours, and so is what follows it; where its space has a list of one, that is the
+    value. A kind that is not shipped keeps its own.
     """
     path, values = read_params()
     names = _names(path, values, kind)
@@ -36,7 +43,7 @@ def defaults(kind: str) -> Defaults:
         return Defaults(values[names[0]], f"the defaults of {names[0]}")
     shipped = _shipped(kind)
     values = {name: _with_missing(values.get(name, {}), shipped) for name in names}
-    search = shipped["train"]["search"] if shipped else None
+    search = {name: value for name, value in shipped["train"].items() if name in OF_SEARCH} if shipped else None
     trained = [name for name in names if _description(name).is_file()]
     if not trained:
         return Defaults(_with_search(values[names[0]], search), f"{path}, {names[0]}")
@@ -69,9 +76,9 @@ def _with_search(sections: dict[str, Any], search: dict[str, Any] | None) -> dic
     """Return sections with another search, if there is one, and with the values that it leaves no choice of."""
     if search is None:
         return sections
-    space = search["space"]
+    space = search["search"]["space"]
     decided = {name: choices[0] for name, choices in space.items() if isinstance(choices, list) and len(choices) == 1}
-    train = {**copy.deepcopy(sections["train"]), "search": copy.deepcopy(search)}
+    train = copy.deepcopy({**sections["train"], **search})
     set_by_dotted_name(train, decided)
     return {**sections, "train": train}
 

@@ -232,11 +232,15 @@ class Situation:
 
 @dataclass(frozen=True)
 class SectionTypes:
-    """The types of a task's own sections in params.yaml."""
+    """The types of a task's own sections in params.yaml.
+
+    `problems` yields what is wrong with the sections encode and train together, each with the parameter's name.
+    """
 
     data: "type[params.Data]"
     encode: "type[params.Section]"
     train: "type[params.Train]"
+    problems: Callable[[Any, Any], Iterable[str]] = lambda encode, train: ()
 
 
 @dataclass(frozen=True)

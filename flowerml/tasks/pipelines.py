@@ -1,5 +1,6 @@
 """Read the pipelines of params.yaml, each with the section types of its task."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ def checked_pipeline(name: str, kind: str, values: Any, *, path: Path, root: Pat
     data, train, evaluate, export = (sections[key] for key in ("data", "train", "evaluate", "export"))
     assert isinstance(data, Data) and isinstance(train, Train)
     assert isinstance(evaluate, Evaluate) and isinstance(export, Export)
+    problems = [*_problems(train), *own_types.problems(sections["encode"], train)]
+    if problems:
+        raise ParamsError("\n".join(f"{path}: {name}.{problem}" for problem in problems))
     return Pipeline(
         name=name,
         kind=kind,
@@ -47,6 +51,15 @@ def checked_pipeline(name: str, kind: str, values: Any, *, path: Path, root: Pat
         export=export,
         root=root,
     )
+
+
+def _problems(train: Train) -> Iterator[str]:
+    """Yield what is wrong within the section train of any kind."""
+    if train.ensemble > train.search.trials:
+        yield (
+            f"train.ensemble: expected at most as many networks as train.search.trials ({train.search.trials}), found "
+            f"{train.ensemble}"
+        )
 
 
 def export_section_for(model: str | None) -> Export:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from flowerml.config import params
 from flowerml.config.defaults import SHIPPED_PARAMS, defaults
@@ -41,6 +42,14 @@ def test_the_search_of_a_project_is_the_shipped_one(project):
         assert defaults(kind).sections["train"]["search"] == shipped[name]["train"]["search"]
     assert project["reviews"]["train"]["network"] == "blend"
     assert defaults("text").sections["train"]["network"] is None
+
+
+def test_an_ensemble_of_a_project_is_not_the_default(project):
+    sections = project["flowers"]["train"]
+    sections |= {"ensemble": 3, "repeats": 2, "refit": True, "learning_rate": 0.5}
+    params.PARAMS_FILE.write_text(yaml.safe_dump(project))
+    train = defaults("image").sections["train"]
+    assert (train["ensemble"], train["repeats"], train["refit"], train["learning_rate"]) == (1, 1, False, 0.5)
 
 
 def test_the_reviews_of_the_repository_try_an_lstm(project):

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from flowerml.config import params
 from flowerml.core.errors import ParamsError
-from flowerml.tasks.pipelines import load_pipeline
+from flowerml.tasks.pipelines import checked_pipeline, load_pipeline
 from tests.support.project import REPOSITORY
 
 SPACE = "flowers.train.search.space"
@@ -176,6 +176,67 @@ def test_with_values_replaces_values(train):
     point = train.with_values({"dropout": 0.25, "hidden_units": [7]})
     assert (point.dropout, point.hidden_units) == (0.25, [7])
     assert point.model_copy(update={"dropout": train.dropout, "hidden_units": train.hidden_units}) == train
+
+
+def test_space_may_name_a_part_of_a_section(changed):
+    train = load_pipeline("flowers", changed(SPACE, {"augment.smallest_crop": [0.3, 0.5]})).train
+    assert train.with_values({"augment.smallest_crop": 0.3}).augment.smallest_crop == 0.3
+    assert train.with_values({"augment.smallest_crop": 0.3}).augment.flip == train.augment.flip
+    assert train.value("augment.smallest_crop") == 0.4
+
+
+@pytest.mark.parametrize(
+    ("space", "expected"),
+    [
+        (
+            {"augment.smalest_crop": [0.3]},
+            "unknown parameter 'augment.smalest_crop'; did you mean 'augment.smallest_crop'",
+        ),
+        (
+            {"augment.smallest_crop": [0.0]},
+            "search.space.augment.smallest_crop: input should be greater than 0, found 0.0",
+        ),
+        ({"augment": [{}]}, "unknown parameter 'augment'"),
+        ({"seed": [0, 1]}, "unknown parameter 'seed'"),
+    ],
+)
+def test_wrong_part_of_a_section_is_named(changed, space, expected):
+    with pytest.raises(ParamsError, match=re.escape(expected)):
+        load_pipeline("flowers", changed(SPACE, space))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("flowers.train.search.head_trials", 8, "search.head_trials (8) must be below search.trials (8)"),
+        ("flowers.train.search.head_trials", 2, "flowers.train.search.head_trials: every trial is one of a head"),
+        ("flowers.train.ensemble", 9, "at most as many networks as train.search.trials (8), found 9"),
+        ("flowers.train.ensemble", 0, "expected greater than or equal to 1, found 0"),
+        ("flowers.train.backbone", "vgg16", "'vgg16' is not among those of encode.backbone (tf_efficientnet_lite0)"),
+        ("flowers.train.search.space.backbone", ["vgg16"], "'vgg16' is not among those of encode.backbone"),
+    ],
+)
+def test_what_does_not_fit_together_is_one_line(changed, name, value, expected):
+    parent, _, last = name.rpartition(".")
+    if parent == SPACE:
+        name, value = SPACE, {last: value}
+    with pytest.raises(ParamsError, match=re.escape(expected)) as raised:
+        load_pipeline("flowers", changed(name, value))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("ensemble", 2, "expected 1, found 2; networks for texts are combined by `network: blend`"),
+        ("search", {"trials": 6, "prune": False, "head_trials": 2, "space": {}}, "no part of these networks is frozen"),
+    ],
+)
+def test_texts_have_blends_instead(name, value, expected):
+    sections = params.read(REPOSITORY / "params.yaml")["reviews"]
+    sections["train"][name] = value
+    with pytest.raises(ParamsError, match=re.escape(expected)):
+        checked_pipeline("reviews", "text", sections, path=params.PARAMS_FILE)
 
 
 @pytest.mark.parametrize("point", [{"dropout": 1.0}, {"epochs": 2.5}, {"droput": 0.5}])

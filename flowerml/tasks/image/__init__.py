@@ -100,7 +100,7 @@ def section_types() -> SectionTypes:
     """Return the types of the task's own sections in params.yaml."""
     from flowerml.tasks.image import sections
 
-    return SectionTypes(data=sections.Data, encode=sections.Encode, train=sections.Train)
+    return SectionTypes(sections.Data, sections.Encode, sections.Train, sections.problems)
 
 
 def write_sample(archive: Path, section: "Data") -> None:

@@ -1,6 +1,7 @@
 """The sections of params.yaml for a pipeline of kind image."""
 
 import json
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PlainValidator, model_validator
@@ -162,8 +163,22 @@ class Train(params.Train):
     def head_alone(self) -> Self:
         """Return the section of the head's own trials: see `flowerml.config.params.Train`."""
         search = {"trials": max(self.search.head_trials, 1), "prune": self.search.prune, "space": HEAD_SPACE}
-        return self.with_values({**HEAD, "ensemble": 1, "search": search})
+        return self.with_values({**HEAD, "search": search})
 
     def head_choices(self) -> dict[str, Any]:
         """Return the shape of this head, which depends on the features and less on how it is trained."""
         return {"hidden_units": self.hidden_units, "dropout": self.dropout}
+
+
+def problems(encode: Encode, train: Train) -> Iterator[str]:
+    """Yield what is wrong with the two sections together: the parameter and what to do."""
+    if train.search.head_trials and encode.trainable_blocks == 0:
+        yield (
+            "train.search.head_trials: every trial is one of a head where encode.trainable_blocks is 0; set the former "
+            "to 0, or the latter to a number of blocks"
+        )
+    searched = train.search.space.get("backbone")
+    for name in [train.backbone, *(searched if isinstance(searched, list) else [])]:
+        if name is not None and name not in encode.backbones:
+            known = ", ".join(encode.backbones)
+            yield f"train.backbone: {name!r} is not among those of encode.backbone ({known}); name one of them or null"
