@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from flowerml.cli import (
+    backbones,
     check,
     compare,
     evaluate,
@@ -122,5 +123,5 @@ def start(
             stream.reconfigure(errors="backslashreplace")
 
 
-for command in (check, train, predict, evaluate, compare, models, info, promote, rollback, reproduce, web):
+for command in (check, backbones, train, predict, evaluate, compare, models, info, promote, rollback, reproduce, web):
     app.command(command.NAME, epilog=command.EXAMPLES)(command.main)

@@ -149,6 +149,7 @@ def _measured(pipeline: Pipeline, backbone: Backbone, digest: str) -> Measured:
         return known
     examples, task = Examples(pipeline.paths.examples), task_of(pipeline)
     encoder = task.Encoder.fit(examples.of("train"), section, pipeline.data.limits)
+    place.parent.mkdir(parents=True, exist_ok=True)
     encode.encode(place.with_suffix(".arrow"), examples, encoder, section)
     encoded = Encoded.read(place.with_suffix(".arrow"))
     weights = encoder.frozen.state_dict().values()

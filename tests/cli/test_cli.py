@@ -16,6 +16,7 @@ from flowerml.data.examples import Examples
 FLOWERS, REVIEWS = "models/flowers/classifier", "models/reviews/classifier"
 COMMANDS = (
     "check",
+    "backbones",
     "train",
     "predict",
     "evaluate",
