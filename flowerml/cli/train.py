@@ -236,6 +236,8 @@ def _print(result: "RunResult", pipeline: "Pipeline", data: str) -> None:
         f"{name.replace('_', ' ')} {value:.4f}" for name, value in result.metrics.items() if name not in OF_REPEATS
     )
     output.print_text(f"valid: accuracy {best.valid_accuracy:.4f}, loss {best.valid_loss:.4f} (epoch {best.number})")
+    if "ensemble_valid_accuracy" in result.scores:
+        output.print_text(f"of the ensemble: accuracy {result.scores['ensemble_valid_accuracy']:.4f}")
     output.print_text(f"test: {metrics}")
     if "repeats" in result.metrics:
         output.print_text(of_repeats(result.metrics))

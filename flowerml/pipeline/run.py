@@ -22,10 +22,11 @@ from flowerml.tracking import lineage, runs
 
 @dataclass(frozen=True)
 class RunResult:
-    """A saved classifier, its trial, and its metrics on the test split."""
+    """A saved classifier, its trial, the scores of its search, and its metrics on the test split."""
 
     classifier: Classifier
     trial: Trial
+    scores: dict[str, float]
     metrics: dict[str, float]
 
 
@@ -70,7 +71,7 @@ def train_extracted(
             tqdm.write(visible(f"{finding['severity']}: {finding['name']}: {finding['text']}"), file=sys.stderr)
     trained = train.run(pipeline, folder=folder, warm_start=warm_start, show_progress=show_progress)
     metrics = _evaluate(pipeline, trained.classifier, trained.repeats)
-    return RunResult(trained.classifier, trained.trial, metrics)
+    return RunResult(trained.classifier, trained.trial, trained.scores, metrics)
 
 
 def _evaluate(pipeline: Pipeline, classifier: Classifier, repeats: Path | None) -> dict[str, float]:

@@ -56,11 +56,15 @@ TIMED = 15  # passes of which the median is what a network takes
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A saved classifier and its trial; `repeats` is the folder of the same training with other seeds, if any."""
+    """A saved classifier with its trial, and the scores of the search as in search.json.
+
+    `repeats` is the folder of the same training with other seeds, if any.
+    """
 
     classifier: Classifier
     trial: "Trial"
-    repeats: "Path | None"
+    scores: dict[str, float]
+    repeats: Path | None
 
 
 def run(
@@ -118,7 +122,7 @@ def run(
     kept = repeats.write(repeats_folder, classifier, result.repeats, saved, always=folder is None)
     write_tables(result, paths.reports)
     storage.finish()
-    return TrainResult(classifier, result.winner.trial, repeats_folder if kept else None)
+    return TrainResult(classifier, result.winner.trial, result.scores(), repeats_folder if kept else None)
 
 
 @dataclass(frozen=True)

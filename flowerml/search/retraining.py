@@ -100,7 +100,7 @@ class Retraining:
         members = []
         for member in self._members:
             section = member.trial.section
-            name = f"repeat {number}" + (f" of trial {member.trial.number}" if len(self._members) > 1 else "")
+            name = f"repeat {number}" + self._of(member)
             changed = section.model_copy(update={"seed": section.seed + seed})
             trial = self._train(self._runner, changed, "repeat", name)
             if trial.state != "complete":
@@ -117,17 +117,21 @@ class Retraining:
         """Train all members on train and valid; return None if one of them fails."""
         runner = replace(self._runner, build_network=self._networks.build_refit)
         refits = []
-        for member in members:
+        for member, first in zip(members, self._members, strict=True):
             best = member.trial.best
             assert best is not None, "a complete trial has an epoch"
             section = member.trial.section.refitted(best.chosen)
-            name = f"{prefix}refit" + (f" of trial {member.trial.number}" if len(members) > 1 else "")
+            name = f"{prefix}refit" + self._of(first)
             trial = self._train(runner, section, "refit", name, last=_last_epoch(member.trial))
             if trial.state != "complete":
                 _warn(f"{name}: {trial.reason}; the network of before the refit is kept")
                 return None
             refits.append(replace(member, trial=trial))
         return tuple(refits)
+
+    def _of(self, member: Member) -> str:
+        """Return which trial is trained again, where there are several."""
+        return f" of {member.trial.name}" if len(self._members) > 1 else ""
 
     def _train(self, runner: Trials, section: "Train", kind: str, name: str, last: int | None = None) -> Trial:
         """Train, or restore what an interrupted attempt trained, and keep its weights in the checkpoint."""

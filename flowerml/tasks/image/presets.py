@@ -125,7 +125,7 @@ class Plan:
             given.get("train.size", None if few else SMALLER),
             max(2, len(_given_backbones(given))) if name == "best" else 1,
             name == "best" and counts["valid"] >= WORTH_A_REFIT * counts["train"],
-            given.get("train.precision", "bfloat16" if _fast_bfloat16() else "float32"),
+            given.get("train.precision", _precision()),
             counts["train"],
             situation.minutes,
             given.get("train.seed", 0),
@@ -256,14 +256,10 @@ def _blocks(backbone: str) -> int | str:
     return max(1, round(TRAINED_SHARE * count)) if count else "all"
 
 
-def _fast_bfloat16() -> bool:
-    """Return whether this machine multiplies in bfloat16 faster than in float32."""
-    import torch
+def _precision() -> str:
+    from flowerml.engine.devices import fast_bfloat16
 
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return "bfloat16" if fast_bfloat16() else "float32"
 
 
 @dataclass(frozen=True)
