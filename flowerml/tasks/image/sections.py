@@ -125,6 +125,12 @@ HEAD: dict[str, Any] = {
     "label_smoothing": 0.1,
     "dropout": 0.4,
     "patience": None,
+    "warmup_epochs": 0.0,
+    "ema": 0.0,
+    "mixup": 0.0,
+    "clip_norm": None,
+    "accumulate": 1,
+    "precision": "float32",
 }
 HEAD_SPACE = {
     "dropout": [0.2, 0.4, 0.6],
@@ -136,9 +142,10 @@ HEAD_SPACE = {
 class Train(params.Train):
     """Training of the feed-forward head and, where `encode.trainable_blocks` is not 0, of the backbone's last blocks.
 
-    Older files lack all but the first two. Without blocks to train, or with `fine_tune` false, the others have no
-    effect. `backbone_learning_rate` is a share of `learning_rate`, `layer_decay` a factor for each block below the
-    last, `ema` the decay of averaged weights, `mixup` the alpha of its Beta distribution.
+    Older files lack all but the first two. Without blocks to train, or with `fine_tune` false, what is said of the
+    backbone and of pictures has no effect. `backbone_learning_rate` is a share of `learning_rate`, `layer_decay` a
+    factor for each block below the last, `ema` the decay of averaged weights, `mixup` the alpha of its Beta
+    distribution. A step takes `accumulate` batches.
     """
 
     hidden_units: list[Count]
@@ -177,6 +184,8 @@ def problems(encode: Encode, train: Train) -> Iterator[str]:
             "train.search.head_trials: every trial is one of a head where encode.trainable_blocks is 0; set the former "
             "to 0, or the latter to a number of blocks"
         )
+    if encode.cache == "activations" and (train.size is not None or "size" in train.search.space):
+        yield "train.size: cached activations are of one size; set it to null, or encode.cache to pictures"
     searched = train.search.space.get("backbone")
     for name in [train.backbone, *(searched if isinstance(searched, list) else [])]:
         if name is not None and name not in encode.backbones:

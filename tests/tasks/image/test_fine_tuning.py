@@ -20,7 +20,7 @@ from flowerml.tasks.image.encoder.preprocessing import Preprocessing
 from flowerml.tasks.image.networks import Ensemble, FineTuned
 from flowerml.tasks.image.networks.pictures import PictureData
 from flowerml.tasks.image.networks.views import training_view
-from flowerml.tasks.image.sections import TrainAugment
+from flowerml.tasks.image.sections import TrainAugment, problems
 from flowerml.tasks.pipelines import load_pipeline
 
 SIZE, CACHED = 12, 16
@@ -252,6 +252,14 @@ def test_views_do_not_depend_on_threads():
     assert torch.equal(*drawn)
 
 
+def test_heads_know_the_recipe_too():
+    losses = []
+    for values in ({}, {"mixup": 0.5}, {"ema": 0.9}, {"warmup_epochs": 1.0}, {"accumulate": 2}, {"clip_norm": 0.01}):
+        _, training = networks.build_network(data().features, section(**values))
+        losses.append([epoch.valid_loss for epoch in training])
+    assert all(other != losses[0] for other in losses[1:])
+
+
 def test_only_a_few_batches_are_in_memory():
     here, read = data(train=60), []
 
@@ -352,3 +360,11 @@ def test_threads_of_heads_and_of_fine_tuning():
     assert networks.suggested_threads(here, section()) is None
     assert networks.suggested_threads(here, section(fine_tune=False)) == 1
     assert networks.suggested_threads(here.features, section()) == 1
+
+
+def test_cached_activations_are_of_one_size():
+    here = load_pipeline("flowers")
+    encode = here.encode.model_validate({**here.encode.model_dump(), "trainable_blocks": 1, "cache": "activations"})
+    (problem,) = problems(encode, section(size=8))
+    assert problem.startswith("train.size: cached activations are of one size")
+    assert not list(problems(encode, section()))

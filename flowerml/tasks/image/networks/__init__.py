@@ -1,6 +1,6 @@
 """The networks of the image task: a head on cached features, a fine-tuned backbone with a head, and ensembles."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,9 +11,10 @@ from flowerml.core.display import one_line
 from flowerml.core.errors import ParamsError
 from flowerml.data.encodings import Encoded
 from flowerml.engine.devices import Inputs, device, on_device
-from flowerml.engine.feature_distance import MAX_EXAMPLES, fit_feature_distance
+from flowerml.engine.feature_distance import MAX_PROTOTYPES, PER_PROTOTYPE, fit_feature_distance
 from flowerml.engine.feed_forward import FeatureBatches, FeedForward, Views
 from flowerml.engine.fit import Batches, Trainer, Training
+from flowerml.engine.optimizers import Group
 from flowerml.engine.recipe import Recipe
 from flowerml.tasks.base import Detector
 from flowerml.tasks.image.networks import pictures
@@ -32,6 +33,7 @@ TrainingData = FeatureBatches | PictureData
 """Cached features alone, where nothing but a head is trained, or what is trained on besides."""
 
 BATCH = 64  # pictures at once where nothing is trained
+ENOUGH = MAX_PROTOTYPES * PER_PROTOTYPE  # pictures for a detector, which the backbone has to see once more
 
 
 def training_data(encoded: Encoded, classes: tuple[str, ...], encoder: "Encoder") -> TrainingData:
@@ -57,7 +59,7 @@ def build_network(data: TrainingData, section: "Train") -> tuple[nn.Module, Trai
         return _fine_tuned(data, section)
     features = _features(data)
     network = _head(features, section)
-    return network, Trainer(network, features, **section.trainer_arguments())
+    return network, Trainer(network, features, **section.trainer_arguments(), recipe=_recipe(section))
 
 
 def _head(features: FeatureBatches, section: "Train") -> FeedForward:
@@ -76,8 +78,21 @@ def _fine_tuned(data: PictureData, section: "Train") -> tuple[FineTuned, Trainer
         batch_norm=section.batch_norm,
         train_depthwise=section.train_depthwise,
     )
-    recipe = Recipe(
-        groups=network.groups(part.groups, share=section.backbone_learning_rate, layer_decay=section.layer_decay),
+    groups = network.groups(part.groups, share=section.backbone_learning_rate, layer_decay=section.layer_decay)
+
+    def start() -> None:
+        if section.head_start == "probe" and not network.started:
+            network.head.load_state_dict(data.probes.weights(network.head, features, section))
+
+    batches = _batches(data, network, section)
+    return network, Trainer(
+        network, batches, **section.trainer_arguments(), recipe=_recipe(section, groups), start=start
+    )
+
+
+def _recipe(section: "Train", groups: Sequence[Group] | None = None) -> Recipe:
+    return Recipe(
+        groups=groups,
         freeze_epochs=section.freeze_epochs,
         warmup_epochs=section.warmup_epochs,
         ema=section.ema,
@@ -86,13 +101,6 @@ def _fine_tuned(data: PictureData, section: "Train") -> tuple[FineTuned, Trainer
         accumulate=section.accumulate,
         precision=section.precision,
     )
-
-    def start() -> None:
-        if section.head_start == "probe" and not network.started:
-            network.head.load_state_dict(data.probes.weights(network.head, features, section))
-
-    batches = _batches(data, network, section)
-    return network, Trainer(network, batches, **section.trainer_arguments(), recipe=recipe, start=start)
 
 
 def _batches(data: PictureData, network: FineTuned, section: "Train") -> Batches:
@@ -154,6 +162,7 @@ def fit_detector(data: TrainingData, network: nn.Module) -> Detector:
     if isinstance(network, Ensemble):
         return fit_detector(data, network.members[0])
     if isinstance(network, FineTuned):
+        network.eval()
         train, valid = (_outputs(network.backbone, _some(data, network, split)).numpy() for split in pictures.SPLITS)
         distance, held_out = fit_feature_distance(train, held_out=valid)
     else:
@@ -163,9 +172,9 @@ def fit_detector(data: TrainingData, network: nn.Module) -> Detector:
 
 
 def _some(data: TrainingData, network: nn.Module, split: str) -> Iterator[tuple[Inputs, Tensor]]:
-    """Yield at most MAX_EXAMPLES pictures of a split, evenly spaced."""
+    """Yield at most ENOUGH pictures of a split, evenly spaced."""
     count = len(_features(data).targets[split])
-    return _plain(data, network, split, torch.arange(0, count, max(1, -(-count // MAX_EXAMPLES))))
+    return _plain(data, network, split, torch.arange(0, count, max(1, -(-count // ENOUGH))))
 
 
 def _plain(data: TrainingData, network: nn.Module, split: str, numbers: Tensor) -> Iterator[tuple[Inputs, Tensor]]:
