@@ -127,13 +127,13 @@ def _names(network: "Backbone") -> tuple[str, str]:
 def _as_json(result: "Measured", best: "Measured") -> dict[str, Any]:
     described = asdict(result)
     hits = described.pop("hits")
-    behind = best.ahead_of(result).interval
+    behind = None if result is best else best.ahead_of(result).interval
     return {
         **described,
         "accuracy": result.accuracy.estimate,
         "interval": result.accuracy.limits(),
         "valid_examples": len(hits),
-        "behind_best": {"difference": behind.estimate, **behind.limits()},
+        "behind_best": behind and {"difference": behind.estimate, **behind.limits()},
     }
 
 
@@ -152,15 +152,20 @@ def _print(measured: "list[Measured]", data: str) -> None:
     ]
     output.table(columns, rows, numbers=columns[1:])
     best = measured[0]
-    for result in measured[1:]:
-        if best.ahead_of(result).verdict == "better":
-            low, high = (
-                100 * limit for limit in (best.ahead_of(result).interval.low, best.ahead_of(result).interval.high)
-            )
-            output.print_text(f"{best.name} is better than {result.name} by {low:.1f} to {high:.1f} points (95 %).")
-            break
+    if len(measured) > 1:
+        output.print_text(_lead(best, measured[1:]))
     output.print_text("valid: of a linear head on the frozen features; ms: one picture on one core")
     output.print_text(f"  flowerml train {shlex.quote(data)} {_option(best)}")
+
+
+def _lead(best: "Measured", others: "list[Measured]") -> str:
+    """Return how far the best is ahead of the nearest one that chance does not explain."""
+    for other in others:
+        lead = best.ahead_of(other)
+        if lead.verdict == "better":
+            low, high = (100 * limit for limit in (lead.interval.low, lead.interval.high))
+            return f"{best.name} is better than {other.name} by {low:.1f} to {high:.1f} points (95 %)."
+    return f"Chance on {len(best.hits):,} validation examples explains the differences."
 
 
 def _print_published(listed: "list[Backbone]", pattern: str) -> None:
@@ -169,6 +174,8 @@ def _print_published(listed: "list[Backbone]", pattern: str) -> None:
         return
     rows = [[_title(network), format_size(network.file_bytes) if network.file_bytes else ""] for network in listed]
     output.table(("to download", "size"), rows, numbers=("size",))
+    if not all(network.file_bytes for network in listed):
+        output.print_text(f"The size is shown of {MAX_SIZES} networks of timm at most: narrow the list by --match.")
     output.print_text("Rank one of them with --backbone NAME, which downloads it.")
 
 
