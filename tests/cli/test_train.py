@@ -107,6 +107,7 @@ def test_pictures_to_classifier(pictures):
     assert classifier.description["parameters"]["train.hidden_units"] == [64]
     assert f"flowerml predict picture.jpg --model {classifier.folder}" in result.stdout
     assert sum(line.startswith("epoch ") for line in result.stderr.splitlines()) == 12
+    assert "--preset balanced also trains the last blocks" in result.stderr
     recorded = runs("colours")
     assert set(recorded) == {"search", "trial 0", "evaluate"}
     assert recorded["evaluate"].data.metrics["accuracy"] == 1
@@ -115,6 +116,32 @@ def test_pictures_to_classifier(pictures):
     assert (evaluated["split"], evaluated["examples"]) == ("test", 4)  # its own test split: 2 of the 12 of each class
     prediction = run("predict", pictures / "red/0.png", "--json")
     assert json.loads(prediction.stdout)["top"][0]["name"] == "scarlet"
+
+
+def test_preset_is_plain_parameters(pictures):
+    result = train(pictures, "--preset", "fast", "--epochs", 2)
+    parameters = Classifier.load("models/colours/classifier").description["parameters"]
+    lines = result.stderr.splitlines()
+    start = lines.index("preset fast, as parameters:")
+    assert "    trainable_blocks: 0   # frozen features, computed once" in lines[start:]
+    assert "    epochs: 2   # given" in lines[start:]
+    assert (parameters["encode.trainable_blocks"], parameters["train.epochs"]) == (0, 2)
+    assert "--preset balanced also" not in result.stderr
+
+
+@pytest.mark.extended
+def test_best_preset_is_an_ensemble_with_repeats(pictures):
+    quick = ("--epochs", 1, "-S", "train.size=64", "-S", "encode.size=64", "-S", "train.repeats=2")
+    result = train(pictures, "--preset", "best", *quick)
+    assert "ensemble: " in result.stderr and "ms an input" in result.stderr
+    assert "2 trainings with different seeds: accuracy" in result.stdout
+    assert "trial 1" in runs("colours") and any(name.startswith("repeat 2") for name in runs("colours"))
+    assert Classifier.load("models/colours/repeats/2").classes == ("blue", "red")
+
+
+def test_texts_have_no_presets(reviews):
+    result = run("train", reviews, *TABLE, "--preset", "balanced")
+    assert result.exit_code == 1 and "--preset: expected pictures, found texts" in result.stderr
 
 
 def test_table_of_texts(reviews):
@@ -191,6 +218,13 @@ def test_from_refuses_changes(reviews, first):
         (["colours", "--epochs", "0"], 2, "--epochs"),
         (["colours", "--set", "epochs"], 2, "NAME=VALUE"),
         (["colours", "--kind", "sound"], 2, "--kind"),
+        (["colours", "--minutes", "3"], 2, "is for a preset"),
+        (["colours", "--preset", "huge"], 2, "'huge' is not one of"),
+        (["colours", "--preset", "best", "--from", "first"], 2, "that --from keeps"),
+        (["colours", "--preset", "fast", "--minutes", "3"], 1, "--minutes: expected balanced or best"),
+        (["colours", "--preset", "best", "--set", "encode.trainable_blocks=0"], 1, "choose preset fast"),
+        (["colours", "--set", "train.ensemble=2"], 1, "at most as many networks as train.search.trials (1), found 2"),
+        (["colours", "--set", "train.backbone=vgg16"], 1, "is not among those of encode.backbone"),
     ],
 )
 def test_wrong_usage_trains_nothing(pictures, arguments, code, message):
