@@ -331,6 +331,15 @@ def test_refit_trains_on_both_splits():
     assert networks.predict_valid(data(), network).shape == (10, 2)
 
 
+def test_refit_has_a_probe_of_its_own():
+    # Else a refit would begin from another head after an interruption.
+    here = data()
+    network, _ = networks.build_network(here, section())
+    alone = here.probes.weights(network.head, here.features, section())
+    both = networks.with_valid(here)
+    assert not torch.equal(both.probes.weights(network.head, both.features, section())["1.weight"], alone["1.weight"])
+
+
 def test_detector_is_held_against_validation_pictures():
     here = data()
     network, training = networks.build_network(here, section())

@@ -100,7 +100,7 @@ class PictureData:
         rows: dict[str, Rows] = {"train": Joined((self.rows["train"], self.rows["valid"])), "valid": Joined(())}
         # Digests make views differ: those of the validation pictures are as good as any other names.
         digests = [*self.digests, *(f"valid {number}" for number in range(len(self.rows["valid"])))]
-        return replace(self, features=with_valid(self.features), rows=rows, digests=digests)
+        return replace(self, features=with_valid(self.features), rows=rows, digests=digests, probes=Probes())
 
     def plain(self, split: str, numbers: Tensor, *, batch_size: int) -> Iterator[tuple[Inputs, Tensor]]:
         """Yield the plain view of pictures of a split, by their numbers: what the classifier will see of them."""
