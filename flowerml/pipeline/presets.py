@@ -11,7 +11,7 @@ import yaml
 from flowerml.config.dotted import set_by_dotted_name
 from flowerml.config.pipeline import Pipeline
 from flowerml.core import files
-from flowerml.data.examples import Examples
+from flowerml.data.examples import Examples, Raw
 from flowerml.tasks.base import Choice, Situation
 from flowerml.tasks.pipelines import checked_pipeline
 from flowerml.tasks.registry import task_of
@@ -19,6 +19,7 @@ from flowerml.tasks.registry import task_of
 NAMES = ("fast", "balanced", "best")
 FILE = "preset.json"
 GIVEN = "given"
+SAMPLE = 100  # training examples that a preset looks at
 CHOSEN = ("encode.", "train.")
 
 
@@ -43,7 +44,7 @@ def apply(pipeline: Pipeline, preset: Preset) -> tuple[Pipeline, list[Choice]]:
     path = pipeline.paths.examples.with_name(FILE)
     choices = _remembered(path, facts)
     if choices is None:
-        situation = Situation(counts, preset.given, preset.minutes)
+        situation = Situation(counts, preset.given, preset.minutes, _sample(examples))
         choices = task_of(pipeline).preset(preset.name, situation)
         files.write_json(path, {"facts": facts, "choices": [asdict(choice) for choice in choices]})
     sections = pipeline.sections()
@@ -60,6 +61,13 @@ def apply(pipeline: Pipeline, preset: Preset) -> tuple[Pipeline, list[Choice]]:
         for choice in choices
     ]
     return replace(pipeline, encode=changed.encode, train=changed.train), shown
+
+
+def _sample(examples: Examples) -> list[Raw]:
+    """Return the raw inputs of at most SAMPLE training examples, evenly spaced."""
+    keys = list(examples.keys("train"))
+    wanted = {key.id for key in keys[:: max(1, len(keys) // SAMPLE)]}
+    return [example.raw for example in examples.of("train", where=lambda key: key.id in wanted)]
 
 
 def _remembered(path: Path, facts: Mapping[str, Any]) -> list[Choice] | None:

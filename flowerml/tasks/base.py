@@ -222,12 +222,13 @@ class Situation:
     """What a preset depends on: the number of examples of each split, and what the user wants.
 
     `given` are the user's own parameters by their dotted names, which stay; `minutes` are those for everything, None
-    where no time is given.
+    where no time is given. `sample` has the raw inputs of some training examples.
     """
 
     counts: Mapping[str, int]
     given: Mapping[str, Any]
     minutes: float | None = None
+    sample: "Sequence[Raw]" = ()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from flowerml.data.examples import Example
 from flowerml.pipeline import presets
 from flowerml.pipeline.presets import Preset
 from flowerml.tasks.base import Choice
-from flowerml.tasks.image import presets as of_pictures
+from flowerml.tasks.image import timing
 from flowerml.tasks.pipelines import checked_pipeline
 from tests.tasks.image.test_presets import FEW
 
@@ -45,8 +45,8 @@ def test_the_users_word_wins(extracted):
 def test_the_same_again_after_an_interruption(extracted, monkeypatch):
     preset = Preset("best", {}, minutes=1.0)
     first, _ = presets.apply(extracted, preset)
-    of_pictures._answers_a_second.cache_clear()
-    monkeypatch.setattr(of_pictures, "OVERHEAD", 1e9)  # a machine that is busy now
+    timing._answers_a_second.cache_clear()
+    monkeypatch.setattr(timing, "OVERHEAD", 1e9)  # a machine that is busy now
     again, _ = presets.apply(extracted, preset)
     other, _ = presets.apply(extracted, Preset("best", {}, minutes=2.0))
     assert again == first != other

@@ -5,17 +5,20 @@ docs/fine_tuning.md and benchmarks/finetune.py.
 """
 
 import math
-import os
-import time
-from collections.abc import Callable, Iterator, Mapping
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from io import BytesIO
 from typing import Any
+
+from PIL import Image
 
 from flowerml.core.errors import ParamsError
 from flowerml.tasks.base import Choice, Situation
+from flowerml.tasks.image.timing import REFERENCE, Machine, Work
 
-BACKBONE = "tf_efficientnet_lite0"
+BACKBONE = REFERENCE
 # Networks that answer together, in this order: the two err differently, and the third is the weakest and slowest.
 SEVERAL = (BACKBONE, "tf_efficientnet_lite1", "tf_efficientnet_lite2")
 SEVERAL_SIZE = 240
@@ -27,15 +30,10 @@ MANY = 3000  # training pictures from which on five epochs are enough, at a smal
 EPOCHS = {"few": 8, "many": 5}
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 10
 SMALLER = 192  # pixels that are trained at, where 224 are answered at
+SMALL = 160  # pixels of the short side of most pictures up to which they are not enlarged to the network's size
+SMALLEST_SIZE = 128  # pixels; a network sees too little in fewer, whatever the pictures are
 TRAINED_SHARE = 4 / 7  # of a network's blocks
 WORTH_A_REFIT = 0.2  # validation pictures, as a share of the training pictures
-OVERHEAD = 25.0  # seconds for starting, the head's start, the graph and the report
-# Pictures a second on one core of the machine of docs/fine_tuning.md: BACKBONE answers at 224 pixels in torch, its
-# graph encodes, and its last four of seven blocks are trained, in bfloat16 beside augmentation.
-ANSWERED, ENCODED, TRAINED = 45.0, 75.0, 51.0
-MORE_CORES = 0.74  # exponent: two cores train 1.67 times as fast as one
-FLOAT32 = 0.55  # of the speed of bfloat16
-ON_GPU = 200.0  # pictures a second and core: what augmentation leaves it
 
 
 def preset(name: str, situation: Situation) -> list[Choice]:
@@ -105,6 +103,7 @@ class Plan:
     blocks: int | str
     epochs: int
     size: int | None
+    side: int | None
     networks: int
     refit: bool
     precision: str
@@ -114,15 +113,17 @@ class Plan:
     needed: float = 0.0
 
     @classmethod
-    def of(cls, name: str, situation: Situation, machine: "Machine | None" = None) -> "Plan":
+    def of(cls, name: str, situation: Situation, machine: Machine | None = None) -> "Plan":
         given, counts = situation.given, situation.counts
         backbones = _backbones(given, several=name == "best")
         few = counts["train"] < MANY
+        small = None if "encode.size" in given else _side_of_small(situation.sample)
         plan = cls(
             backbones,
-            given.get("encode.trainable_blocks", _blocks(backbones[0])),
+            given.get("encode.trainable_blocks", _blocks(backbones[0]) if small is None else "all"),
             EPOCHS["few" if few else "many"],
-            given.get("train.size", None if few else SMALLER),
+            given.get("train.size", None if few or small is not None else SMALLER),
+            given.get("encode.size", small),
             max(2, len(_given_backbones(given))) if name == "best" else 1,
             name == "best" and counts["valid"] >= WORTH_A_REFIT * counts["train"],
             given.get("train.precision", _precision()),
@@ -146,20 +147,27 @@ class Plan:
             more = [replace(self, networks=3)] if self.backbones == SEVERAL else []
             options = [*more, self, replace(self, refit=False)]
             options.append(replace(self, networks=1, refit=False))
-        if self.size is None and "train.size" not in given:
+        if self.size is None and self.side is None and "train.size" not in given:
             options.append(replace(options[-1], size=SMALLER))
         for option in options:
-            epochs = machine.epochs(option, seconds, counts)
+            epochs = machine.epochs(option.work, seconds, counts)
             wanted = self.epochs if option.networks > self.networks else FEWEST_EPOCHS + (option is not options[-1])
             if epochs >= wanted:
                 return replace(option, epochs=min(epochs, MOST_EPOCHS))
         smallest = options[-1]
-        return replace(smallest, epochs=0, needed=machine.seconds(smallest, FEWEST_EPOCHS, counts))
+        return replace(smallest, epochs=0, needed=machine.seconds(smallest.work, FEWEST_EPOCHS, counts))
 
     @property
     def used(self) -> tuple[str, ...]:
         """The backbones of the networks."""
         return self.backbones[: self.networks]
+
+    @property
+    def work(self) -> Work:
+        """What takes the time."""
+        side = self.size or self.side or (SEVERAL_SIZE if self.networks > 1 else 224)
+        backbones = self.used * (self.networks // len(self.used))
+        return Work(backbones, side, self.blocks == "all", self.precision, self.refit)
 
     def encode(self) -> Iterator[Choice]:
         """Yield the parameters of `encode`."""
@@ -167,10 +175,13 @@ class Plan:
         backbone = list(self.used) if several else self.used[0]
         yield Choice("encode.backbone", backbone, "embedded: nothing is downloaded")
         yield Choice("encode.weights", "imagenet", "pretrained")
-        yield Choice(
-            "encode.size", SEVERAL_SIZE if several else None, "one for all" if several else "the network's own"
-        )
-        yield Choice("encode.trainable_blocks", self.blocks, "more are slower, and hardly better")
+        if self.side is not None:
+            yield Choice("encode.size", self.side, "about that of most pictures")
+        else:
+            why = "one for all networks" if several else "the network's own"
+            yield Choice("encode.size", SEVERAL_SIZE if several else None, why)
+        why = "small pictures are unlike those of the pretraining" if self.blocks == "all" else "more are hardly better"
+        yield Choice("encode.trainable_blocks", self.blocks, why)
         yield Choice("encode.cache", "pictures", "so that every epoch sees other crops")
         yield Choice("encode.views", 1, "augmented while training")
 
@@ -256,70 +267,17 @@ def _blocks(backbone: str) -> int | str:
     return max(1, round(TRAINED_SHARE * count)) if count else "all"
 
 
+def _side_of_small(sample: Sequence[Any]) -> int | None:
+    """Return a size for pictures of which most are much smaller than networks expect; None for others."""
+    sides = []
+    for raw in sample:
+        with suppress(OSError, ValueError), Image.open(BytesIO(raw)) as picture:
+            sides.append(min(picture.size))
+    usual = statistics.median(sides) if sides else math.inf
+    return None if usual > SMALL else max(SMALLEST_SIZE, 16 * round(usual / 16))
+
+
 def _precision() -> str:
     from flowerml.engine.devices import fast_bfloat16
 
     return "bfloat16" if fast_bfloat16() else "float32"
-
-
-@dataclass(frozen=True)
-class Machine:
-    """How fast this machine is: its cores, and one of them compared with that of the measurements."""
-
-    cores: int
-    share: float
-
-    @classmethod
-    def measured(cls) -> "Machine":
-        """Return this machine. The shortest of a few passes on one core says little of what else runs now."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return cls(cores, min(4.0, max(0.25, _answers_a_second(BACKBONE) / ANSWERED)))
-
-    def seconds(self, plan: Plan, epochs: int, counts: Mapping[str, int]) -> float:
-        """Return how long a plan takes in all."""
-        train, valid, test = (counts[split] for split in ("train", "valid", "test"))
-        slower = [_answers_a_second(BACKBONE) / _answers_a_second(name) for name in plan.used]
-        slower *= plan.networks // len(slower)
-        answered = ENCODED * self.share * self.cores
-        once = sum(slower) * ((train + valid) / answered)  # encoding, then calibration and evaluation of all together
-        once += sum(slower) * ((valid * (1 + plan.refit) + test) / answered)
-        pictures = train * (1 + plan.refit) + valid * plan.refit
-        epoch = sum(pictures * ratio / self._trained_a_second(plan) + valid * ratio / answered for ratio in slower)
-        return OVERHEAD + once + epochs * epoch
-
-    def epochs(self, plan: Plan, seconds: float, counts: Mapping[str, int]) -> int:
-        """Return how many epochs fit into so many seconds."""
-        fixed = self.seconds(plan, 0, counts)
-        return max(0, int((seconds - fixed) / (self.seconds(plan, 1, counts) - fixed)))
-
-    def _trained_a_second(self, plan: Plan) -> float:
-        import torch
-
-        if torch.cuda.is_available():
-            return ON_GPU * self.cores
-        side = plan.size or (SEVERAL_SIZE if plan.networks > 1 else 224)
-        speed = TRAINED * self.share * self.cores**MORE_CORES * (224 / side) ** 2
-        return speed * (FLOAT32 if plan.precision == "float32" else 1) * (0.5 if plan.blocks == "all" else 1)
-
-
-@cache
-def _answers_a_second(backbone: str) -> float:
-    """Return how many pictures of 224 pixels a network answers on one core, at its fastest."""
-    import torch
-
-    from flowerml.tasks.image.encoder.backbone import architecture
-
-    network = architecture(backbone, crop=224)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.inference_mode():
-            return 1 / min(_seconds(lambda: network(torch.zeros(1, 3, 224, 224))) for _ in range(6))
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _seconds(action: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started

@@ -1,15 +1,18 @@
 """Presets are plain parameters that the schema accepts, and fit into the time that there is."""
 
 import copy
+from io import BytesIO
 
 import pytest
+from PIL import Image
 
 from flowerml.config.defaults import SHIPPED_PARAMS, defaults
 from flowerml.config.dotted import flatten, set_by_dotted_name
 from flowerml.core.errors import ParamsError
 from flowerml.search.study import Search
 from flowerml.tasks.base import Situation
-from flowerml.tasks.image.presets import BACKBONE, Machine, Plan, preset
+from flowerml.tasks.image.presets import BACKBONE, Plan, preset
+from flowerml.tasks.image.timing import Machine
 from flowerml.tasks.pipelines import checked_pipeline
 
 FEW = {"train": 1020, "valid": 1020, "test": 6149}
@@ -103,7 +106,16 @@ def test_a_plan_needs_no_more_than_the_time():
     for counts in (FEW, MANY):
         for name, minutes in (("balanced", 7), ("balanced", 12), ("best", 20), ("best", 60)):
             plan = Plan.of(name, Situation(counts, {}, minutes), machine)
-            assert plan.epochs >= 3 and machine.seconds(plan, plan.epochs, counts) <= 60 * minutes
+            assert plan.epochs >= 3 and machine.seconds(plan.work, plan.epochs, counts) <= 60 * minutes
+
+
+@pytest.mark.parametrize(("side", "size", "blocks"), [(32, 128, "all"), (140, 144, "all"), (256, None, 4)])
+def test_small_pictures_are_not_enlarged_to_the_networks_size(side, size, blocks):
+    buffer = BytesIO()
+    Image.new("RGB", (2 * side, side)).save(buffer, "PNG")
+    choices = preset("balanced", Situation(FEW, {}, None, [buffer.getvalue(), b"no picture"]))
+    values = {choice.name: choice.value for choice in choices}
+    assert (values["encode.size"], values["encode.trainable_blocks"]) == (size, blocks)
 
 
 def test_too_little_time_is_frozen_and_says_so():
