@@ -78,7 +78,7 @@ def _frozen(reason: str) -> list[Choice]:
         Choice("encode.cache", None, "only features"),
         Choice("encode.views", 1, "augmented views of frozen features gain little"),
         *(Choice(f"train.{name}", value, "suits a head") for name, value in head.items()),
-        Choice("train.threads", 1, "a small head is no faster with more"),
+        Choice("train.threads", None, "one for a head, which is no faster with more"),
         *_single("the best head", trials=1, space=space),
     ]
 
