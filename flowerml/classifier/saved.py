@@ -25,6 +25,7 @@ MAX_HEADER = 10**8  # bytes; what safetensors accepts
 DIGEST = schema.text(64)
 COLUMN = schema.either("the name or number of a column", schema.text(), schema.whole(0, 10**6))
 BACKBONE = schema.either("a name, or a list of names", schema.text(), schema.items(schema.text(), 1, 100))
+MEMBER = schema.record({"trial": schema.whole(0, 10**9), "count": schema.whole(1, 10**9)})
 
 SCHEMA = schema.record(
     {
@@ -50,6 +51,10 @@ SCHEMA = schema.record(
                 "pipeline": schema.text(),
                 "data_digest": schema.text(),
                 "best_valid_accuracy": schema.number(0, 1),
+                "ensemble": schema.record(
+                    {"by": schema.choice(("probabilities", "soup")), "members": schema.items(MEMBER, 1, 10**4)}
+                ),
+                "refit": schema.text(),
             },
         ),
     },
