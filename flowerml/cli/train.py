@@ -171,7 +171,9 @@ def _train(
     with hold_lock(
         Paths(name, root).lock, waiting=f"{name}: another process is training it in {root}; waiting for it to finish"
     ):
-        pipeline, origin = adhoc.pipeline_from_data(data, kind, values, name=name, root=root, start=start)
+        pipeline, origin = adhoc.pipeline_from_data(
+            data, kind, values, name=name, root=root, start=start, complete=preset is None
+        )
         output.say(f"{data}: of kind {pipeline.kind}; parameters not given are those of {start_model or origin}")
         result = run.run(
             pipeline,

@@ -31,11 +31,13 @@ def pipeline_from_data(
     name: str,
     root: Path,
     start: Mapping[str, Any] | None = None,
+    complete: bool = True,
 ) -> tuple[Pipeline, str]:
     """Fetch a source, and return a pipeline with its files under `root`, and a description of its defaults' origin.
 
     A `kind` of None is inferred from the data. `values` by dotted names override those of `start`, which override the
-    defaults. Raises FlowermlError if the source cannot be fetched or a value is invalid.
+    defaults; they are not `complete` where a preset will change more. Raises FlowermlError if the source cannot be
+    fetched or a value is invalid.
     """
     known = source in PUBLISHED or source == download.SAMPLE or is_url(source)
     if not known and not Path(source).expanduser().exists():
@@ -45,7 +47,7 @@ def pipeline_from_data(
         )
     kind = kind or _infer_kind(source, name=name, root=root)
     sections, origin = _sections(source, kind, values, start)
-    pipeline = checked_pipeline(name, kind, sections, path=Path("options"), root=root)
+    pipeline = checked_pipeline(name, kind, sections, path=Path("options"), root=root, complete=complete)
     download.run(pipeline)
     return pipeline, origin
 

@@ -24,8 +24,13 @@ def load_pipeline(name: str, path: Path | None = None) -> Pipeline:
     return checked_pipeline(name, kind, values.get(name), path=path)
 
 
-def checked_pipeline(name: str, kind: str, values: Any, *, path: Path, root: Path = Path()) -> Pipeline:
-    """Return a pipeline with these sections, checked; raises ParamsError, which names `path`."""
+def checked_pipeline(
+    name: str, kind: str, values: Any, *, path: Path, root: Path = Path(), complete: bool = True
+) -> Pipeline:
+    """Return a pipeline with these sections, checked; raises ParamsError, which names `path`.
+
+    Whether they fit together is left unchecked unless they are `complete`.
+    """
     own_types = TASKS[kind].section_types()
     types: dict[str, type[Section]] = {
         "data": own_types.data,
@@ -39,7 +44,7 @@ def checked_pipeline(name: str, kind: str, values: Any, *, path: Path, root: Pat
     assert isinstance(data, Data) and isinstance(train, Train)
     assert isinstance(evaluate, Evaluate) and isinstance(export, Export)
     problems = [*_problems(train), *own_types.problems(sections["encode"], train)]
-    if problems:
+    if problems and complete:
         raise ParamsError("\n".join(f"{path}: {name}.{problem}" for problem in problems))
     return Pipeline(
         name=name,
