@@ -78,7 +78,8 @@ class Winner:
     """The network of a recipe: that of the best trial, or of an ensemble of several.
 
     `refitted` is the same recipe trained on train and valid, which is then the one to save; None where there is no
-    refit, or where it failed. `members` are several where networks were combined `by` their probabilities or as a soup.
+    refit, or where it failed. `members` are several where networks were combined `by` their probabilities or as a soup;
+    `left_out` are the trials that would not have helped.
     """
 
     trial: "Trial"
@@ -86,6 +87,7 @@ class Winner:
     members: tuple[Member, ...]
     by: str
     refitted: "nn.Module | None" = None
+    left_out: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """Return what its classifier records of this, as plain data; nothing for the network of a single trial."""
@@ -115,5 +117,5 @@ class Repeats:
 def described(members: Iterable[Member]) -> str:
     """Return which trials answer together, and how often each counts, in a few words."""
     return ", ".join(
-        f"trial {member.trial.number}{f' ({member.count} times)' if member.count > 1 else ''}" for member in members
+        f"{member.trial.name}{f' ({member.count} times)' if member.count > 1 else ''}" for member in members
     )

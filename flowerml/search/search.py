@@ -131,6 +131,9 @@ def _winner(
     """
     section, best = search.section, search.best
     pool = [Member(trial, 1) for trial in ranked(search.trials)[: section.ensemble]]
+    if section.ensemble > len(pool):
+        complete = "one trial has" if len(pool) == 1 else f"{len(pool)} trials have"
+        tqdm.write(f"ensemble: only {complete} completed", file=sys.stderr)
     if len(pool) == 1:
         return Winner(
             best, network if network is not None else trials.load(best), (pool[0],), section.ensemble_by
@@ -152,7 +155,8 @@ def _winner(
         networks.cost(whole),
         networks.cost(alone),
     )
-    return Winner(best, whole, members, section.ensemble_by), gain
+    left_out = [member.trial.name for member, count in zip(pool, counts, strict=True) if not count]
+    return Winner(best, whole, members, section.ensemble_by, left_out=tuple(left_out)), gain
 
 
 def _soup_counts(loaded: "list[nn.Module]", networks: Networks, targets: "Tensor") -> list[int]:
@@ -192,6 +196,8 @@ def _report_gain(parent: runs.Run, winner: Winner, gain: Gain) -> None:
     what = (
         f"{kind} of {described(winner.members)}" if len(winner.members) > 1 else "no other network helps the best one"
     )
+    if winner.left_out:
+        what += f", without {', '.join(winner.left_out)}"
     tqdm.write(
         f"ensemble: {what}; valid accuracy {gain.accuracy:.4f}, the best alone {gain.accuracy_alone:.4f}; "
         f"{gain.cost.milliseconds:.1f} ms an input and {gain.cost.bytes / 1e6:.1f} MB, "
