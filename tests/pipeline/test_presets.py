@@ -1,6 +1,8 @@
 import pytest
+import yaml
 
 from flowerml.config.defaults import SHIPPED_PARAMS, defaults
+from flowerml.config.dotted import flatten, set_by_dotted_name
 from flowerml.data import examples
 from flowerml.data.examples import Example
 from flowerml.pipeline import presets
@@ -50,6 +52,20 @@ def test_the_same_again_after_an_interruption(extracted, monkeypatch):
     again, _ = presets.apply(extracted, preset)
     other, _ = presets.apply(extracted, Preset("best", {}, minutes=2.0))
     assert again == first != other
+
+
+@pytest.mark.parametrize("name", presets.NAMES)
+def test_what_is_printed_can_be_written_into_params_yaml(extracted, name):
+    preset = Preset(name, {})
+    pipeline, choices = presets.apply(extracted, preset)
+    written = yaml.safe_load("\n".join(presets.described(preset, choices).splitlines()[1:]))
+    sections = extracted.sections()
+    set_by_dotted_name(sections, {choice.name: choice.value for choice in choices})
+    for section, values in flatten(written).items():
+        if not section.startswith("train.search.space"):
+            assert flatten(sections)[section] == values
+    assert written["train"]["search"]["space"] == sections["train"]["search"]["space"]
+    assert pipeline.train.model_dump()["augment"] == sections["train"]["augment"]
 
 
 def test_it_is_printed_as_yaml_with_reasons():
