@@ -29,7 +29,10 @@ HINT = (
 MANY = 3000  # training pictures from which on five epochs are enough, at a smaller size
 EPOCHS = {"few": 8, "many": 5}
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 10
-SMALLER = 192  # pixels that are trained at, where 224 are answered at
+# Share of the size answered at that is trained at with many pictures: 192 for 224. In random crops objects are larger
+# by about as much (Touvron et al., 2019).
+SMALLER = 0.87
+SIZES = {BACKBONE: 224, "tf_efficientnet_lite1": 240, "tf_efficientnet_lite2": 260}
 SMALL = 160  # pixels of the short side of most pictures up to which they are not enlarged to the network's size
 SMALLEST_SIZE = 128  # pixels; a network sees too little in fewer, whatever the pictures are
 TRAINED_SHARE = 4 / 7  # of a network's blocks
@@ -102,14 +105,14 @@ class Plan:
     backbones: tuple[str, ...]
     blocks: int | str
     epochs: int
-    size: int | None
+    smaller: bool
     side: int | None
     networks: int
     refit: bool
     precision: str
     pictures: int
     minutes: float | None
-    seed: int = 0
+    given: Mapping[str, Any]
     needed: float = 0.0
 
     @classmethod
@@ -122,22 +125,20 @@ class Plan:
             backbones,
             given.get("encode.trainable_blocks", _blocks(backbones[0]) if small is None else "all"),
             EPOCHS["few" if few else "many"],
-            given.get("train.size", None if few or small is not None else SMALLER),
+            not few and small is None,
             given.get("encode.size", small),
             max(2, len(_given_backbones(given))) if name == "best" else 1,
             name == "best" and counts["valid"] >= WORTH_A_REFIT * counts["train"],
             given.get("train.precision", _precision()),
             counts["train"],
             situation.minutes,
-            given.get("train.seed", 0),
+            given,
         )
-        return (
-            plan
-            if situation.minutes is None
-            else plan.within(60 * situation.minutes, counts, given, machine or Machine.measured())
-        )
+        if situation.minutes is None:
+            return plan
+        return plan.within(60 * situation.minutes, counts, machine or Machine.measured())
 
-    def within(self, seconds: float, counts: Mapping[str, int], given: Mapping[str, Any], machine: "Machine") -> "Plan":
+    def within(self, seconds: float, counts: Mapping[str, int], machine: Machine) -> "Plan":
         """Return the plan for so many seconds: as many epochs as fit, up to MOST_EPOCHS.
 
         More time is better spent on other networks than on more epochs, less is saved on the size first.
@@ -147,8 +148,8 @@ class Plan:
             more = [replace(self, networks=3)] if self.backbones == SEVERAL else []
             options = [*more, self, replace(self, refit=False)]
             options.append(replace(self, networks=1, refit=False))
-        if self.size is None and self.side is None and "train.size" not in given:
-            options.append(replace(options[-1], size=SMALLER))
+        if not self.smaller and self.side is None and "train.size" not in self.given:
+            options.append(replace(options[-1], smaller=True))
         for option in options:
             epochs = machine.epochs(option.work, seconds, counts)
             wanted = self.epochs if option.networks > self.networks else FEWEST_EPOCHS + (option is not options[-1])
@@ -163,9 +164,26 @@ class Plan:
         return self.backbones[: self.networks]
 
     @property
+    def answered(self) -> int | None:
+        """The size that is answered at; None for that of a network that is not embedded."""
+        if self.side is not None:
+            return self.side
+        return SEVERAL_SIZE if len(self.used) > 1 else SIZES.get(self.used[0])
+
+    @property
+    def size(self) -> int | None:
+        """The size that is trained at; None for that which is answered at."""
+        if "train.size" in self.given:
+            size: int | None = self.given["train.size"]
+            return size
+        if not self.smaller or self.answered is None:
+            return None
+        return 16 * round(SMALLER * self.answered / 16)
+
+    @property
     def work(self) -> Work:
         """What takes the time."""
-        side = self.size or self.side or (SEVERAL_SIZE if self.networks > 1 else 224)
+        side = self.size or self.answered or 224
         backbones = self.used * (self.networks // len(self.used))
         return Work(backbones, side, self.blocks == "all", self.precision, self.refit)
 
@@ -213,7 +231,7 @@ class Plan:
         yield Choice("train.patience", None, "the schedule runs to its end")
         fast = self.precision == "bfloat16"
         yield Choice("train.precision", self.precision, "faster here" if fast else "this CPU has no fast bfloat16")
-        at = "fast, and objects look larger in random crops" if self.size else "as answered at, with few pictures"
+        at = "as answered at" if self.size is None else "fast, and in random crops objects look larger"
         yield Choice("train.size", self.size, at)
         yield Choice("train.threads", None, "all cores")
         yield Choice("train.augment.smallest_crop", 0.4, "of the area")
@@ -240,8 +258,9 @@ class Plan:
             varied: dict[str, Any] = {"backbone": list(self.used)}
         else:
             yield Choice("train.backbone", None, "there is one")
-            yield Choice("train.seed", self.seed, "the first of several")
-            varied = {"seed": [self.seed + number for number in range(self.networks)]}
+            seed = self.given.get("train.seed", 0)
+            yield Choice("train.seed", seed, "the first of several")
+            varied = {"seed": [seed + number for number in range(self.networks)]}
         yield Choice("train.ensemble", self.networks, "networks that err differently are better together")
         yield Choice("train.ensemble_by", "probabilities", "they are of different shapes")
         yield Choice("train.search.trials", self.networks, "one for each network")

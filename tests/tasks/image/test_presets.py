@@ -118,6 +118,21 @@ def test_small_pictures_are_not_enlarged_to_the_networks_size(side, size, blocks
     assert (values["encode.size"], values["encode.trainable_blocks"]) == (size, blocks)
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "size"),
+    [
+        ("balanced", {}, 192),
+        ("best", {}, 208),
+        ("balanced", {"encode.size": 320}, 272),
+        ("balanced", {"encode.backbone": "resnet18"}, None),
+        ("balanced", {"train.size": 160}, 160),
+    ],
+)
+def test_many_pictures_are_trained_smaller_than_answered(name, given, size):
+    assert chosen(name, MANY, **given)["train.size"] == size
+    assert chosen(name, FEW, **given)["train.size"] == given.get("train.size")
+
+
 def test_too_little_time_is_frozen_and_says_so():
     choices = {choice.name: choice for choice in preset("balanced", Situation(MANY, {}, 0.5))}
     assert choices["encode.trainable_blocks"].value == 0
