@@ -99,7 +99,7 @@ def _single(what: str, *, trials: int, space: Mapping[str, Any]) -> Iterator[Cho
 class Plan:
     """What fits into the time: epochs, the size that is trained at, and the number of networks.
 
-    `needed` are the seconds of the smallest fine-tuning.
+    `needed` are the seconds that it takes, about; without an epoch those of the smallest fine-tuning.
     """
 
     backbones: tuple[str, ...]
@@ -134,9 +134,10 @@ class Plan:
             situation.minutes,
             given,
         )
-        if situation.minutes is None:
-            return plan
-        return plan.within(60 * situation.minutes, counts, machine or Machine.measured())
+        machine = machine or Machine.measured()
+        if situation.minutes is not None:
+            return plan.within(60 * situation.minutes, counts, machine)
+        return replace(plan, needed=machine.seconds(plan.work, plan.epochs, counts))
 
     def within(self, seconds: float, counts: Mapping[str, int], machine: Machine) -> "Plan":
         """Return the plan for so many seconds: as many epochs as fit, up to MOST_EPOCHS.
@@ -154,7 +155,8 @@ class Plan:
             epochs = machine.epochs(option.work, seconds, counts)
             wanted = self.epochs if option.networks > self.networks else FEWEST_EPOCHS + (option is not options[-1])
             if epochs >= wanted:
-                return replace(option, epochs=min(epochs, MOST_EPOCHS))
+                epochs = min(epochs, MOST_EPOCHS)
+                return replace(option, epochs=epochs, needed=machine.seconds(option.work, epochs, counts))
         smallest = options[-1]
         return replace(smallest, epochs=0, needed=machine.seconds(smallest.work, FEWEST_EPOCHS, counts))
 
@@ -207,7 +209,9 @@ class Plan:
         """Yield the parameters of `train`."""
         few = self.pictures < MANY
         why = f"what fits into {self.minutes:g} minutes" if self.minutes is not None else "more gained nothing"
-        yield Choice("train.epochs", self.epochs, f"{why}, with {self.pictures:,} training pictures")
+        count = max(1, round(self.needed / 60))
+        time = f"about {count} minute{'s' if count > 1 else ''} in all"
+        yield Choice("train.epochs", self.epochs, f"{why}, with {self.pictures:,} training pictures: {time}")
         yield Choice("train.batch_size", 16 if few else 32, "more steps with few pictures" if few else "usual")
         yield Choice("train.learning_rate", 0.001, "of the head")
         yield Choice("train.backbone_learning_rate", 0.7, "of the last block, as a share")
