@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from flowerml.core.display import one_line
@@ -17,6 +19,7 @@ from flowerml.engine.fit import Batches, Trainer, Training
 from flowerml.engine.optimizers import Group
 from flowerml.engine.recipe import Recipe
 from flowerml.tasks.base import Detector
+from flowerml.tasks.image.encoder.features import select_engine
 from flowerml.tasks.image.networks import pictures
 from flowerml.tasks.image.networks.batches import ActivationBatches, PictureBatches
 from flowerml.tasks.image.networks.ensemble import Ensemble
@@ -162,8 +165,8 @@ def fit_detector(data: TrainingData, network: nn.Module) -> Detector:
     if isinstance(network, Ensemble):
         return fit_detector(data, network.members[0])
     if isinstance(network, FineTuned):
-        network.eval()
-        train, valid = (_outputs(network.backbone, _some(data, network, split)).numpy() for split in pictures.SPLITS)
+        assert isinstance(data, PictureData), "fine-tuned networks are trained on pictures or activations"
+        train, valid = (_backbone_features(data, network.eval(), split) for split in pictures.SPLITS)
         distance, held_out = fit_feature_distance(train, held_out=valid)
     else:
         views = _features(data).features["train"]
@@ -171,10 +174,20 @@ def fit_detector(data: TrainingData, network: nn.Module) -> Detector:
     return Detector(nn.Sequential(distance, nn.Softplus()).eval(), np.logaddexp(0, held_out))
 
 
-def _some(data: TrainingData, network: nn.Module, split: str) -> Iterator[tuple[Inputs, Tensor]]:
-    """Yield at most ENOUGH pictures of a split, evenly spaced."""
-    count = len(_features(data).targets[split])
-    return _plain(data, network, split, torch.arange(0, count, max(1, -(-count // ENOUGH))))
+def _backbone_features(data: PictureData, network: FineTuned, split: str) -> NDArray[np.float32]:
+    """Return the features [N, D] that a fine-tuned backbone gives for at most ENOUGH pictures, evenly spaced."""
+    count = len(data.rows[split])
+    numbers = torch.arange(0, count, max(1, -(-count // ENOUGH)))
+    if data.shape is not None:
+        return _outputs(network.backbone, data.plain(split, numbers, batch_size=BATCH)).numpy()
+    transform = data.encoder.preprocessing.to_pixels
+
+    def views(number: int) -> list[NDArray[np.float32]]:
+        return [transform.normalize(Image.fromarray(data.served(split, number)))]
+
+    # Not torch: on a CPU ONNX Runtime takes half the time, in float32 both.
+    engine = select_engine(network.backbone, size=transform.size)
+    return np.concatenate([*engine.extract(views, numbers.tolist(), batch_size=BATCH)])
 
 
 def _plain(data: TrainingData, network: nn.Module, split: str, numbers: Tensor) -> Iterator[tuple[Inputs, Tensor]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
 
@@ -106,15 +106,14 @@ class PictureData:
         """Yield the plain view of pictures of a split, by their numbers: what the classifier will see of them."""
         if self.shape is not None:
             return self.activations(split, numbers, torch.zeros_like(numbers), batch_size=batch_size)
-        transform = self.encoder.preprocessing.to_pixels
+        return self.pictures(split, numbers, partial(self.served, split), batch_size=batch_size)
 
-        def picture(number: int) -> Bytes:
-            cached = np.asarray(self.rows[split][number], np.uint8)
-            if split == "train" and number < self.uncropped:
-                return np.asarray(transform.resize_and_crop(Image.fromarray(cached)))
-            return cached
-
-        return self.pictures(split, numbers, picture, batch_size=batch_size)
+    def served(self, split: str, number: int) -> Bytes:
+        """Return a picture of a split as it is served, [H, W, 3], but for `Transform.normalize`."""
+        cached = np.asarray(self.rows[split][number], np.uint8)
+        if split == "train" and number < self.uncropped:
+            return np.asarray(self.encoder.preprocessing.to_pixels.resize_and_crop(Image.fromarray(cached)))
+        return cached
 
     def pictures(
         self, split: str, numbers: Tensor, load: Callable[[int], Bytes], *, batch_size: int
