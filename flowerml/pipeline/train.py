@@ -169,9 +169,9 @@ class TaskNetworks:
             seconds = min(_seconds(lambda: graph.run(inputs)) for _ in range(TIMED))
             return Cost(1000 * seconds, path.stat().st_size)
 
-    def detector(self, network: "nn.Module") -> "Detector | None":
+    def detector(self, network: "nn.Module", before: "Detector | None" = None) -> "Detector | None":
         """Return the detector of inputs unlike the training examples, for a classifier of this network."""
-        return self.task.fit_detector(self.data, network)
+        return self.task.fit_detector(self.data, network, before)
 
 
 def _seconds(action: "Callable[[], object]") -> float:
@@ -237,8 +237,7 @@ def save(
     for them are those of examples that it has learned.
     """
 
-    def save_network(network: "nn.Module", to: Path, calibrate: "Callable[[Detector | None], Calibrate]") -> Classifier:
-        detector = networks.detector(network)
+    def save_network(network: "nn.Module", detector: "Detector | None", to: Path, calibrate: "Calibrate") -> Classifier:
         return Classifier.save(
             to,
             kind=pipeline.kind,
@@ -256,18 +255,22 @@ def save(
                 **winner.record(),
                 **lineage.environment(),
             },
-            calibrate=calibrate(detector),
+            calibrate=calibrate,
         )
 
-    def on_valid(detector: "Detector | None") -> "Calibrate":
-        held_out = detector.held_out if detector else None
-        return partial(_calibrate, examples=examples, acceptance=pipeline.train.acceptance, held_out=held_out)
-
+    detector = networks.detector(winner.network)
+    on_valid = partial(
+        _calibrate,
+        examples=examples,
+        acceptance=pipeline.train.acceptance,
+        held_out=detector.held_out if detector else None,
+    )
     if winner.refitted is None:
-        return save_network(winner.network, folder, on_valid)
+        return save_network(winner.network, detector, folder, on_valid)
     with TemporaryDirectory(prefix="flowerml-") as temporary:
-        calibration = save_network(winner.network, Path(temporary, "classifier"), on_valid).calibration
-    return save_network(winner.refitted, folder, lambda _: lambda _: calibration)
+        before = save_network(winner.network, detector, Path(temporary, "classifier"), on_valid)
+    refitted = networks.detector(winner.refitted, detector)
+    return save_network(winner.refitted, refitted, folder, lambda _: before.calibration)
 
 
 def _calibrate(

@@ -25,8 +25,10 @@ def score(probabilities: Tensor, targets: Tensor) -> Score:
     return accuracy, round(of_targets.log().mean().item(), 9)
 
 
-def greedy_counts(logits: Sequence[Tensor], targets: Tensor) -> list[int]:
+def greedy_counts(logits: Sequence[Tensor], targets: Tensor) -> tuple[list[int], float, float]:
     """Return how often each network counts in the mean of their probabilities; logits [N, C] of each, targets [N].
+
+    With it the accuracy of this mean, and that of the first network alone.
 
     The greedy selection of Caruana et al. (2004), "Ensemble selection from libraries of models": beginning with the
     first network, which is the best, add the one, with replacement, that gives the best score, and return the best
@@ -35,11 +37,12 @@ def greedy_counts(logits: Sequence[Tensor], targets: Tensor) -> list[int]:
     >>> first = torch.tensor([[2.0, 0.0], [1.0, 0.0], [0.0, 3.0]])
     >>> second = torch.tensor([[2.0, 0.0], [0.0, 3.0], [1.0, 0.0]])
     >>> greedy_counts([first, second], torch.tensor([0, 1, 1]))
-    [1, 1]
+    ([1, 1], 1.0, 0.6666666666666666)
     """
     probabilities = torch.stack([each.double().softmax(1) for each in logits])
     chosen = [0]
-    best, best_score = [*chosen], score(probabilities[0], targets)
+    alone = score(probabilities[0], targets)
+    best, best_score = [*chosen], alone
     for _ in range(ROUNDS * len(logits) - 1):
         total = probabilities[chosen].sum(0)
         scores = [score((total + each) / (len(chosen) + 1), targets) for each in probabilities]
@@ -47,23 +50,26 @@ def greedy_counts(logits: Sequence[Tensor], targets: Tensor) -> list[int]:
         chosen.append(number)
         if scores[number] > best_score:
             best, best_score = [*chosen], scores[number]
-    return [best.count(number) for number in range(len(logits))]
+    return [best.count(number) for number in range(len(logits))], best_score[0], alone[0]
 
 
-def greedy_soup(states: Sequence[State], evaluate: Callable[[State], Score]) -> list[int]:
+def greedy_soup(states: Sequence[State], evaluate: Callable[[State], float]) -> tuple[list[int], float, float]:
     """Return which networks are averaged into one, as 1 or 0 for each; `states` come in order, the best first.
+
+    With it the accuracy of the average, and that of the first network alone; `evaluate` returns that of a network.
 
     The greedy soup of Wortsman et al. (2022), "Model soups": a network stays in if accuracy does not fall. Networks
     whose weights have other shapes than the first one's are left out.
     """
-    chosen, accuracy = [0], evaluate(states[0])[0]
+    alone = evaluate(states[0])
+    chosen, accuracy = [0], alone
     for number in range(1, len(states)):
         if _shapes(states[number]) != _shapes(states[0]):
             continue
-        reached = evaluate(averaged([states[each] for each in (*chosen, number)]))[0]
+        reached = evaluate(averaged([states[each] for each in (*chosen, number)]))
         if reached >= accuracy:
             chosen, accuracy = [*chosen, number], reached
-    return [int(number in chosen) for number in range(len(states))]
+    return [int(number in chosen) for number in range(len(states))], accuracy, alone
 
 
 def averaged(states: Sequence[State]) -> dict[str, Tensor]:

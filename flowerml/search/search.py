@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from flowerml.core import files
 from flowerml.search.checkpoint import Checkpoint
-from flowerml.search.ensemble import Score, greedy_counts, greedy_soup, score
+from flowerml.search.ensemble import greedy_counts, greedy_soup, score
 from flowerml.search.networks import Gain, Member, Networks, Repeats, Winner, described
 from flowerml.search.progress import Bar, ShowProgress, best_so_far
 from flowerml.search.retraining import Retraining, combined, repeats_score
@@ -141,30 +141,25 @@ def _winner(
     targets = networks.valid_targets()
     loaded = [trials.load(member.trial) for member in pool]
     if section.ensemble_by == "soup":
-        counts = _soup_counts(loaded, networks, targets)
+        counts, reached, alone = _soup(loaded, networks, targets)
     else:
-        counts = greedy_counts([networks.predict_valid(each) for each in loaded], targets)
+        logits = [networks.predict_valid(each) for each in loaded]
+        counts, reached, alone = greedy_counts(logits, targets)
     members = tuple(
         replace(member, count=count) for member, count in zip(pool, _lowest_terms(counts), strict=True) if count
     )
     whole = combined(members, trials, networks, section.ensemble_by)
-    alone = trials.load(best)
-    gain = Gain(
-        score(networks.predict_valid(whole).softmax(1), targets)[0],
-        score(networks.predict_valid(alone).softmax(1), targets)[0],
-        networks.cost(whole),
-        networks.cost(alone),
-    )
+    gain = Gain(reached, alone, networks.cost(whole), networks.cost(trials.load(best)))
     left_out = [member.trial.name for member, count in zip(pool, counts, strict=True) if not count]
     return Winner(best, whole, members, section.ensemble_by, left_out=tuple(left_out)), gain
 
 
-def _soup_counts(loaded: "list[nn.Module]", networks: Networks, targets: "Tensor") -> list[int]:
+def _soup(loaded: "list[nn.Module]", networks: Networks, targets: "Tensor") -> tuple[list[int], float, float]:
     states = [{name: tensor.clone() for name, tensor in network.state_dict().items()} for network in loaded]
 
-    def evaluate(state: "Mapping[str, Tensor]") -> Score:
+    def evaluate(state: "Mapping[str, Tensor]") -> float:
         loaded[0].load_state_dict(state)
-        return score(networks.predict_valid(loaded[0]).softmax(1), targets)
+        return score(networks.predict_valid(loaded[0]).softmax(1), targets)[0]
 
     return greedy_soup(states, evaluate)
 

@@ -55,8 +55,10 @@ def search_fingerprint(
     the splits used for training.
     """
     on_gpu = torch.cuda.is_available()
+    head = section.head_alone()
     facts = {
         "train": section.model_dump(),
+        "head": head.model_dump() if head is not None else None,
         "classes": classes,
         "data": data_digest,
         "encodings": encodings,

@@ -429,8 +429,13 @@ class Trainable(Protocol[TrainT, EncoderT, OwnPreprocessingT, TrainingDataT]):
     def suggested_threads(self, data: TrainingDataT, section: TrainT) -> int | None:
         """Return the number of threads that suits a training where the section names none; None for all cores."""
 
-    def fit_detector(self, data: TrainingDataT, network: "nn.Module") -> Detector | None:
+    def fit_detector(
+        self, data: TrainingDataT, network: "nn.Module", before: Detector | None = None
+    ) -> Detector | None:
         """Return the detector of inputs unlike the training examples, fitted on them; None where there is none.
+
+        Of a network that was trained on the validation examples, too, `before` is the detector of the one before that:
+        the scale of strangeness is then the same.
 
         It needs no frozen part that the network does not need.
         """

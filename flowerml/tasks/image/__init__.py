@@ -190,8 +190,8 @@ def suggested_threads(data: "TrainingData", section: "Train") -> int | None:
     return networks.suggested_threads(data, section)
 
 
-def fit_detector(data: "TrainingData", network: "nn.Module") -> Detector:
+def fit_detector(data: "TrainingData", network: "nn.Module", before: Detector | None = None) -> Detector:
     """Return the detector of pictures unlike the training pictures, fitted on the features of these."""
     from flowerml.tasks.image import networks
 
-    return networks.fit_detector(data, network)
+    return networks.fit_detector(data, network, before)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from flowerml.core.errors import ParamsError
 from flowerml.tasks.base import Choice, Situation
+from flowerml.tasks.image.sections import HEAD, HEAD_SPACE
 from flowerml.tasks.image.timing import REFERENCE, Machine, Work
 
 BACKBONE = REFERENCE
@@ -61,18 +62,7 @@ def preset(name: str, situation: Situation) -> list[Choice]:
 
 def _frozen(reason: str) -> list[Choice]:
     """Return a head on frozen features."""
-    head = {
-        "learning_rate": 0.003,
-        "batch_size": 64,
-        "epochs": 25,
-        "optimizer": "adamw",
-        "weight_decay": 0.1,
-        "schedule": "one_cycle",
-        "label_smoothing": 0.1,
-        "dropout": 0.4,
-        "hidden_units": [],
-    }
-    space = {"learning_rate": {"low": 0.001, "high": 0.01, "log": True}, "dropout": [0.2, 0.4, 0.6]}
+    head = {**{name: value for name, value in HEAD.items() if name != "fine_tune"}, "hidden_units": []}
     return [
         Choice("encode.backbone", BACKBONE, "embedded: nothing is downloaded"),
         Choice("encode.weights", "imagenet", "pretrained"),
@@ -82,7 +72,7 @@ def _frozen(reason: str) -> list[Choice]:
         Choice("encode.views", 1, "augmented views of frozen features gain little"),
         *(Choice(f"train.{name}", value, "suits a head") for name, value in head.items()),
         Choice("train.threads", None, "one for a head, which is no faster with more"),
-        *_single("the best head", trials=1, space=space),
+        *_single("the best head", trials=1, space=HEAD_SPACE),
     ]
 
 

@@ -113,7 +113,8 @@ class TrainAugment(Section):
     randaugment: Annotated[float, Field(ge=0, le=10)] = 0.0
 
 
-# The trials of the head alone: what suits one on frozen features, and what they try.
+# The trials of the head alone: what was best for one on frozen features, of flowers of 102 kinds and of 5, and what is
+# tried. Fine-tuning starts from such a head.
 HEAD: dict[str, Any] = {
     "fine_tune": False,
     "learning_rate": 0.003,

@@ -186,8 +186,8 @@ def suggested_threads(data: "Texts", section: "Train") -> None:
     """Return None: all cores."""
 
 
-def fit_detector(data: "Texts", network: "nn.Module") -> Detector:
-    """Return the detector of texts unlike the training texts, fitted on these."""
+def fit_detector(data: "Texts", network: "nn.Module", before: Detector | None = None) -> Detector:
+    """Return the detector of texts unlike the training texts, fitted on these; it depends on no network."""
     from flowerml.tasks.text.networks.typicality import fit_text_detector
 
     reads = cast(tuple[str, ...], network.reads)

@@ -315,5 +315,5 @@ def suggested_threads(data: Counts, section: params.Train) -> int | None:
     return 1
 
 
-def fit_detector(data: Counts, network: nn.Module) -> None:
+def fit_detector(data: Counts, network: nn.Module, before: Any = None) -> None:
     return None

@@ -13,7 +13,7 @@ from flowerml.core.display import one_line
 from flowerml.core.errors import ParamsError
 from flowerml.data.encodings import Encoded
 from flowerml.engine.devices import Inputs, device, on_device
-from flowerml.engine.feature_distance import MAX_PROTOTYPES, PER_PROTOTYPE, fit_feature_distance
+from flowerml.engine.feature_distance import MAX_PROTOTYPES, PER_PROTOTYPE, FeatureDistance, fit_feature_distance
 from flowerml.engine.feed_forward import FeatureBatches, FeedForward, Views
 from flowerml.engine.fit import Batches, Trainer, Training
 from flowerml.engine.optimizers import Group
@@ -156,22 +156,32 @@ def predict_valid(data: TrainingData, network: nn.Module) -> Tensor:
     return _outputs(network, _plain(data, network, "valid", torch.arange(count)))
 
 
-def fit_detector(data: TrainingData, network: nn.Module) -> Detector:
+def fit_detector(data: TrainingData, network: nn.Module, before: Detector | None = None) -> Detector:
     """Return the detector of pictures unlike the training pictures, judged by the plain view of each.
 
     It reads the features that `network` reads, or its backbone gives; of an ensemble, those of the first member. The
     pictures that a backbone was fine-tuned on are closer than new ones are: there validation pictures are held out.
+    Where it was fine-tuned on these, too, mean and spread are those of the detector `before` that.
     """
     if isinstance(network, Ensemble):
-        return fit_detector(data, network.members[0])
+        return fit_detector(data, network.members[0], before)
     if isinstance(network, FineTuned):
         assert isinstance(data, PictureData), "fine-tuned networks are trained on pictures or activations"
+        if before is not None:
+            return _like(before, fit_feature_distance(_backbone_features(data, network.eval(), "train"))[0])
         train, valid = (_backbone_features(data, network.eval(), split) for split in pictures.SPLITS)
         distance, held_out = fit_feature_distance(train, held_out=valid)
     else:
         views = _features(data).features["train"]
         distance, held_out = fit_feature_distance(views.values[views.offsets[:-1]].numpy())
     return Detector(nn.Sequential(distance, nn.Softplus()).eval(), np.logaddexp(0, held_out))
+
+
+def _like(before: Detector, distance: FeatureDistance) -> Detector:
+    """Return a detector by this distance, on the scale of another one."""
+    scale = next(module for module in before.module.modules() if isinstance(module, FeatureDistance))
+    distance.mean, distance.spread = scale.mean, scale.spread
+    return Detector(nn.Sequential(distance, nn.Softplus()).eval(), before.held_out)
 
 
 def _backbone_features(data: PictureData, network: FineTuned, split: str) -> NDArray[np.float32]:

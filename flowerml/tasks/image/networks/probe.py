@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from flowerml.engine.feed_forward import FeatureBatches
 from flowerml.engine.fit import Trainer
+from flowerml.tasks.image.sections import HEAD
 
 if TYPE_CHECKING:
     from flowerml.tasks.image.sections import Train
 
+OF_HEAD = ("learning_rate", "batch_size", "epochs", "optimizer", "weight_decay", "schedule", "patience")
 CHOICES = {"seed", "backbone", "hidden_units", "dropout", "label_smoothing", "class_weights"}
 
 
@@ -40,14 +42,8 @@ def _trained(head: nn.Module, data: FeatureBatches, section: "Train") -> dict[st
     training = Trainer(
         head,
         data,
-        learning_rate=3e-3,  # this and the following: the best for a head alone, on flowers of 102 kinds and of 5
-        batch_size=64,
-        epochs=25,
-        optimizer="adamw",
-        weight_decay=0.1,
-        schedule="one_cycle",
+        **{name: HEAD[name] for name in OF_HEAD},
         label_smoothing=section.label_smoothing,
-        patience=None,
         class_weights=section.class_weights,
     )
     for _ in training:
