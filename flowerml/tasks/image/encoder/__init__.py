@@ -147,8 +147,11 @@ class Encoder:
         probe = self.preprocessing.random_inputs(1, seed=0)["image"]
         (features,) = self._engine.extract(lambda picture: [picture], probe, batch_size=section.batch_size)
         # Training pictures are cached larger than validation pictures; activations are those in front of a block.
-        depends = {"pictures": {"split": split}, "activations": {"blocks": self.trainable_blocks}}
-        border = {"cached": self.cached, **depends[self.cached]} if self.cached else {}
+        depends: dict[str, dict[str, Any]] = {
+            "pictures": {"split": split},
+            "activations": {"blocks": self.trainable_blocks},
+        }
+        border: dict[str, Any] = {"cached": self.cached, **depends[self.cached]} if self.cached else {}
         facts = {
             "backbone": self.backbone,
             "transform": asdict(self.preprocessing.to_pixels),
