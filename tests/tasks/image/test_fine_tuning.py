@@ -123,6 +123,17 @@ def start(network: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 
+def test_one_example_alone_has_no_batch_statistics():
+    pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3), nn.Flatten())
+    trained = {"1.weight", "1.bias"}
+    network = FineTuned(pooled, nn.Linear(3, 2), trained=trained, reads="image", batch_norm="trained").train()
+    before = start(network)
+    assert network(torch.randn(1, 3, 4, 4)).shape == (1, 2)  # torch refuses to normalize one value of each channel
+    assert changed(network, before) == set() and network.backbone[1].training
+    network(torch.randn(2, 3, 4, 4))
+    assert "backbone.1.running_mean" in changed(network, before)
+
+
 def test_only_last_block_and_head_are_trained():
     network, training = networks.build_network(data(), section(train_depthwise=True))
     before = start(network)

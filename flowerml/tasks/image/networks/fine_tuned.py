@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -59,7 +60,8 @@ class FineTuned(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        features = self.backbone(inputs)
+        with _saved_statistics(self.backbone, wanted=len(inputs) == 1):
+            features = self.backbone(inputs)
         with torch.autocast(features.device.type, enabled=False):
             logits: Tensor = self.head(features.float())
         return logits
@@ -98,6 +100,20 @@ class FineTuned(nn.Module):
             groups += without_decay_of_vectors([parameters[name] for name in names], share=share, body=True)
             share *= layer_decay
         return groups
+
+
+@contextmanager
+def _saved_statistics(backbone: nn.Module, *, wanted: bool) -> Iterator[None]:
+    """Have batch norms in training use their saved statistics, if `wanted`: one example alone has none."""
+    modules = backbone.modules() if wanted else ()
+    norms = [module for module in modules if isinstance(module, BATCH_NORM) and module.training]
+    for norm in norms:
+        norm.training = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.training = True
 
 
 def _trained_parts(parameters: Mapping[str, nn.Parameter], depth: Sequence[Sequence[str]]) -> Iterator[list[str]]:
