@@ -183,11 +183,13 @@ class Inspection:
 class Detector:
     """A module that tells inputs unlike the training examples: encodings -> strangeness [B] > 0, higher is stranger.
 
-    `held_out` [N] is the strangeness of training examples, each under a detector that was fitted without it.
+    `held_out` [N] is the strangeness of training examples, each under a detector that was fitted without it. `seen` are
+    mean and standard deviation of a score that it grows with, of the training examples themselves.
     """
 
     module: "nn.Module"
     held_out: NDArray[np.float64]
+    seen: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
