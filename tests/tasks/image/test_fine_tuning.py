@@ -362,6 +362,24 @@ def test_detector_is_held_against_validation_pictures():
         assert np.allclose(detector.module(network.backbone(*inputs)).numpy(), detector.held_out, atol=1e-4)
 
 
+def test_detector_of_a_refit_is_on_the_scale_of_the_one_before():
+    here = data()
+    network, training = networks.build_network(here, section(epochs=1))
+    list(training)
+    before = networks.fit_detector(here, network)
+    refitted, training = networks.build_network(networks.with_valid(here), section(epochs=4, learning_rate=0.05))
+    list(training)
+    after = networks.fit_detector(here, refitted, before)
+    scores = []
+    for each, trained in ((before, network), (after, refitted)):
+        batches = here.plain("train", torch.arange(24), batch_size=24)
+        with torch.inference_mode():
+            scores.append(torch.cat([each.module[0](trained.backbone(*inputs)) for inputs, _ in batches]))
+    for statistic in (torch.mean, torch.std):
+        assert statistic(scores[1]).item() == pytest.approx(statistic(scores[0]).item(), abs=1e-2)
+    assert after.held_out is before.held_out
+
+
 def test_ensemble_averages_probabilities():
     here = data()
     tuned, training = networks.build_network(here, section())
