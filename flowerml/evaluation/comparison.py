@@ -4,9 +4,9 @@ A difference is off by chance in two ways: other test examples would have been d
 those of Student's t with the variance of a crossed design, each network answering each example (Searle, Casella &
 McCulloch, 1992, "Variance Components"), and Satterthwaite's (1946) degrees of freedom.
 
-Why not a bootstrap of examples and seeds: of two sets of three it holds the truth in 86 to 100 of 100 simulations, as
-three seeds have few combinations and too small a spread; an interval over examples alone in 17 to 95; this one in 93 to
-98 (benchmarks/coverage_of_intervals.py).
+Why not a bootstrap of examples and seeds: its intervals hold the truth in 84 to 100 of 100 simulations, as three seeds
+have few combinations and too small a spread; those over examples alone in 35 to 96; these in 94 to 97
+(benchmarks/coverage_of_intervals.py).
 """
 
 import math
@@ -22,7 +22,7 @@ from flowerml.evaluation.intervals import CONFIDENCE, Interval
 
 COLUMNS = ("id", "actual", "predicted", "probability_of_actual")
 # Half an example decided for each side (Agresti & Min, 2005). Where only a few of N examples are answered differently,
-# or none, their spread is not the whole uncertainty: without it 83 to 95 of 100 intervals would hold the truth.
+# or none, their spread is not the whole uncertainty: without it as few as 74 of 100 intervals would hold the truth.
 PSEUDO_EXAMPLES = 0.5
 SMALLEST = 5e-7  # probability of the actual class: predictions are logged with six digits
 
