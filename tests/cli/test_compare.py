@@ -5,8 +5,10 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
+from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from flowerml import Classifier
@@ -151,6 +153,40 @@ def test_what_cannot_be_compared_is_one_line(folder, second, message):
     result = compare("a", second)
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
     assert message in result.stderr
+
+
+@pytest.fixture
+def registered(folder, monkeypatch):
+    """Register a and b as versions 1 and 2 of films, with their logged predictions on a test set of 200 examples."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiment = client.create_experiment("films", artifact_location=str(folder / "artifacts"))
+    client.create_registered_model("films")
+    for model, mistakes in (("a", 10), ("b", 50)):
+        run = client.create_run(experiment).info.run_id
+        table = pd.DataFrame({"id": [f"{number}.txt" for number in range(200)], "actual": "pos", "predicted": "pos"})
+        table.loc[: mistakes - 1, "predicted"] = "neg"
+        table.assign(probability=0.8, probability_of_actual=0.8).to_csv(folder / "predictions.csv", index=False)
+        client.log_artifact(run, str(folder / "predictions.csv"), "reports")
+        version = client.create_model_version("films", str(folder / model / "classifier"), run).version
+        client.set_model_version_tag("films", version, "test_digest", "the same")
+    client.set_registered_model_alias("films", "champion", "2")
+    return client
+
+
+def test_registered_versions_are_compared_by_their_logged_predictions(registered):
+    report = compared("models:/films/1", "models:/films@champion")
+    assert (report["examples"], report["scored"], report["verdict"]) == (200, False, "better")
+    assert report["accuracy"]["difference"] == pytest.approx(0.2)
+    assert "by their logged predictions" in compare("models:/films/1", "models:/films/2").stdout
+
+
+def test_versions_on_other_test_sets_are_scored(registered):
+    registered.set_model_version_tag("films", "2", "test_digest", "another")
+    report = compared("models:/films/1", "models:/films/2")
+    assert (report["examples"], report["scored"]) == (40, True)
+    nobody = compare("models:/films/1", "models:/films@nobody")
+    assert (nobody.exit_code, nobody.stderr.count("\n")) == (1, 1)
 
 
 def test_fail_on_sets_the_exit_code(folder):
