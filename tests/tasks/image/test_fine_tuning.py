@@ -317,6 +317,23 @@ def test_unfit_training_size_is_told():
 
 
 @pytest.mark.parametrize(
+    ("values", "error"),
+    [
+        ({"freeze_epochs": 2}, r"train\.freeze_epochs: .*less than train\.epochs \(2\), found 2, .*is never trained"),
+        ({"warmup_epochs": 2.5}, r"train\.warmup_epochs: .*less than train\.epochs \(2\), found 2\.5, .*no step has"),
+        ({"warmup_epochs": 2.0, "fine_tune": False}, r"train\.warmup_epochs: .*found 2, "),
+    ],
+)
+def test_a_part_of_a_training_is_not_all_of_it(values, error):
+    with pytest.raises(ParamsError, match=error):
+        networks.build_network(data(), section(epochs=2, **values))
+
+
+def test_heads_have_no_backbone_that_stays():
+    networks.build_network(data(), section(epochs=2, freeze_epochs=2, fine_tune=False))
+
+
+@pytest.mark.parametrize(
     "change", [{"rotation": 40.0}, {"vertical_flip": True}, {"color": 0.5}, {"erase": 1.0}, {"randaugment": 9.0}]
 )
 def test_transform_changes_some_views_and_repeats(change):

@@ -62,8 +62,9 @@ def feature_batches(encoded: Encoded, classes: tuple[str, ...]) -> FeatureBatche
 
 
 def build_network(data: TrainingData, section: "Train") -> tuple[nn.Module, Training]:
-    """Return a new network, drawn from the section's seed, and the iteration that trains it."""
+    """Return a new network, drawn from the section's seed, and the iteration that trains it. Raises ParamsError."""
     torch.manual_seed(section.seed)
+    _check_epochs("warmup_epochs", section.warmup_epochs, section.epochs, "no step has the full learning rate")
     if isinstance(data, PictureData) and section.fine_tune:
         return _fine_tuned(data, section)
     features = _features(data)
@@ -76,7 +77,17 @@ def _head(features: FeatureBatches, section: "Train") -> FeedForward:
     return FeedForward(features.width, classes, hidden_units=section.hidden_units, dropout=section.dropout)
 
 
+def _check_epochs(name: str, value: float, epochs: int, otherwise: str) -> None:
+    """Raise ParamsError where a part of a training takes all of its epochs."""
+    if value >= epochs:
+        raise ParamsError(
+            f"train.{name}: expected less than train.epochs ({epochs}), found {value:g}, with which {otherwise}; "
+            "lower it, or raise train.epochs"
+        )
+
+
 def _fine_tuned(data: PictureData, section: "Train") -> tuple[FineTuned, Trainer]:
+    _check_epochs("freeze_epochs", section.freeze_epochs, section.epochs, "the backbone is never trained")
     part = data.encoder.trainable(section.backbone)
     features = pictures.of_columns(data.features, part.columns)
     network = FineTuned(
