@@ -12,7 +12,8 @@ from flowerml.checks import classes, copies
 from flowerml.config.params import Checks
 from flowerml.data.findings import Finding, to_sorted_json
 from flowerml.data.layout import Row
-from flowerml.tasks.base import Inspection, Task
+from flowerml.tasks.base import Task
+from flowerml.tasks.records import Inspection
 
 
 @dataclass

@@ -17,7 +17,7 @@ from flowerml.core.errors import FlowermlError
 
 if TYPE_CHECKING:
     from flowerml.pipeline.backbones import Failed, Measured
-    from flowerml.tasks.base import Backbone
+    from flowerml.tasks.records import Backbone
 
 NAME = "backbones"
 EXAMPLES = """[bold]Examples[/]

@@ -27,7 +27,7 @@ from flowerml.evaluation.comparison import Difference, difference
 from flowerml.evaluation.intervals import Interval, wilson_interval
 from flowerml.pipeline import encode
 from flowerml.tasks import registry
-from flowerml.tasks.base import Backbone
+from flowerml.tasks.records import Backbone
 from flowerml.tasks.registry import task_of
 
 if TYPE_CHECKING:

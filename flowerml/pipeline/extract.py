@@ -22,7 +22,7 @@ from flowerml.data.layout import Listing, Row, skipped_summary
 from flowerml.data.names import category_names, check_names
 from flowerml.data.split_table import split_table
 from flowerml.engine.parallel import ordered_map
-from flowerml.tasks.base import Inspection
+from flowerml.tasks.records import Inspection
 from flowerml.tasks.registry import task_of
 
 SHOWN_CLASSES = 10  # in a summary

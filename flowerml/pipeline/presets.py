@@ -12,8 +12,8 @@ from flowerml.config.dotted import set_by_dotted_name
 from flowerml.config.pipeline import Pipeline
 from flowerml.core import files
 from flowerml.data.examples import Examples, Raw
-from flowerml.tasks.base import Choice, Situation
 from flowerml.tasks.pipelines import checked_pipeline
+from flowerml.tasks.records import Choice, Situation
 from flowerml.tasks.registry import task_of
 
 NAMES = ("fast", "balanced", "best")

@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from flowerml.search.networks import Winner
     from flowerml.search.search import SearchResult
     from flowerml.search.study import Trial
-    from flowerml.tasks.base import Detector, Encoder, Task
+    from flowerml.tasks.base import Encoder, Task
+    from flowerml.tasks.records import Detector
 
     Calibrate = Callable[[Classifier], Calibration]
 

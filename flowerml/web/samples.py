@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from flowerml.data.examples import Raw
-from flowerml.tasks.base import Form
+from flowerml.tasks.records import Form
 from flowerml.web.uploads import Uploads
 
 CSS_CLASSES: dict[Form, str] = {"picture": "image", "text": "text"}

@@ -25,7 +25,7 @@ from flowerml.evaluation.evaluation import evaluate
 from flowerml.serving.answer import Scores
 from flowerml.serving.pyfunc import ClassifierModel
 from flowerml.tasks import text
-from flowerml.tasks.base import Detector
+from flowerml.tasks.records import Detector
 from flowerml.tasks.text.networks.batches import Sequences
 from flowerml.tasks.text.networks.lstm import Lstm
 from flowerml.tasks.text.networks.typicality import fit_text_detector

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from flowerml.cli.app import app
 from flowerml.pipeline import backbones
-from flowerml.tasks.base import Backbone
 from flowerml.tasks.image import available
 from flowerml.tasks.image.sample import SPECIES, jpeg
+from flowerml.tasks.records import Backbone
 
 RESNET, VIT = "timm/test_resnet.r160_in1k", "timm/test_vit.r160_in1k"  # of 0.5 million weights
 COMMIT = "0" * 40

@@ -7,9 +7,9 @@ from flowerml.data import examples
 from flowerml.data.examples import Example
 from flowerml.pipeline import presets
 from flowerml.pipeline.presets import Preset
-from flowerml.tasks.base import Choice
 from flowerml.tasks.image import timing
 from flowerml.tasks.pipelines import checked_pipeline
+from flowerml.tasks.records import Choice
 from tests.tasks.image.test_presets import FEW
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowerml.tasks.base import Backbone, Choice, Detector, SectionTypes, Situation
 from flowerml.tasks.image.checks import classify_error, digest, inspect, near_duplicates, vectors
 from flowerml.tasks.image.encoder import Encoder, Preprocessing
 from flowerml.tasks.image.explanation import explain
@@ -29,6 +28,7 @@ from flowerml.tasks.image.presentation import (
 from flowerml.tasks.image.preview import preview
 from flowerml.tasks.image.properties import properties
 from flowerml.tasks.image.reading import NOT_READ, SUFFIXES, contents, listing, read, recognizes
+from flowerml.tasks.records import Backbone, Choice, Detector, SectionTypes, Situation
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

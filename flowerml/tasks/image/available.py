@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from flowerml.data.download.hub import Repository
-from flowerml.tasks.base import Backbone
 from flowerml.tasks.image.encoder.backbone import TIMM, downloads, embedded
+from flowerml.tasks.records import Backbone
 
 IMAGENET = "imagenet"  # in encode.weights: the published weights
 MEBIBYTE = 2**20  # in which torchvision gives the sizes of its files

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from flowerml.core.errors import InputError
-from flowerml.tasks.base import Inspection
 from flowerml.tasks.image.encoder.pictures import PICTURE_STARTS, TRANSPOSE, Loaded, load
+from flowerml.tasks.records import Inspection
 
 if TYPE_CHECKING:
     from flowerml.data.encodings import Encoded

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flowerml.tasks.base import Explanation, Form, Snippets
+from flowerml.tasks.base import Explanation
+from flowerml.tasks.records import Form, Snippets
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

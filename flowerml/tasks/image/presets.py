@@ -15,9 +15,9 @@ from typing import Any
 from PIL import Image
 
 from flowerml.core.errors import ParamsError
-from flowerml.tasks.base import Choice, Situation
 from flowerml.tasks.image.sections import HEAD, HEAD_SPACE
 from flowerml.tasks.image.timing import REFERENCE, Machine, Work
+from flowerml.tasks.records import Choice, Situation
 
 BACKBONE = REFERENCE
 # Networks that answer together, in this order: the two err differently, and the third is the weakest and slowest.

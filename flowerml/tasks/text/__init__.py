@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from flowerml.core.errors import ParamsError
-from flowerml.tasks.base import Backbone, Choice, Detector, SectionTypes, Situation
+from flowerml.tasks.records import Backbone, Choice, Detector, SectionTypes, Situation
 from flowerml.tasks.text.checks import classify_error, digest, inspect, near_duplicates, vectors
 from flowerml.tasks.text.encoder import Encoder, Preprocessing
 from flowerml.tasks.text.explanation import explain

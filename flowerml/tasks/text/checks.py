@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowerml.core.errors import InputError
-from flowerml.tasks.base import Inspection
+from flowerml.tasks.records import Inspection
 from flowerml.tasks.text.encoder.cleaning import Memo, text_lines
 from flowerml.tasks.text.reading import read
 

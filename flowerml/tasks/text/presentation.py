@@ -7,7 +7,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from flowerml.core.display import truncate
-from flowerml.tasks.base import STRANGEST, Explanation, Form, Snippets
+from flowerml.tasks.base import Explanation
+from flowerml.tasks.records import STRANGEST, Form, Snippets
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

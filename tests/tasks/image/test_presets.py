@@ -10,10 +10,10 @@ from flowerml.config.defaults import SHIPPED_PARAMS, defaults
 from flowerml.config.dotted import flatten, set_by_dotted_name
 from flowerml.core.errors import ParamsError
 from flowerml.search.study import Search
-from flowerml.tasks.base import Situation
 from flowerml.tasks.image.presets import BACKBONE, Plan, preset
 from flowerml.tasks.image.timing import Machine
 from flowerml.tasks.pipelines import checked_pipeline
+from flowerml.tasks.records import Situation
 
 FEW = {"train": 1020, "valid": 1020, "test": 6149}
 MANY = {"train": 6552, "valid": 818, "test": 819}

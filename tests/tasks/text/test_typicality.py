@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from flowerml.engine import onnx
-from flowerml.tasks.base import STRANGEST
+from flowerml.tasks.records import STRANGEST
 from flowerml.tasks.text.encoder.preprocessing import hash_token
 from flowerml.tasks.text.networks.batches import Sequences
 from flowerml.tasks.text.networks.typicality import fit_text_detector

@@ -19,7 +19,7 @@ from flowerml.data.encodings import Encoded
 from flowerml.data.examples import Example
 from flowerml.data.layout import Listing, list_files, read_files
 from flowerml.engine.fit import Trainer
-from flowerml.tasks.base import (
+from flowerml.tasks.records import (
     Backbone,
     Choice,
     Form,

@@ -15,9 +15,9 @@ import numpy as np
 
 from flowerml.core import files
 from flowerml.engine import onnx
-from flowerml.tasks.base import Known, nothing_known
 from flowerml.tasks.image.encoder.preprocessing import Activations, Picture, Preprocessing
 from flowerml.tasks.image.encoder.views import Views, views_of
+from flowerml.tasks.records import Known, nothing_known
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -24,13 +24,13 @@ from flowerml.engine.feed_forward import FeatureBatches, FeedForward, Views
 from flowerml.engine.fit import Batches, Trainer, Training
 from flowerml.engine.optimizers import Group
 from flowerml.engine.recipe import Recipe
-from flowerml.tasks.base import Detector
 from flowerml.tasks.image.encoder.features import select_engine
 from flowerml.tasks.image.networks import pictures
 from flowerml.tasks.image.networks.batches import ActivationBatches, PictureBatches
 from flowerml.tasks.image.networks.ensemble import Ensemble
 from flowerml.tasks.image.networks.fine_tuned import FineTuned
 from flowerml.tasks.image.networks.pictures import PictureData
+from flowerml.tasks.records import Detector
 
 if TYPE_CHECKING:
     from flowerml.tasks.image.encoder import Encoder

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from flowerml.core import files
 from flowerml.engine import onnx
-from flowerml.tasks.base import Known, nothing_known
+from flowerml.tasks.records import Known, nothing_known
 from flowerml.tasks.text.encoder.cleaning import Cleaning
 from flowerml.tasks.text.encoder.preprocessing import Preprocessing, Sequences
 from flowerml.tasks.text.encoder.tokens import TOKENIZER

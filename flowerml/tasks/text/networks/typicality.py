@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowerml.engine.feature_distance import MIN_UPPER, UPPER, FeatureDistance, fit_feature_distance
-from flowerml.tasks.base import STRANGEST, Detector
+from flowerml.tasks.records import STRANGEST, Detector
 from flowerml.tasks.text.networks.batches import Sequences
 from flowerml.tasks.text.networks.lookup import Lookup
 from flowerml.tasks.text.networks.word_pairs import HeldOut, PairCounts, PairModel, pair_ids
