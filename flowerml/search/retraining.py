@@ -16,7 +16,7 @@ from tqdm import tqdm
 from flowerml.search.ensemble import averaged
 from flowerml.search.networks import Member, Networks, Repeats, Winner
 from flowerml.search.progress import Progress
-from flowerml.search.study import Search, Trial
+from flowerml.search.study import Search, Trial, ranked
 from flowerml.search.trials import Trials
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ class Retraining:
         self._section, self._first = search.section, len(search.trials)
         self._runner, self._networks = trials, networks
         self._members, self._by = tuple(members), by
-        self._kept = {member.trial.number for member in members}
+        # Also those that an ensemble leaves out: a search that is resumed weighs all of them again.
+        self._kept = {trial.number for trial in ranked(search.trials)[: self._section.ensemble]}
         self._epochs = max(member.trial.section.planned_epochs for member in members)
         self.trials: list[Trial] = []
 

@@ -252,6 +252,16 @@ def test_interrupted_anywhere_the_networks_are_the_same(section, values, monkeyp
         assert [member.count for member in one.members] == [member.count for member in other.members]
 
 
+def test_resumed_at_the_end_an_ensemble_that_left_out_trials_is_the_same(section, monkeypatch):
+    monkeypatch.setattr("flowerml.search.search.greedy_counts", lambda logits, _: ([1, 0, 1][: len(logits)], 1.0, 1.0))
+    wanted = section(ensemble=3, refit=True)
+    expected, _ = run(wanted)
+    resumed, _ = run(wanted)
+    assert len(expected.winner.left_out) == 1
+    assert bits(resumed.winner.network) == bits(expected.winner.network)
+    assert bits(resumed.winner.refitted) == bits(expected.winner.refitted)
+
+
 def test_interrupted_after_the_heads_the_choices_are_the_same(section, monkeypatch):
     monkeypatch.setattr("flowerml.search.checkpoint.SECONDS_BETWEEN", 0.0)
     space = {"learning_rate": {"low": 0.001, "high": 0.1, "log": True}}
