@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flowerml.core import files
+from flowerml.core.errors import ModelError
 
 FOLDER = "repeats"  # beside the classifier
 LIST = "repeats.json"  # the numbers and seeds; it is there without repeats, too
@@ -25,7 +26,15 @@ def beside(classifier: Path) -> Path:
 
 
 def others(folder: Path) -> Iterator[Path]:
-    """Yield the folders of all repeats but the first, which is the classifier itself."""
+    """Yield the folders of all repeats but the first, which is the classifier itself. Raises ModelError."""
     if (folder / LIST).is_file():
-        numbers = sorted(map(int, files.read_json(folder / LIST)["seeds"]))
-        yield from (folder / str(number) for number in numbers[1:])
+        yield from (folder / str(number) for number in _numbers(folder / LIST)[1:])
+
+
+def _numbers(path: Path) -> list[int]:
+    try:
+        return sorted(map(int, files.read_json(path)["seeds"]))
+    except (OSError, ValueError, TypeError, KeyError):
+        raise ModelError(
+            f"{path}: expected a seed for each numbered repeat; train again, or remove its folder"
+        ) from None

@@ -9,6 +9,7 @@ from pathlib import Path
 from flowerml.classifier.classifier import Classifier
 from flowerml.classifier.repeats import others
 from flowerml.config.pipeline import Pipeline
+from flowerml.core.errors import ModelError
 from flowerml.data.examples import Examples, Raw
 from flowerml.evaluation import evaluation
 from flowerml.evaluation.intervals import OF_REPEATS, Interval
@@ -93,9 +94,10 @@ def _repeats(
     """Return mean and standard deviation of the accuracy of a classifier and its repeats; nothing without repeats."""
     accuracies = [float(result.hits.mean())]
     for path in others(folder) if folder is not None else ():
-        probabilities = Classifier.load(path, accelerated=True).probabilities(
-            (example.raw for example in examples.of("test")), batch_size=batch_size
-        )
+        repeat = Classifier.load(path, accelerated=True)
+        if repeat.classes != result.classes:
+            raise ModelError(f"{path}: expected a repeat for the same classes, found one for others; train again")
+        probabilities = repeat.probabilities((example.raw for example in examples.of("test")), batch_size=batch_size)
         accuracies.append(float((probabilities.argmax(axis=1) == result.targets).mean()))
     if len(accuracies) < 2:
         return {}

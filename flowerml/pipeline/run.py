@@ -8,11 +8,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from flowerml.classifier.classifier import Classifier
+from flowerml.classifier.repeats import beside
 from flowerml.classifier.warm_start import WarmStart
 from flowerml.config.pipeline import Pipeline
 from flowerml.core.display import visible
 from flowerml.data.examples import Examples
-from flowerml.pipeline import backbones, encode, evaluate, extract, presets, train
+from flowerml.pipeline import backbones, encode, evaluate, extract, presets, repeats, train
 from flowerml.pipeline.origin import origin_of
 from flowerml.pipeline.presets import Preset
 from flowerml.search.progress import ShowProgress
@@ -45,6 +46,7 @@ def run(
     `warm_start` training starts from an earlier classifier; raises ModelError if it does not fit, and DataError for
     data that cannot be learned from.
     """
+    repeats.check(beside(folder))  # raises an error now rather than after encoding
     on_summary(extract.summary(extract.run(pipeline)))
     if preset is not None:
         pipeline, choices = presets.apply(pipeline, preset)

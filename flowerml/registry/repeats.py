@@ -64,7 +64,8 @@ def open_side(model: str, *, alone: bool) -> Iterator[Side]:
 
 def _numbered(folder: Path) -> list[Path]:
     """Return the numbered classifiers of a folder of repeats, in the order of their numbers; none of another folder."""
-    if not folder.resolve().name.endswith(FOLDER) or not folder.is_dir():
+    # Not resolved: what a link is called counts, and one to itself has no end.
+    if not folder.absolute().name.endswith(FOLDER) or not folder.is_dir():
         return []
     numbered = [path for path in folder.iterdir() if path.name.isdecimal() and (path / DESCRIPTION).is_file()]
     return sorted(numbered, key=lambda path: int(path.name))

@@ -193,3 +193,17 @@ def test_fail_on_sets_the_exit_code(folder):
     verdict = compared("a", "b", "--alone")["verdict"]
     assert compare("a", "b", "--alone", "--fail-on", "unclear", "--fail-on", "worse").exit_code == (verdict != "better")
     assert compare("a", "b", "--fail-on", "better").exit_code == 2
+
+
+def test_linked_repeats_are_found(folder):
+    shutil.move(folder / "a/repeats", folder / "elsewhere_kept")
+    (folder / "a/repeats").symlink_to(folder / "elsewhere_kept")
+    with open_side("a/classifier", alone=False) as beside, open_side("a/repeats", alone=False) as named:
+        assert len(beside.classifiers) == len(named.classifiers) == 3
+
+
+def test_repeats_linked_to_themselves_are_none(folder):
+    shutil.rmtree(folder / "a/repeats")
+    (folder / "a/repeats").symlink_to(folder / "a/repeats")
+    with open_side("a/classifier", alone=False) as side:
+        assert len(side.classifiers) == 1

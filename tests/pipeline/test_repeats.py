@@ -11,13 +11,15 @@ import pytest
 import yaml
 
 from flowerml import Classifier
+from flowerml.classifier.repeats import others
 from flowerml.classifier.warm_start import WarmStart
 from flowerml.config import params
 from flowerml.core import files
 from flowerml.core.errors import FlowermlError, ModelError
 from flowerml.data.examples import Examples
-from flowerml.pipeline import adhoc, encode, evaluate, extract, train
+from flowerml.pipeline import adhoc, encode, evaluate, extract, run, train
 from flowerml.registry import card
+from flowerml.search.progress import Bar
 from flowerml.tasks import registry
 from tests.support.project import REPOSITORY
 from tests.tasks import toy
@@ -162,4 +164,22 @@ def test_other_folders_are_not_replaced(pipeline, tmp_path):
     (tmp_path / "repeats" / "thesis.txt").write_text("mine")
     with pytest.raises(FlowermlError, match="repeats: has other contents, which repeats would replace"):
         train.run(changed(pipeline, repeats=2), folder=tmp_path / "classifier")
-    shutil.rmtree(tmp_path / "repeats")
+    # And `flowerml train` says so before it reads the data.
+    with pytest.raises(FlowermlError, match="repeats: has other contents"):
+        run.run(pipeline, tmp_path / "classifier", show_progress=Bar, on_summary=pytest.fail)
+
+
+@pytest.mark.parametrize("content", ["", "null", '{"seeds": [[1]]}', '{"seeds": {"../x": 1}}', "[" * 10_000])
+def test_damaged_list_of_repeats_is_one_line(tmp_path, content):
+    (tmp_path / "repeats.json").write_text(content)
+    with pytest.raises(ModelError, match=r"repeats\.json: expected a seed for each numbered repeat; train again"):
+        list(others(tmp_path))
+
+
+def test_repeats_for_other_classes_are_not_scored(pipeline, trained, tmp_path):
+    classifier, _, _, repeats = trained
+    folder = shutil.copytree(repeats, tmp_path / "repeats")
+    description = files.read_json(folder / "2/classifier.json")
+    files.write_json(folder / "2/classifier.json", {**description, "classes": description["classes"][::-1]})
+    with pytest.raises(ModelError, match="repeats/2: expected a repeat for the same classes"):
+        evaluate.run(pipeline, classifier=classifier, repeats=folder)
