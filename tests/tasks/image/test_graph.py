@@ -9,6 +9,7 @@ from torch import nn
 
 from flowerml.classifier.classifier import Classifier
 from flowerml.classifier.warm_start import WarmStart
+from flowerml.core.errors import ModelError
 from flowerml.engine import onnx
 from flowerml.engine.feed_forward import FeedForward
 from flowerml.tasks.image.encoder import Encoder
@@ -154,7 +155,15 @@ def test_training_continues_from_fine_tuned_weights(tmp_path):
 
 def test_a_border_moves_when_training_continues():
     frozen = encoder(trainable_blocks=0)
-    section = Encode.model_construct(backbone=ONE, trainable_blocks=2, cache="activations")
+    section = Encode.model_construct(backbone=ONE, size=SIDE, trainable_blocks=2, cache="activations")
     moved = frozen.adapted(section)
     assert (moved.trainable_blocks, moved.cached) == (2, "activations") and moved.activations is not None
     assert len(moved.trainable(None).trained) > len(encoder().trainable(None).trained)
+
+
+def test_the_size_stays_when_training_continues():
+    section = Encode.model_construct(backbone=ONE, size=SIDE + 16, trainable_blocks=1)
+    with pytest.raises(
+        ModelError, match=r"encode\.size: expected 48, that of the classifier to start from, found 64; "
+    ):
+        encoder().adapted(section)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from flowerml.core import files
+from flowerml.core.errors import ModelError
 from flowerml.engine import onnx
 from flowerml.tasks.image.encoder.preprocessing import Activations, Picture, Preprocessing
 from flowerml.tasks.image.encoder.views import Views, views_of
@@ -80,8 +81,14 @@ class Encoder:
     def adapted(self, section: "Encode") -> Self:
         """Return the encoder with the section's border between what is frozen and what is trained.
 
-        Raises ModelError where a backbone has fewer blocks, and where activations at the border cannot be cached.
+        Raises ModelError where a backbone has fewer blocks, where activations at the border cannot be cached, and for
+        another size than its own.
         """
+        if section.size != self.size:
+            raise ModelError(
+                f"encode.size: expected {self.size or 'null'}, that of the classifier to start from, found "
+                f"{section.size or 'null'}; leave it out, or train a new one"
+            )
         encoder = replace(self, trainable_blocks=section.trainable_blocks, cached=section.cached, activations=None)
         if section.trainable_blocks == 0:
             return encoder
