@@ -69,11 +69,10 @@ def check(first: Side, second: Side) -> None:
 
 def logged(first: Side, second: Side) -> Compared | None:
     """Return the comparison of two registered versions by their logged predictions; None where it takes a scoring."""
-    tests = [logged_test(side.model) for side in (first, second)]
-    if None in tests or tests[0].digest != tests[1].digest:  # type: ignore[union-attr]
+    ours, theirs = logged_test(first.model), logged_test(second.model)
+    if ours is None or theirs is None or ours.digest != theirs.digest:
         return None
-    tables = [test.predictions for test in tests if test is not None]
-    return Compared(comparison.compare(tables[:1], tables[1:]), "test", scored=False)
+    return Compared(comparison.compare([ours.predictions], [theirs.predictions]), "test", scored=False)
 
 
 def example_table(first: Side, second: Side) -> Path:
