@@ -26,11 +26,11 @@ PRIVATE := .dvc/tmp/private-$(shell id -u)
 export DVC_SITE_CACHE_DIR ?= $(CURDIR)/$(PRIVATE)/dvc
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: help install lock private repro test extended coverage torture faults check ui serve web clean
+.PHONY: help install lock private repro test extended test-engines coverage torture faults check ui serve web clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(DONE) ## create .venv with the exact files in requirements.lock (the other targets do it if needed)
 
@@ -59,10 +59,13 @@ repro: $(DONE) private ## run the stages that have changed, for every pipeline i
 	$(VENV)/bin/dvc repro
 
 test: $(DONE) private ## run the tests in two processes (WORKERS=0: one process)
-	$(VENV)/bin/python -m pytest -m 'not extended' -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(VENV)/bin/python -m pytest -m 'not extended and not engines' -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 extended: $(DONE) private ## run the tests that `make test` leaves out: experiments, locked databases, injected faults
 	$(VENV)/bin/python -m pytest -m extended -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+test-engines: $(DONE) private ## run the tests on Ray, Dask, Spark, PostgreSQL and S3, one after the other
+	$(VENV)/bin/python -m pytest -m engines
 
 coverage: $(DONE) private ## run all tests under coverage.py, print the total and write htmlcov/
 	$(VENV)/bin/coverage erase

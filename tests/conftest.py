@@ -25,6 +25,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker of this suite."""
     config.addinivalue_line("markers", "slow: a file that takes long; skip such files with -m 'not slow'")
     config.addinivalue_line("markers", "extended: left out of `make test`; `make extended` and CI run it")
+    config.addinivalue_line("markers", "engines: needs Ray, Dask, Spark or servers; `make test-engines` and CI run it")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
