@@ -6,7 +6,6 @@ code and downloads nothing. Predicting needs ONNX Runtime, NumPy and what the pr
 an environment takes 100 MB instead of 5.5 GB and starts in half a second.
 """
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +26,7 @@ from flowerml.core.display import printable
 from flowerml.core.errors import InputError, ModelError
 from flowerml.core.forking import PerProcess
 from flowerml.engine import onnx
-from flowerml.engine.parallel import batches, ordered_map_in
+from flowerml.engine.parallel import batches, ordered_map_in, thread_count
 from flowerml.tasks.base import Encoder, Explanation, Preprocessing, Task
 from flowerml.tasks.registry import TASKS
 
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 WARN_BYTES = 10**9  # every registered version takes as much
 BATCH_SIZE = 32
 TOP_K = 5
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 NOT_PROBABLE = "no class is probable enough"
 
@@ -49,20 +47,22 @@ class Classifier:
     """A saved classifier, which predicts the classes of raw inputs. Safe to use from many threads.
 
     Attributes: `folder`, `kind` (of its task), `classes` (labels, in the order of probabilities), `names` (label ->
-    name), `description` (the contents of classifier.json) and `calibration`. Probabilities, and the log odds behind an
-    explanation, are calibrated: see `Calibration`.
+    name), `description` (the contents of classifier.json), `calibration` and `threads`. Probabilities, and the log odds
+    behind an explanation, are calibrated: see `Calibration`.
 
-    All threads together work on as many inputs at a time as there are cores, each input on one core. So memory is
+    All callers together work on as many inputs at a time as it has threads, each input on one core. So memory is
     bounded (a picture of 89 megapixels takes at least 270 MB while it is read), no core waits for another, and an
-    answer does not depend on the number of cores.
+    answer does not depend on the number of threads: inputs are grouped in the same way, and ONNX Runtime has no threads
+    of its own.
 
         classifier = Classifier.load("models/flowers/classifier")
         classifier.predict(["rose.jpg"])[0].top[0].name
     """
 
     def __init__(
-        self, folder: Path, description: dict[str, Any], *, threads: int = 1, accelerated: bool = False
+        self, folder: Path, description: dict[str, Any], *, accelerated: bool = False, threads: int | None = None
     ) -> None:
+        self.threads = thread_count(threads)
         self.folder = folder
         self.description = description
         self.kind: str = description["task"]
@@ -73,30 +73,31 @@ class Classifier:
             description["encoder"], saved.read_assets(folder, description)
         )
         self.calibration = Calibration.from_state(description.get("calibration", {}))
-        self._graph = onnx.Graph(folder / saved.GRAPH, threads=threads, accelerated=accelerated)
+        self._graph = onnx.Graph(folder / saved.GRAPH, threads=1, accelerated=accelerated)
         saved.check_digest(description, saved.GRAPH, self._graph.digest)
         self._graph.check(self.preprocessing.random_inputs(1, seed=0), width=len(self.classes))
         # A GPU is filled by many inputs at once; a CPU is fastest with few.
         self._largest_batch = BATCH_SIZE if self._graph.on_gpu else self.preprocessing.MAX_BATCH
         # A fork does not copy its threads; a child process makes its own when it predicts.
-        self._pool = PerProcess(lambda: ThreadPoolExecutor(CORES, thread_name_prefix="classifier"))
+        self._pool = PerProcess(lambda: ThreadPoolExecutor(self.threads, thread_name_prefix="classifier"))
 
     @classmethod
-    def load(cls, folder: str | Path, *, threads: int = 1, accelerated: bool = False) -> Self:
+    def load(cls, folder: str | Path, *, accelerated: bool = False, threads: int | None = None) -> Self:
         """Return the classifier saved in a folder. Raises ModelError where there is none.
 
-        `threads` is the number for one pass through the network. 0 uses all cores, for the fastest answer of a large
-        network on an idle machine. `accelerated` runs it on a GPU, where ONNX Runtime has CUDA; but for rounding the
-        answers are those of a CPU. If the folder is replaced meanwhile, the classifier is wholly of one version.
+        `accelerated` runs it on a GPU, where ONNX Runtime has CUDA; but for rounding the answers are those of a CPU.
+        `threads` is the number of inputs it works on at a time, each on one core; with None that of FLOWERML_THREADS,
+        else all cores. Raises FlowermlError where it is not from 1 to 1024. If the folder is replaced meanwhile, the
+        classifier is wholly of one version.
         """
         path = Path(folder)
-        return files.read_version(path, lambda: cls._load(path, threads=threads, accelerated=accelerated))
+        return files.read_version(path, lambda: cls._load(path, accelerated=accelerated, threads=threads))
 
     @classmethod
-    def _load(cls, folder: Path, *, threads: int, accelerated: bool) -> Self:
+    def _load(cls, folder: Path, *, accelerated: bool, threads: int | None) -> Self:
         description = saved.read_description(folder)
         try:
-            classifier = cls(folder, description, threads=threads, accelerated=accelerated)
+            classifier = cls(folder, description, accelerated=accelerated, threads=threads)
         except ModelError as error:
             raise ModelError(f"{folder}: {error}; copy the whole folder again, from a source you trust") from None
         except OSError as error:
@@ -251,7 +252,7 @@ class Classifier:
 
     def _each(self, function: Callable[[list[Any]], R], groups: Iterable[list[Any]]) -> Iterator[R]:
         """Apply a function to groups in the shared pool, a few ahead, so that threads take turns; yield its results."""
-        return ordered_map_in(self._pool(), function, groups, ahead=2 * CORES)
+        return ordered_map_in(self._pool(), function, groups, ahead=2 * self.threads)
 
     def _read_and_score(self, group: list[Any]) -> list[Scored | InputError]:
         prepared = [self._prepare(raw) for raw in group]

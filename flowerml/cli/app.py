@@ -27,6 +27,7 @@ from flowerml.cli import (
 from flowerml.core import os_errors
 from flowerml.core.errors import FlowermlError
 from flowerml.core.urls import scrub_output
+from flowerml.engine.parallel import thread_count
 
 DEBUG = "--debug"
 INTERRUPTED = 130
@@ -121,6 +122,7 @@ def start(
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    thread_count()  # a wrong FLOWERML_THREADS fails here, and not when a training of hours saves its classifier
 
 
 for command in (check, backbones, train, predict, evaluate, compare, models, info, promote, rollback, reproduce, web):

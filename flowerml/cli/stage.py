@@ -13,6 +13,7 @@ from flowerml.core import os_errors
 from flowerml.core.errors import FlowermlError
 from flowerml.core.locks import hold_lock
 from flowerml.core.urls import scrub_output
+from flowerml.engine.parallel import thread_count
 from flowerml.tasks.pipelines import load_pipeline
 
 R = TypeVar("R")
@@ -30,6 +31,7 @@ def run(stage: Callable[[Pipeline], R], summary: Callable[[R], str] | None = Non
     scrub_output()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        thread_count()  # a wrong FLOWERML_THREADS fails here, and not when a training of hours saves its classifier
         # If only `dvc repro` was killed, its stage is still running.
         with hold_lock(Paths(name).lock, waiting=f"{name}: another process is running it; waiting for it to finish"):
             result = stage(load_pipeline(name))

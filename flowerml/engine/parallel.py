@@ -1,16 +1,42 @@
 """Maps over streams: in threads with bounded memory, past inputs that cannot be read, in batches."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
-from flowerml.core.errors import InputError
+from flowerml.core.display import printable
+from flowerml.core.errors import FlowermlError, InputError
+
+THREADS_VARIABLE = "FLOWERML_THREADS"
+MOST_THREADS = 1024
 
 K = TypeVar("K")
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def thread_count(threads: int | None = None) -> int:
+    """Return a checked number of threads; with None that of FLOWERML_THREADS, else the cores this process may use.
+
+    Raises FlowermlError for anything but a whole number from 1 to 1024.
+
+    >>> thread_count(2)
+    2
+    """
+    text = os.environ.get(THREADS_VARIABLE, "").strip()
+    if threads is None and not text:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    name = "threads" if threads is not None else THREADS_VARIABLE
+    value = threads if threads is not None else int(text) if text.isdecimal() and len(text) < 10 else text
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_THREADS:
+        raise FlowermlError(
+            f"{name}: expected a whole number from 1 to {MOST_THREADS:,}, found {printable(str(value), 60)!r}; "
+            "leave it out to use all cores"
+        )
+    return value
 
 
 def ordered_map(function: Callable[[T], R], items: Iterable[T], *, threads: int = 2, ahead: int = 32) -> Iterator[R]:
