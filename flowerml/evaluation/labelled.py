@@ -9,7 +9,7 @@ from flowerml.config.params import Data
 from flowerml.config.paths import Paths
 from flowerml.core.errors import DataError, InputError
 from flowerml.data import split
-from flowerml.data.examples import Examples, Raw
+from flowerml.data.examples import Examples, Raw, is_examples
 from flowerml.data.layout import Row, skipped_summary
 from flowerml.data.split_table import split_table
 from flowerml.tasks.registry import TASKS
@@ -86,24 +86,13 @@ def from_table(path: Path, wanted: str | None, *, limit: int | None) -> Labelled
 
 
 def is_table(path: Path) -> bool:
-    """Return whether this is an example table: a Parquet file with the columns of one."""
-    if path.suffix.lower() != ".parquet" or not path.is_file():
-        return False
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return {"id", "split", "label", "digest", "raw"} <= set(pq.read_schema(path).names)
-    except (pa.ArrowException, OSError):
-        return False
+    """Return whether this is an example table: Parquet, a file or a folder of parts, with the columns of one."""
+    return is_examples(path)
 
 
 def kind_of_table(path: Path) -> str:
     """Return the kind of the task whose raw inputs have the type of the table's column `raw`."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    raw_type = bytes if pa.types.is_binary(pq.read_schema(path).field("raw").type) else str
+    raw_type = Examples(path).raw
     return next(kind for kind, task in TASKS.items() if raw_type is task.RAW)
 
 
