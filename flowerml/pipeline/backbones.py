@@ -119,9 +119,12 @@ def offer(pipeline: Pipeline) -> None:
         return
     ranked = Paths(pipeline.name, pipeline.root / RANKING).encoded.parent
     encodings = place_of(ranked, name, str(weights)).with_suffix(".arrow")
-    if encodings.is_file():
+    if encodings.exists():
         with files.replacing(paths.encoded) as temporary:
-            shutil.copyfile(encodings, temporary)
+            if encodings.is_dir():
+                shutil.copytree(encodings, temporary)
+            else:
+                shutil.copyfile(encodings, temporary)
 
 
 def _encoded_by(paths: Paths) -> object:

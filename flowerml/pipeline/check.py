@@ -69,7 +69,7 @@ def from_table(path: Path, values: Mapping[str, Any]) -> Survey:
         row = Row(example.id, example.label, example.split)
         summary.add(row, task.inspect(example.id, example.raw, pipeline.data))
     all_findings = summary.findings(summary.rows, [])
-    if path.with_name("encoded.arrow").is_file():
+    if path.with_name("encoded.arrow").exists():
         encoded, names = Encoded.read(path.with_name("encoded.arrow")), path.with_name("category_names.json")
         known = category_names(names) if names.is_file() else {}
         all_findings += encodings.findings(task, pipeline.data.checks, encoded, known, all_findings)

@@ -150,7 +150,7 @@ def _examples_of(record: "ModelVersion") -> Examples | None:
     """Return the examples that a version was measured on, where the project in this folder has them."""
     pipeline = record.tags.get("pipeline", "")
     examples = Examples(Paths(pipeline).examples)
-    if Path(pipeline).name != pipeline or not examples.path.is_file():
+    if Path(pipeline).name != pipeline or not examples.path.exists():
         return None
     try:
         digest = examples.digest("test")

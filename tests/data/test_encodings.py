@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from flowerml.data import encodings
-from flowerml.data.encodings import Encoded
+from flowerml.data.encodings import Encoded, writer
 from flowerml.data.examples import Key
 
 COLUMNS = {
@@ -17,7 +17,7 @@ COLUMNS = {
 @pytest.fixture
 def rows(monkeypatch):
     """Return examples of both splits in turn, written three to a record batch."""
-    monkeypatch.setattr(encodings, "ROWS", 3)
+    monkeypatch.setattr(writer, "ROWS", 3)
     rng = np.random.default_rng(0)
     return [
         (
