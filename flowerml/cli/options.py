@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 import enum
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from flowerml.tasks.registry import TASKS
 
 if TYPE_CHECKING:
     from flowerml.classifier.classifier import Classifier
+    from flowerml.engine.executors.place import Place
 
 
 class Device(enum.StrEnum):
@@ -32,6 +34,52 @@ CategoryNames = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Gpu = Annotated[bool, typer.Option("--gpu", hidden=True)]
+
+
+class Engine(enum.StrEnum):
+    """What runs workers: processes of this machine, or those of a cluster."""
+
+    local = "local"
+    ray = "ray"
+    dask = "dask"
+
+
+EngineOption = Annotated[
+    Engine | None,
+    typer.Option(
+        "--engine", help="Where workers run: local (this machine), ray or dask. Default: FLOWERML_ENGINE, else local."
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Cluster to use: HOST:6379, ray://HOST:10001 or auto; tcp://HOST:8786. Default: FLOWERML_ADDRESS, else one "
+        "that is started here.",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Processes that share the work; the result is the same for any number. Default: FLOWERML_WORKERS, else 1.",
+    ),
+]
+
+
+def use_workers(engine: Engine | None, address: str | None, workers: int | None) -> "Place":
+    """Return where the work of a command runs, by its options, else by the environment, which they change.
+
+    So the functions that the command calls need not hand it on. An address alone names its engine. Raises
+    FlowermlError.
+    """
+    from flowerml.engine.executors import place
+
+    if address is not None and engine is None and place.ENGINE not in os.environ:
+        engine = Engine.dask if address.startswith(("tcp://", "tls://")) else Engine.ray
+    values = {place.ENGINE: engine and engine.value, place.ADDRESS: address, place.WORKERS: workers and str(workers)}
+    os.environ.update({name: value for name, value in values.items() if value is not None})
+    return place.Place.from_environment()
 
 
 Changes = Annotated[

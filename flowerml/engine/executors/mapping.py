@@ -1,0 +1,121 @@
+"""Work that is spread over a pool and comes back in order."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+from typing import Any
+
+from flowerml.core.errors import FlowermlError
+from flowerml.engine.executors.pool import Pool, Worker, WorkerLost
+
+MAX_LOSSES = 3  # of workers by the same item
+
+
+def ordered(
+    pool: Pool,
+    factory: str,
+    factory_args: tuple[Any, ...],
+    method: str,
+    items: Iterable[Any],
+    *,
+    ahead: int,
+) -> Iterator[Any]:
+    """Yield `method(item)` of each item, in order, called on the pool's workers, each made by `factory`.
+
+    At most `ahead` items are taken and not yet yielded. The item of a lost worker runs again on a new one. Raises
+    FlowermlError for an item that has ended three workers, and what the method raises, where its result would be.
+    """
+    work = _Work(pool, factory, factory_args, method)
+    waiting: deque[_Item] = deque()
+    try:
+        for value in items:
+            waiting.append(work.submit(value))
+            while len(waiting) >= max(ahead, 1):
+                yield work.result(waiting.popleft())
+        while waiting:
+            yield work.result(waiting.popleft())
+    finally:
+        work.close()
+
+
+@dataclass(eq=False)
+class _Item:
+    number: int
+    value: Any
+    losses: int = 0
+    future: "Future[Any] | None" = None
+
+
+@dataclass(eq=False)
+class _Slot:
+    """A worker and the item that it computes."""
+
+    worker: Worker
+    item: _Item | None = None
+
+
+@dataclass
+class _Work:
+    pool: Pool
+    factory: str
+    arguments: tuple[Any, ...]
+    method: str
+    slots: list[_Slot] = field(default_factory=list)
+    queue: "deque[_Item]" = field(default_factory=deque)
+    count: int = 0
+
+    def submit(self, value: Any) -> _Item:
+        """Return a new item, given to a worker that is free, else put in the queue."""
+        item = _Item(self.count, value)
+        self.count += 1
+        self.queue.append(item)
+        self._settle()
+        return item
+
+    def result(self, item: _Item) -> Any:
+        """Return the result of an item once it is there; meanwhile the queue goes on."""
+        while True:
+            self._settle()
+            if item.future is not None and item.future.done():
+                return item.future.result()
+            wait([slot.item.future for slot in self.slots if slot.item and slot.item.future], None, FIRST_COMPLETED)
+
+    def close(self) -> None:
+        for slot in self.slots:
+            slot.worker.close()
+
+    def _settle(self) -> None:
+        """Take finished items off their workers, replace lost workers, and give the free ones the next items."""
+        for slot in self.slots:
+            item = slot.item
+            if item is None or item.future is None or not item.future.done():
+                continue
+            slot.item = None
+            error = item.future.exception()
+            if isinstance(error, WorkerLost):
+                slot.worker.close()
+                slot.worker = self.pool.start(self.factory, *self.arguments)
+                item.losses += 1
+                if item.losses < MAX_LOSSES:
+                    item.future = None
+                    self.queue.appendleft(item)
+                else:
+                    item.future = Future()
+                    item.future.set_exception(_given_up(item, error))
+        while self.queue and (slot := self._free()) is not None:
+            slot.item = self.queue.popleft()
+            slot.item.future = slot.worker.call(self.method, slot.item.value)
+
+    def _free(self) -> "_Slot | None":
+        for slot in self.slots:
+            if slot.item is None:
+                return slot
+        if len(self.slots) < self.pool.size:
+            self.slots.append(_Slot(self.pool.start(self.factory, *self.arguments)))
+            return self.slots[-1]
+        return None
+
+
+def _given_up(item: _Item, error: WorkerLost) -> FlowermlError:
+    return FlowermlError(f"part {item.number + 1} of the work ended {item.losses} workers; the last one: {error}")
