@@ -72,6 +72,7 @@ def main(
     """
     from flowerml.classifier.classifier import Classifier
     from flowerml.cli.inputs import Stdin, answers, expanded, kind
+    from flowerml.serving.version import model_json
 
     _check_device(device, gpu)
     _refuse_models(inputs)
@@ -93,7 +94,7 @@ def main(
         answered: Iterable[Answer] = answers(classifier, expected, top_k=top_k)
         if plot is not None:
             answered = _plotted(plot, classifier, list(answered))
-        unreadable = _print_lines(answered) if json else _print_table(answered)
+        unreadable = _print_lines(answered, model_json(classifier)) if json else _print_table(answered)
     if unreadable:
         raise typer.Exit(1)
 
@@ -160,16 +161,18 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _print_lines(answers: "Iterable[Answer]") -> int:
-    """Print a line of JSON for each answer as it comes; return the number of unreadable inputs."""
+def _print_lines(answers: "Iterable[Answer]", model: dict[str, str | None]) -> int:
+    """Print each answer as it comes, as served models give it, on a line; return the number of unreadable inputs."""
+    from flowerml.serving.answer import answer_json, error_json
+
     unreadable = 0
     for item, answer in answers:
         if isinstance(answer, InputError):
             unreadable += 1
             _print_error(item, answer)
-            output.json_line({"input": item.name, "error": {"code": answer.code, "message": answer.message}})
+            output.json_line({"input": item.name, **error_json(answer, model)})
         else:
-            output.json_line({"input": item.name, **answer.to_json()})
+            output.json_line({"input": item.name, **answer_json(answer, model)})
     return unreadable
 
 

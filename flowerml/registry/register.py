@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,14 +15,14 @@ from flowerml.core import files
 from flowerml.registry import card
 from flowerml.registry.candidates import SOURCE
 from flowerml.registry.gate import Candidate, Decision, Rule
+from flowerml.registry.package import write_package
+from flowerml.registry.signature import signature
 from flowerml.tracking import runs
 
 if TYPE_CHECKING:
     from flowerml.data.examples import Raw
 
-# The subpackages that a served model imports; it ships with these only.
-SERVED_ROOMS = ("core", "data", "engine", "config", "tasks", "classifier", "serving")
-# What these import; torch alone would add 5.5 GB.
+# What a served model imports; torch alone would add 5.5 GB.
 REQUIREMENTS = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow")
 
 
@@ -69,22 +68,16 @@ def log_model(run: runs.Run, classifier: Classifier, *, example: "Raw", name: st
     """
     import mlflow
     import pandas as pd
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     column = classifier.task.INPUT
-    signature = ModelSignature(
-        inputs=Schema([ColSpec(DataType.string, column)]),
-        params=ParamSchema([ParamSpec("top_k", DataType.long, TOP_K), ParamSpec("explain", DataType.boolean, False)]),
-    )
     with tempfile.TemporaryDirectory(prefix="flowerml-") as scratch, mlflow.start_run(run_id=run.run_id):
         logged = mlflow.pyfunc.log_model(
             name=name,
             python_model=str(PACKAGE / "serving" / "pyfunc.py"),
             artifacts={"classifier": str(classifier.folder)},
-            code_paths=[str(_copy_served_rooms(Path(scratch)))],
-            signature=signature,
+            code_paths=[str(write_package(Path(scratch)))],
+            signature=signature(column),
             input_example=(
                 pd.DataFrame({column: [classifier.task.to_json(example)]}),
                 {"top_k": TOP_K, "explain": False},
@@ -95,16 +88,6 @@ def log_model(run: runs.Run, classifier: Classifier, *, example: "Raw", name: st
             registered_model_name=name,
         )
     return Logged(name, str(logged.registered_model_version), logged.model_id)
-
-
-def _copy_served_rooms(folder: Path) -> Path:
-    """Copy what a served model imports of flowerml into `folder`, as a package of the same name; return its path."""
-    target = folder / PACKAGE.name
-    target.mkdir()
-    shutil.copy(PACKAGE / "__init__.py", target)
-    for room in SERVED_ROOMS:
-        shutil.copytree(PACKAGE / room, target / room, ignore=shutil.ignore_patterns("__pycache__"))
-    return target
 
 
 def describe(logged: Logged, candidate: Candidate, tags: Mapping[str, str]) -> None:

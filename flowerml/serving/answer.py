@@ -1,16 +1,25 @@
 """The wire format of a served model: its requests and its answers, written and read here and nowhere else.
 
-A request is MLflow's `dataframe_split` with one column. The reply holds, for each row, an answer
-{"top": [{"label", "name", "probability"}, …], "known": true, "out_of_distribution": 0.2, "model": {"name", "version"}},
-with "reason" where `known` is false and "explanation" on request; or {"error": {"code", "message"}} where the row
-cannot be read.
+A request is MLflow's `dataframe_split` with one column. The reply holds an answer for each row, always with the same
+keys, so that a table or Spark can hold them:
+
+    {"top": [{"label", "name", "probability"}, …], "known": true, "out_of_distribution": 0.2, "reason": "",
+     "error": {"code": null, "message": null}, "model": {"name": "flowers", "version": "3"},
+     "explanation": {"label": null, "heat_map": null, "words": []}}
+
+A row that cannot be read has a code and a message in `error`, an empty `top`, and is not `known`. `reason` says why an
+answer is not known. `explanation` is filled on request: `heat_map` (a PNG in base64) for a picture, `words`
+[{"text", "weight"}, …] for a text. No object is null, only their members: MLflow 3.17 fails for an object that is null
+where Spark expects one, and makes 'nan' of a null string beside them, hence the empty reason.
+
+Earlier models left out what was empty; their answers are read as well.
 """
 
 import base64
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Self
 
@@ -58,7 +67,7 @@ class Scores:
             "top": top,
             "known": _known(value),
             "out_of_distribution": None if strange is None else _share(strange),
-            "reason": None if reason is None else str(reason),
+            "reason": str(reason) if reason else None,
         }
 
     @cached_property
@@ -88,13 +97,13 @@ class Answer(Scores):
     def _fields(cls, value: Any) -> dict[str, Any]:
         model, version = value["model"]["name"], value["model"]["version"]
         explanation = value.get("explanation") or {}
-        words = explanation.get("words")
+        label, heat_map, words = (explanation.get(key) for key in ("label", "heat_map", "words"))
         return {
             **super()._fields(value),
             "model": str(model),
             "version": None if version is None else str(version),
-            "explained_label": str(explanation["label"]) if explanation else None,
-            "heat_map": _png(explanation["heat_map"]) if "heat_map" in explanation else None,
+            "explained_label": None if label is None else str(label),
+            "heat_map": None if heat_map is None else _png(heat_map),
             "words": tuple((str(word["text"]), _finite(word["weight"])) for word in words) if words else None,
         }
 
@@ -132,13 +141,30 @@ def answer_json(
     prediction: Prediction, model: Mapping[str, str | None], explanation: Explanation | None = None
 ) -> dict[str, Any]:
     """Return the answer to one row; `model` is {"name", "version"}."""
-    answer = {**prediction.to_json(), "model": model}
-    return answer if explanation is None else {**answer, "explanation": explanation.to_json()}
+    evidence = {} if explanation is None else explanation.to_json()
+    return {
+        "top": [asdict(candidate) for candidate in prediction.top],
+        "known": prediction.known,
+        "out_of_distribution": prediction.out_of_distribution,
+        "reason": prediction.reason or "",
+        "error": {"code": None, "message": None},
+        "model": dict(model),
+        "explanation": {
+            "label": evidence.get("label"),
+            "heat_map": evidence.get("heat_map"),
+            "words": evidence.get("words", []),
+        },
+    }
 
 
-def error_json(error: InputError) -> dict[str, Any]:
-    """Return the answer to a row that cannot be read."""
-    return {"error": {"code": error.code, "message": error.message}}
+def error_json(error: InputError, model: Mapping[str, str | None]) -> dict[str, Any]:
+    """Return the answer to a row that cannot be read.
+
+    >>> error_json(InputError("empty_text", "the text is empty"), {"name": "reviews", "version": "1"})["error"]
+    {'code': 'empty_text', 'message': 'the text is empty'}
+    """
+    nothing = Prediction((), known=False)
+    return answer_json(nothing, model) | {"error": {"code": error.code, "message": error.message}}
 
 
 def parse_reply(content: bytes, count: int) -> list[dict[str, Any]]:
@@ -158,12 +184,13 @@ def parse_reply(content: bytes, count: int) -> list[dict[str, Any]]:
 
 def parse_error(answer: Mapping[str, Any]) -> InputError | None:
     """Return the error in an answer, None where there is none; raises ModelError for a malformed one."""
-    if (error := answer.get("error")) is None:
+    if (error := answer.get("error")) is None:  # of an earlier model
         return None
     try:
-        return InputError(str(error["code"]), str(error["message"]))
+        code, message = error["code"], error["message"]
     except (KeyError, TypeError):
         raise ModelError("this is not an error of a flowerml model") from None
+    return None if code is None else InputError(str(code), str(message))
 
 
 def _class_probability(value: Any) -> ClassProbability:

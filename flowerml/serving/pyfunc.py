@@ -5,7 +5,6 @@ import math
 import os
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -18,7 +17,7 @@ from flowerml.core.errors import InputError
 from flowerml.engine.parallel import map_readable
 from flowerml.serving.answer import answer_json, error_json
 from flowerml.serving.memory import LARGE, configure_malloc, trim_malloc
-from flowerml.serving.version import registered_version
+from flowerml.serving.version import model_json
 
 TIMEOUT_VARIABLE = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"  # seconds; `mlflow models serve` sets it, to 60 by default
 TIME_SHARE = 0.75  # of those seconds; the rest is for reading the request and writing the reply
@@ -34,11 +33,8 @@ class ClassifierModel(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the classifier among the model's artifacts."""
-        folder = Path(context.artifacts["classifier"])
-        self.classifier = Classifier.load(folder)
-        pipeline = self.classifier.description["trained"].get("pipeline", self.classifier.kind)
-        name, version = registered_version(folder) or (pipeline, None)
-        self.model = {"name": name, "version": version}
+        self.classifier = Classifier.load(context.artifacts["classifier"])
+        self.model = model_json(self.classifier)
         self.is_served = TIMEOUT_VARIABLE in os.environ
         self.seconds = TIME_SHARE * float(os.environ[TIMEOUT_VARIABLE]) if self.is_served else math.inf
         if self.is_served:
@@ -70,14 +66,14 @@ class ClassifierModel(PythonModel):
             error = InputError("internal_error", "the server failed; its log says why")
         if self.is_served and sum(len(value) for value in values if isinstance(value, str | list)) > LARGE:
             trim_malloc()
-        return answers + [error_json(error)] * (len(values) - len(answers))
+        return answers + [error_json(error, self.model)] * (len(values) - len(answers))
 
     def _answers(self, values: list[Any], top_k: Any, *, explain: bool) -> Iterator[dict[str, Any]]:
         raws = (_decode(self.classifier, value) for value in values)
         predict = partial(self.classifier.predict_each, top_k=top_k)
         for raw, prediction in map_readable(((raw, raw) for raw in raws), predict):
             if isinstance(prediction, InputError):
-                yield error_json(prediction)
+                yield error_json(prediction, self.model)
             else:
                 label = prediction.top[0].label
                 yield answer_json(

@@ -1,15 +1,23 @@
-"""Which registered version a folder is: MLflow writes it beside what it loads from a `models:/` address."""
+"""Which model gives an answer: the registered version, which MLflow writes beside what it loads from `models:/`."""
 
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from flowerml.classifier.classifier import Classifier
 from flowerml.core.regular import read_regular
 
 META_FILE = "registered_model_meta"
 MAX_BYTES = 10**5  # of that file; MLflow writes a hundred
 DEPTH = 2  # folders between a classifier and the model that holds it
+
+
+def model_json(classifier: Classifier) -> dict[str, str | None]:
+    """Return {"name", "version"} of a loaded classifier; without a version, the name is that of its pipeline."""
+    pipeline = str(classifier.description["trained"].get("pipeline", classifier.kind))
+    name, version = registered_version(classifier.folder) or (pipeline, None)
+    return {"name": name, "version": version}
 
 
 def registered_version(classifier: Path) -> tuple[str, str] | None:

@@ -13,7 +13,7 @@ from flowerml.classifier.classifier import Classifier
 from flowerml.core.errors import FlowermlError, ModelError, cause_message
 from flowerml.core.urls import without_password
 from flowerml.serving.answer import Answer, answer_json, parse_error, parse_reply, request_json
-from flowerml.serving.version import registered_version
+from flowerml.serving.version import model_json
 from flowerml.tasks.registry import TASKS
 
 CONNECT_SECONDS = 3.0  # a server that is up accepts at once
@@ -42,22 +42,20 @@ class LoadedSource:
     """A saved classifier in this process."""
 
     is_local = True
-    name: str
-    version: str | None
 
     def __init__(self, folder: str | Path) -> None:
         """Load the classifier in a folder; raises ModelError where there is none."""
         self.classifier = Classifier.load(folder)
         self.kind = self.classifier.kind
-        pipeline = str(self.classifier.description["trained"].get("pipeline", Path(folder).name))
-        self.name, self.version = registered_version(Path(folder)) or (pipeline, None)
+        self.model = model_json(self.classifier)
+        self.name = str(self.model["name"])
         self.classes: tuple[str, ...] | None = self.classifier.classes
 
     def ask(self, raw: bytes | str, *, top_k: int, explain: bool = False) -> Answer:
         (prediction,) = self.classifier.predict([raw], top_k=top_k)
         explanation = self.classifier.explain(raw) if explain else None
         # By way of the wire format, so that the page shows loaded and served models alike.
-        return Answer.from_json(answer_json(prediction, {"name": self.name, "version": self.version}, explanation))
+        return Answer.from_json(answer_json(prediction, self.model, explanation))
 
 
 class ServedSource:

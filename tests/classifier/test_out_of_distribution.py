@@ -82,15 +82,13 @@ def test_only_strange_texts_are_rejected(classifier):
 
 def test_every_entrance_gives_the_same_answer(classifier, tmp_path):
     texts = [KNOWN, STRANGE, NOTHING]
-    expected = [prediction.to_json() for prediction in classifier.predict(texts)]
-    facts = [(answer["known"], answer["out_of_distribution"], answer.get("reason")) for answer in expected]
+    predictions = classifier.predict(texts)
+    facts = [(answer.known, answer.out_of_distribution, answer.reason) for answer in predictions]
 
     model = ClassifierModel()
     model.load_context(PythonModelContext({"classifier": str(classifier.folder)}, None))
     served = model.predict(None, pd.DataFrame({"text": texts}))
-    assert [
-        {name: answer[name] for name in before} for answer, before in zip(served, expected, strict=True)
-    ] == expected
+    assert [(answer["known"], answer["out_of_distribution"], answer["reason"] or None) for answer in served] == facts
     read = [Scores.from_json(json.loads(json.dumps(answer))) for answer in served]
     assert [(scores.known, scores.out_of_distribution, scores.reason) for scores in read] == facts
 
@@ -100,7 +98,7 @@ def test_every_entrance_gives_the_same_answer(classifier, tmp_path):
     arguments = ["--model", str(classifier.folder)]
     printed = command("predict", *texts, *arguments, "--json")
     lines = [json.loads(line) for line in printed.splitlines()]
-    assert [(line["known"], line["out_of_distribution"], line.get("reason")) for line in lines] == facts
+    assert lines == [{"input": text, **answer} for text, answer in zip(texts, served, strict=True)]
     assert f"not sure: {REASONS[NOTHING]}" in " ".join(command("predict", NOTHING, *arguments).split())
 
     command("predict", *texts, *arguments, "--out", str(tmp_path / "answers.csv"))

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 from flowerml import Classifier
 from flowerml.cli.app import app
 from flowerml.data.examples import Examples
+from flowerml.serving.answer import answer_json
+from flowerml.serving.version import model_json
 
 FLOWERS, REVIEWS = "models/flowers/classifier", "models/reviews/classifier"
 COMMANDS = (
@@ -66,8 +68,9 @@ def start(*arguments, **options):
 def test_answer_is_the_classifiers(project, pictures):
     result = run("predict", pictures / "0.jpg", "--json", "--top-k", 3)
     (answer,) = lines(result)
-    (expected,) = Classifier.load(FLOWERS).predict([pictures / "0.jpg"], top_k=3)
-    assert answer == {"input": str(pictures / "0.jpg"), **expected.to_json()}
+    classifier = Classifier.load(FLOWERS)
+    (expected,) = classifier.predict([pictures / "0.jpg"], top_k=3)
+    assert answer == {"input": str(pictures / "0.jpg"), **answer_json(expected, model_json(classifier))}
     assert result.exit_code == 0
 
 
@@ -100,7 +103,7 @@ def test_unreadable_inputs_are_reported(project, pictures, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     asked = [tmp_path / "broken.jpg", pictures / "0.jpg", tmp_path / "none.jpg", tmp_path]
     result = run("predict", *asked[:3], "--json")
-    codes = [answer.get("error", {}).get("code") for answer in lines(result)]
+    codes = [answer["error"]["code"] for answer in lines(result)]
     assert codes == ["unreadable_image", None, "no_such_file"]
     assert result.exit_code == 1
     assert result.stderr.count("error: ") == 2

@@ -11,13 +11,14 @@ from flowerml.tasks.text.explanation import Explanation, Word
 from tests.support.serving import MODEL, make_answer
 
 TOP = [{"label": "a", "name": "A", "probability": 0.9}]
+COLUMNS = ["top", "known", "out_of_distribution", "reason", "error", "model", "explanation"]
 
 
 def test_answer_is_read_as_written():
     explanation = Explanation("a", (Word("good", 2.0),))
     prediction = Prediction((ClassProbability("a", "A", 0.9),), False, out_of_distribution=0.8, reason="unlike all")
     written = json.loads(json.dumps(answer_json(prediction, MODEL, explanation)))
-    assert list(written) == ["top", "known", "out_of_distribution", "reason", "model", "explanation"]
+    assert list(written) == COLUMNS
     answer = Answer.from_json(written)
     assert answer.top == prediction.top and answer.known is False
     assert (answer.out_of_distribution, answer.reason) == (0.8, "unlike all")
@@ -26,17 +27,34 @@ def test_answer_is_read_as_written():
 
 
 def test_error_is_read_as_written():
-    error = parse_error(error_json(InputError("empty_text", "the text is empty")))
+    written = error_json(InputError("empty_text", "the text is empty"), MODEL)
+    assert list(written) == COLUMNS
+    assert (written["top"], written["known"], written["model"]) == ([], False, MODEL)
+    error = parse_error(written)
     assert isinstance(error, InputError) and (error.code, error.message) == ("empty_text", "the text is empty")
-    assert parse_error({"top": TOP}) is None
+
+
+def test_members_of_an_answer_are_null_and_not_the_answer():
+    prediction = Prediction((ClassProbability("a", "A", 0.9),), known=True)
+    written = answer_json(prediction, MODEL)
+    assert written["error"] == {"code": None, "message": None}
+    assert written["explanation"] == {"label": None, "heat_map": None, "words": []}
+    assert parse_error(written) is None
+    answer = Answer.from_json(written)
+    assert (answer.out_of_distribution, answer.reason) == (None, None)
+    assert (answer.explained_label, answer.heat_map, answer.words) == (None, None, None)
 
 
 def test_older_models_say_less():
-    prediction = Prediction((ClassProbability("a", "A", 0.9),), known=True)
-    written = answer_json(prediction, MODEL)
-    assert list(written) == ["top", "known", "model"]
-    answer = Answer.from_json(written)
-    assert answer.out_of_distribution is None and answer.reason is None
+    answer = Answer.from_json({"top": TOP, "known": True, "model": MODEL})
+    assert answer.known and answer.out_of_distribution is None and answer.reason is None
+    assert answer.explained_label is None
+    assert parse_error({"top": TOP}) is None
+    heat_map = {"kind": "image", "label": "a", "heat_map": "aGVhdA=="}
+    explained = Answer.from_json({"top": TOP, "model": MODEL, "explanation": heat_map})
+    assert (explained.explained_label, explained.heat_map, explained.words) == ("a", b"heat", None)
+    error = parse_error({"error": {"code": "empty_text", "message": "the text is empty"}})
+    assert error is not None and error.code == "empty_text"
 
 
 def test_scores_need_no_model():
@@ -59,9 +77,10 @@ def test_malformed_reply_is_refused(content):
         parse_reply(content, 2)
 
 
-def test_malformed_error_is_refused():
+@pytest.mark.parametrize("error", ["no", {}, {"code": "a"}, ["code"]])
+def test_malformed_error_is_refused(error):
     with pytest.raises(ModelError, match="not an error of a flowerml model"):
-        parse_error({"error": "no"})
+        parse_error({"error": error})
 
 
 @pytest.mark.parametrize(

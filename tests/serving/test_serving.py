@@ -14,6 +14,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from flowerml import Classifier
+from flowerml.core.errors import InputError
+from flowerml.serving.answer import error_json
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def test_text_under_each_key(reviews_served, reproduced, wrap):
 def test_unreadable_text_gets_error(reviews_served):
     rows = [["A film."], [""], [7], [None], [{"a": 1}], ["word " * 300_000]]
     answers = reviews_served.ask({"dataframe_split": {"columns": ["text"], "data": rows}}).predictions
-    assert "top" in answers[0]
+    assert answers[0]["top"]
     codes = [answer["error"]["code"] for answer in answers[1:]]
     assert codes == ["empty_text", "not_a_text", "not_a_text", "not_a_text", "text_too_long"]
 
@@ -98,7 +100,7 @@ print(json.dumps([answer, flowerml.__file__, sorted(heavy & {"torch", "torchvisi
     assert done.returncode == 0, done.stderr
     (answer,), package, heavy = json.loads(done.stdout.splitlines()[-1])
     assert answer["top"] == expected
-    assert answer["explanation"]["kind"] == "image"
+    assert answer["explanation"]["heat_map"]
     assert answer["model"] == {"name": "flowers", "version": None}
     assert package.startswith(str(folder))
     assert heavy == []
@@ -130,10 +132,10 @@ def test_environment_is_below_a_gigabyte(reproduced):
 def test_picture_is_explained(flowers_served, reproduced, picture, flower):
     classifier = Classifier.load(reproduced.folder / "models/flowers/classifier")
     (answer,) = flowers_served.ask({"inputs": [flower], "params": {"explain": True}}).predictions
-    assert set(answer) - {"reason"} == {"top", "known", "out_of_distribution", "model", "explanation"}
-    assert answer["explanation"] == classifier.explain(picture).to_json()
+    explanation = {"kind": "image", **answer["explanation"]}
+    assert explanation == {**classifier.explain(picture).to_json(), "words": []}
     (answer,) = flowers_served.ask({"inputs": [flower], "params": {"explain": False}}).predictions
-    assert set(answer) - {"reason"} == {"top", "known", "out_of_distribution", "model"}
+    assert answer["explanation"] == {"label": None, "heat_map": None, "words": []}
 
 
 def test_text_is_explained(reviews_served, reproduced):
@@ -141,7 +143,7 @@ def test_text_is_explained(reviews_served, reproduced):
     classifier = Classifier.load(reproduced.folder / "models/reviews/classifier")
     (answer,) = reviews_served.ask({"inputs": [raw], "params": {"explain": True, "top_k": 1}}).predictions
     explanation = answer["explanation"]
-    assert (explanation["kind"], explanation["label"]) == ("text", answer["top"][0]["label"])
+    assert (explanation["heat_map"], explanation["label"]) == (None, answer["top"][0]["label"])
     assert "".join(word["text"] for word in explanation["words"]) == raw
     expected = [word.weight for word in classifier.explain(raw).words]
     assert [word["weight"] for word in explanation["words"]] == pytest.approx(expected, abs=1e-4)
@@ -163,7 +165,7 @@ def loaded(reproduced, monkeypatch):
 
 def test_slow_request_is_answered_in_part(loaded, flower):
     answers = loaded(seconds=0.0001).predict(None, pd.DataFrame({"image": [flower] * 3}))
-    assert "top" in answers[0]
+    assert answers[0]["top"]
     assert [answer["error"]["code"] for answer in answers[1:]] == ["out_of_time"] * 2
     assert answers[1]["error"]["message"] == "only 1 of 3 rows could be answered in time"
 
@@ -172,5 +174,6 @@ def test_bug_is_logged_and_not_sent(loaded, flower, caplog):
     model = loaded()
     model.classifier.names.clear()  # no folder can do this: names are checked when it is loaded
     answers = model.predict(None, pd.DataFrame({"image": [flower, flower]}))
-    assert answers == [{"error": {"code": "internal_error", "message": "the server failed; its log says why"}}] * 2
+    error = InputError("internal_error", "the server failed; its log says why")
+    assert answers == [error_json(error, model.model)] * 2
     assert "KeyError" in caplog.text

@@ -36,7 +36,7 @@ class Reply:
     @property
     def codes(self) -> list[str]:
         """Return the code of each answer's error, "top" for an answer without one."""
-        return [answer["error"]["code"] if "error" in answer else "top" for answer in self.predictions]
+        return [answer["error"]["code"] or "top" for answer in self.predictions]
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def test_bad_host_name_is_refused():
 def test_registered_model_has_version(reproduced, tmp_path):
     reviews = reproduced.folder / "models/reviews/classifier"
     folder = shutil.copytree(reviews, tmp_path / "artifacts/classifier")
-    assert LoadedSource(folder).version is None
+    assert LoadedSource(folder).model["version"] is None
     (tmp_path / "registered_model_meta").write_text("model_name: opinions\nmodel_version: '7'\n")
     answer = LoadedSource(folder).ask("A film.", top_k=1)
     assert (answer.model, answer.version) == ("opinions", "7")

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from html.entities import html5
 from html.parser import HTMLParser
-from pathlib import Path
+from importlib import resources
 from typing import Literal, TypeVar
 
 from flowerml.tasks.text.encoder.stemming import stem
 
-STOP_WORDS = frozenset(Path(__file__).with_name("stop_words.txt").read_text(encoding="utf-8").split())
+# Not by `__file__`: a registered model carries this package as an archive.
+STOP_WORDS = frozenset(resources.files(__package__).joinpath("stop_words.txt").read_text(encoding="utf-8").split())
 """nltk's list of 179 English stop words (later versions of nltk have more)."""
 NEGATIONS = frozenset({"no", "nor", "not", "ain"}).union(
     # The course splits "don't" into "don" and "t", so "don" counts as a negation.
