@@ -98,19 +98,22 @@ def _waiting_for_lock(call: Callable[[], T]) -> T:
 
 
 def experiment_id(client: "MlflowClient", name: str) -> str:
-    """Return the id of an experiment, creating or restoring it where needed."""
+    """Return the id of an experiment, creating or restoring it where needed.
+
+    Others may do the same at once, so only the state afterwards decides whether a call has failed.
+    """
     from mlflow.exceptions import MlflowException
 
     experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        try:
+    try:
+        if experiment is None:
             return str(client.create_experiment(name, artifact_location(name), TRAINING_VIEW))
-        except MlflowException:
-            experiment = client.get_experiment_by_name(name)  # another process was faster
-            if experiment is None:
-                raise
-    if experiment.lifecycle_stage == "deleted":
-        client.restore_experiment(experiment.experiment_id)
+        if experiment.lifecycle_stage == "deleted":
+            client.restore_experiment(experiment.experiment_id)
+    except MlflowException:
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None or experiment.lifecycle_stage == "deleted":
+            raise
     return str(experiment.experiment_id)
 
 
