@@ -20,6 +20,7 @@ from flowerml.cli import (
     promote,
     reproduce,
     rollback,
+    score,
     streams,
     train,
     web,
@@ -125,5 +126,20 @@ def start(
     thread_count()  # a wrong FLOWERML_THREADS fails here, and not when a training of hours saves its classifier
 
 
-for command in (check, backbones, train, predict, evaluate, compare, models, info, promote, rollback, reproduce, web):
+COMMANDS = (
+    check,
+    backbones,
+    train,
+    predict,
+    score,
+    evaluate,
+    compare,
+    models,
+    info,
+    promote,
+    rollback,
+    reproduce,
+    web,
+)
+for command in COMMANDS:
     app.command(command.NAME, epilog=command.EXAMPLES)(command.main)

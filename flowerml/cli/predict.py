@@ -1,8 +1,6 @@
 """`flowerml predict`: print the most probable classes of pictures or texts."""
 
-import hashlib
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,6 +70,7 @@ def main(
     """
     from flowerml.classifier.classifier import Classifier
     from flowerml.cli.inputs import Stdin, answers, expanded, kind
+    from flowerml.cli.score import table_columns
     from flowerml.serving.version import model_json
 
     _check_device(device, gpu)
@@ -86,7 +85,7 @@ def main(
     with resolve_model(model or default_model(kind(inputs, stdin))) as folder:
         classifier = Classifier.load(folder)
         options.rename(classifier, category_names)
-        columns = _columns(classifier, text_column, id_column)
+        columns = table_columns(classifier, text_column, id_column, [], option="--text-column")
         expected = expanded(inputs, classifier.task, stdin, columns)
         if out is not None:
             _write(out, classifier, inputs, expected, columns)
@@ -101,31 +100,16 @@ def main(
 
 def _check_out(out: Path, *, top_k: int, json: bool, plot: Path | None) -> None:
     """Raise BadParameter for options that say how to print, and FlowermlError for a file that cannot be written."""
-    from flowerml.serving import batch
+    from flowerml.pipeline.score import check_out
 
     given = {"--top-k": top_k != TOP_K, "--json": json, "--plot": plot is not None}
     if wrong := [name for name, is_given in given.items() if is_given]:
         raise typer.BadParameter(
             f"writes the most probable class alone; leave out {', '.join(wrong)}", param_hint="--out"
         )
-    batch.check_format(out)
-    if not out.parent.is_dir():
-        raise FlowermlError(f"{out.parent}: no such folder; make it, or choose another --out")
-
-
-def _columns(classifier: "Classifier", text_column: str | None, id_column: str | None) -> "TableColumns":
-    """Return the columns of tables: the given ones, or those that the classifier was trained on."""
-    from flowerml.cli.inputs import TableColumns
-
-    trained = classifier.description.get("parameters", {})
-    saved_column = trained.get("data.text_column")
-    default = "text" if saved_column is None else saved_column
-    text = default if text_column is None else _column(text_column)
-    return TableColumns(text, id_column and _column(id_column), trained.get("data.label_column"))
-
-
-def _column(given: str) -> str | int:
-    return int(given) if given.isdecimal() else given
+    if out.is_dir():
+        raise FlowermlError(f"{out}: is a folder; expected the name of a file")
+    check_out(str(out))
 
 
 def _write(
@@ -136,29 +120,22 @@ def _write(
 
     from tqdm import tqdm
 
-    from flowerml.cli.inputs import state
-    from flowerml.serving import batch
+    from flowerml.cli import score
+    from flowerml.engine.executors import Place
+    from flowerml.pipeline.score import folders
+    from flowerml.pipeline.score import score as write_answers
+    from flowerml.pipeline.score.pieces import EntryStretch
 
-    task = classifier.task
     identity = {
-        "classifier": [_digest(classifier.folder / name) for name in (DESCRIPTION, "network.onnx")],
-        "names": classifier.names,
-        "inputs": [state(Path(argument)) for argument in arguments],
+        **score.identity(classifier),
+        "inputs": [folders.state(Path(argument), classifier.task) for argument in arguments],
         "columns": asdict(columns),
     }
-    items = ((item.name, partial(item.raw, task)) for item in tqdm(inputs, unit="input", disable=None))
-    written = batch.write_answers(out, classifier, items, identity=identity)
-    if written.resumed:
-        output.say(f"resumed after {written.resumed:,} rows of {out}.part")
-    unreadable = f", of which {written.unreadable:,} could not be read (column error)" if written.unreadable else ""
-    output.print_text(f"{out}: {written.rows:,} rows{unreadable}")
-    if written.unreadable:
-        raise typer.Exit(1)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:  # not its time: a registered version is fetched anew by each command
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    entries = (item.entry() for item in tqdm(inputs, unit="input", disable=None))
+    written = write_answers(
+        classifier, lambda: iter([EntryStretch(entries)]), str(out), identity=identity, place=Place()
+    )
+    score.report(written, str(out))
 
 
 def _print_lines(answers: "Iterable[Answer]", model: dict[str, str | None]) -> int:
@@ -252,7 +229,7 @@ def _plotted(path: Path, classifier: "Classifier", answers: "list[Answer]") -> "
 
 def _refuse_models(inputs: list[str]) -> None:
     """Raise ModelError for a model among the inputs, as the Udacity course's predict.py took it second."""
-    from flowerml.cli.inputs import is_there
+    from flowerml.pipeline.score.folders import is_there
 
     for argument in inputs:
         if argument.startswith("models:/") or is_there(Path(argument, DESCRIPTION)):

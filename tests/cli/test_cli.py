@@ -21,6 +21,7 @@ COMMANDS = (
     "backbones",
     "train",
     "predict",
+    "score",
     "evaluate",
     "compare",
     "models",

@@ -6,8 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from flowerml.cli.app import app
-from flowerml.cli.inputs import Stdin, TableColumns, expanded, state
+from flowerml.cli.inputs import Stdin, TableColumns, expanded
 from flowerml.core.errors import DataError, InputError
+from flowerml.pipeline.score.folders import state
 from flowerml.tasks.registry import TASKS
 
 
@@ -56,3 +57,12 @@ def test_state_follows_the_contents(tmp_path):
     before = state(path), state(tmp_path)
     os.utime(path, ns=(1, 1))
     assert (state(path) != before[0], state(tmp_path) != before[1]) == (True, True)
+
+
+def test_state_of_a_folder_is_that_of_its_inputs(tmp_path):
+    (tmp_path / "a.txt").write_text("good")
+    before = state(tmp_path, TASKS["text"])
+    (tmp_path / "answers.csv.part").touch()
+    assert state(tmp_path, TASKS["text"]) == before
+    (tmp_path / "b.txt").touch()
+    assert state(tmp_path, TASKS["text"]) != before

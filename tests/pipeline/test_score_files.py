@@ -8,13 +8,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from flowerml.classifier.prediction import ClassProbability, Prediction
-from flowerml.core.errors import FlowermlError, InputError
+from flowerml.core.errors import FlowermlError
 from flowerml.core.locks import try_lock
-from flowerml.serving import batch
+from flowerml.engine.executors import Place
+from flowerml.pipeline import score
+from flowerml.pipeline.score import formats
+from flowerml.pipeline.score.pieces import Entry, EntryStretch, Problem
+from flowerml.tasks.registry import TASKS
 
 
 class Lengths:
     """A classifier of texts by their length, which counts its answers and can be killed."""
+
+    task, classes, names = TASKS["text"], ("long", "short", "none"), {}
 
     def __init__(self, kill_after=None):
         self.answered, self.kill_after = 0, kill_after
@@ -25,19 +31,22 @@ class Lengths:
                 raise KeyboardInterrupt
             self.answered += 1
             share = float(np.float64(1 / (1 + len(raw))))
-            top = (ClassProbability("long", "a long text", share),)[:top_k]
-            yield Prediction(top, share > 0.5, 0.75, None if share > 0.5 else "unlike the training texts")
+            top = (ClassProbability("long", "a long text", share), ClassProbability("short", "a short one", 1 - share))
+            yield Prediction(top[:top_k], share > 0.5, 0.75, None if share > 0.5 else "unlike the training texts")
 
 
-def items(count):
+def entries(count):
     """Return texts of different lengths, of which every hundredth cannot be read."""
     for number in range(1, count + 1):
-        error = InputError("empty_text", "an empty text") if number % 100 == 0 else None
-        yield f"row {number}", lambda number=number, error=error: error or "é" * (number % 7)
+        error = Problem("empty_text", "an empty text") if number % 100 == 0 else None
+        yield Entry(f"row {number}", error or "é" * (number % 7))
 
 
-def write(path, classifier, count=700, **identity):
-    return batch.write_answers(path, classifier, items(count), identity=identity)
+def write(path, classifier, count=700, top_k=1, **identity):
+    def stretches():
+        return iter([EntryStretch(entries(count))])
+
+    return score.score(classifier, stretches, str(path), identity=identity, place=Place(), top_k=top_k)
 
 
 def test_a_row_for_each_input(tmp_path):
@@ -62,7 +71,7 @@ def test_a_row_for_each_input(tmp_path):
 
 
 def test_formats_agree(tmp_path):
-    for suffix in batch.FORMATS:
+    for suffix in formats.FORMATS:
         write(tmp_path / f"answers{suffix}", Lengths())
     lines = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
     assert pq.read_table(tmp_path / "answers.parquet").to_pylist() == lines
@@ -73,7 +82,7 @@ def test_formats_agree(tmp_path):
     )
 
 
-@pytest.mark.parametrize("suffix", batch.FORMATS)
+@pytest.mark.parametrize("suffix", formats.FORMATS)
 @pytest.mark.parametrize("killed_after", [0, 100, 256, 600])
 def test_killed_command_is_resumed(tmp_path, suffix, killed_after):
     expected, path = tmp_path / f"expected{suffix}", tmp_path / f"answers{suffix}"
@@ -116,10 +125,18 @@ def test_two_commands_do_not_write_one_file(tmp_path):
 @pytest.mark.parametrize("name", ["answers", "answers.txt", "answers.xlsx"])
 def test_unknown_format_is_refused(tmp_path, name):
     with pytest.raises(FlowermlError, match=r"expected a file ending in \.csv, \.jsonl, \.parquet"):
-        batch.check_format(tmp_path / name)
+        score.check_out(str(tmp_path / name))
 
 
-def test_folder_as_file_is_refused(tmp_path):
-    (tmp_path / "answers.csv").mkdir()
-    with pytest.raises(FlowermlError, match="is a folder"):
-        batch.check_format(tmp_path / "answers.csv")
+def test_more_classes_are_more_columns(tmp_path):
+    write(tmp_path / "answers.jsonl", Lengths(), count=1, top_k=2)
+    row = json.loads((tmp_path / "answers.jsonl").read_text())
+    assert (row["label"], row["label_2"], row["name_2"], row["probability_2"]) == ("long", "short", "a short one", 0.5)
+    assert len(row) == 13
+
+
+def test_part_of_fewer_classes_is_not_resumed(tmp_path):
+    path = tmp_path / "answers.csv"
+    with pytest.raises(KeyboardInterrupt):
+        write(path, Lengths(kill_after=600))
+    assert write(path, Lengths(), top_k=2).resumed == 0
