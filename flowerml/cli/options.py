@@ -54,8 +54,8 @@ Address = Annotated[
     str | None,
     typer.Option(
         metavar="ADDRESS",
-        help="Cluster to use: HOST:6379, ray://HOST:10001 or auto; tcp://HOST:8786. Default: FLOWERML_ADDRESS, else one "
-        "that is started here.",
+        help="Cluster: HOST:6379, ray://HOST:10001, auto, or tcp://HOST:8786. Default: FLOWERML_ADDRESS, else one that "
+        "is started here.",
     ),
 ]
 Workers = Annotated[
@@ -77,7 +77,13 @@ def use_workers(engine: Engine | None, address: str | None, workers: int | None)
 
     if address is not None and engine is None and place.ENGINE not in os.environ:
         engine = Engine.dask if address.startswith(("tcp://", "tls://")) else Engine.ray
-    values = {place.ENGINE: engine and engine.value, place.ADDRESS: address, place.WORKERS: workers and str(workers)}
+    if engine is Engine.local and address is None:
+        os.environ.pop(place.ADDRESS, None)
+    values = {
+        place.ENGINE: None if engine is None else engine.value,
+        place.ADDRESS: address,
+        place.WORKERS: None if workers is None else str(workers),
+    }
     os.environ.update({name: value for name, value in values.items() if value is not None})
     return place.Place.from_environment()
 

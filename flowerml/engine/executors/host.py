@@ -69,6 +69,9 @@ class Host:
     def _finish(self, item: Shared) -> None:
         self._copies.finish(item)
 
+    def _close(self) -> None:
+        self.close()
+
     def _make(self, factory: str, *arguments: Any) -> None:
         make = resolve(factory)
         if "torch" in sys.modules:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from flowerml.core.errors import FlowermlError
-from flowerml.engine.executors import facts as facts_of
 from flowerml.engine.executors import fork_server
 from flowerml.engine.executors.host import environment
 from flowerml.engine.executors.place import Place
@@ -38,6 +37,7 @@ class LocalPool(RemotePool):
         if not hasattr(os, "fork") or not hasattr(socket, "send_fds"):
             raise FlowermlError(f"{sys.platform}: local workers need Linux or macOS; leave out FLOWERML_WORKERS")
         super().__init__(place, threads, facts)
+        self.same_files = True
         self._server: _Server | None = None
         self._starting = threading.Lock()
         self._gpus = _gpus() if facts.get("GPU", "none") != "none" else []
@@ -45,10 +45,6 @@ class LocalPool(RemotePool):
 
     def _share(self, path: Path) -> Shared:
         return Shared(os.path.abspath(path), None)  # noqa: PTH100 — Path.resolve would follow links
-
-    def _admit(self, name: str, facts: Mapping[str, str]) -> None:
-        # The code is the same files here. An edit in the midst of a long search must not refuse a lost worker's heir.
-        super()._admit(name, {**facts, facts_of.CODE: self._facts.get(facts_of.CODE, "")})
 
     def _link(self, number: int, name: str) -> Link:
         variables = environment(self.threads)

@@ -103,9 +103,9 @@ class _Work:
                 else:
                     item.future = Future()
                     item.future.set_exception(_given_up(item, error))
-        while self.queue and (slot := self._free()) is not None:
-            slot.item = self.queue.popleft()
-            slot.item.future = slot.worker.call(self.method, slot.item.value)
+        while self.queue and (free := self._free()) is not None:
+            free.item = self.queue.popleft()
+            free.item.future = free.worker.call(self.method, free.item.value)
 
     def _free(self) -> "_Slot | None":
         for slot in self.slots:

@@ -6,7 +6,7 @@ import secrets
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 from flowerml.core.display import visible
 from flowerml.core.errors import FlowermlError
 from flowerml.engine.executors import sharing, wire
-from flowerml.engine.executors.facts import check_alike
+from flowerml.engine.executors.facts import CODE, check_alike
 from flowerml.engine.executors.place import Place
 from flowerml.engine.executors.sharing import Member, Shared
 
@@ -52,6 +52,7 @@ class RemoteWorker:
         self._link: Link | None = None
         self._closed = False
         self._lock = threading.Lock()
+        self._waiting = 0
         self._calls: queue.SimpleQueue[tuple[Future[Any], str, tuple[Any, ...]] | None] = queue.SimpleQueue()
         # A daemon, as Python would wait for others at its end, also where the pool was never closed.
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -59,13 +60,13 @@ class RemoteWorker:
 
     def call(self, method: str, *args: Any) -> "Future[Any]":
         """Call a method of the object; never waits."""
-        future: Future[Any] = Future()
+        return self._submit("call", method, *args)
+
+    def retire(self) -> "Future[Any] | None":
+        """Let an idle process remove what it has on its disk, and return when it has; None for a busy one."""
         with self._lock:
-            if not self._closed:
-                self._calls.put((future, method, args))
-                return future
-        future.set_exception(self._closed_error(method))
-        return future
+            idle = self._link is not None and not self._waiting and not self._closed
+        return self._submit("close") if idle else None
 
     def close(self) -> None:
         """End the process, also in the midst of a call: pending futures raise WorkerLost."""
@@ -78,6 +79,16 @@ class RemoteWorker:
         if link is not None:
             link.end()
 
+    def _submit(self, operation: str, *args: Any) -> "Future[Any]":
+        future: Future[Any] = Future()
+        with self._lock:
+            if not self._closed:
+                self._waiting += 1
+                self._calls.put((future, operation, args))
+                return future
+        future.set_exception(self._closed_error())
+        return future
+
     def _run(self) -> None:
         failure: BaseException | None = None
         try:
@@ -86,15 +97,18 @@ class RemoteWorker:
         except BaseException as error:  # raised by the futures of all calls
             failure = error
         while (item := self._calls.get()) is not None:
-            future, method, args = item
+            future, operation, args = item
             if not future.set_running_or_notify_cancel():
                 continue
             try:
                 if self._closed:
-                    raise self._closed_error(method)
+                    raise self._closed_error()
                 if failure is not None:
                     raise failure
-                future.set_result(ask(link, self.name, "call", method, *args))
+                result = ask(link, self.name, operation, *args)
+                with self._lock:
+                    self._waiting -= 1
+                future.set_result(result)
             except BaseException as error:  # raised by the future
                 if isinstance(error, WorkerLost) and failure is None:
                     failure = error
@@ -108,8 +122,8 @@ class RemoteWorker:
                 link.end()
         return link
 
-    def _closed_error(self, method: str) -> WorkerLost:
-        return WorkerLost(f"{self.name} was closed, so it cannot run {method}")
+    def _closed_error(self) -> WorkerLost:
+        return WorkerLost(f"{self.name} was closed before it finished")
 
 
 class RemotePool:
@@ -118,6 +132,7 @@ class RemotePool:
     def __init__(self, place: Place, threads: int, facts: Mapping[str, str]) -> None:
         self.size = place.workers
         self.mixed = False
+        self.same_files = False  # whether workers import the very files that this process does
         self.threads = threads
         self.token = secrets.token_hex(16)
         self._facts = facts
@@ -160,6 +175,12 @@ class RemotePool:
     ) -> None:
         """Close all workers, and what runs them."""
         try:
+            if any(item.members is not None for item in self._shared):
+                # The busy ones end first, so that the last of a machine is one that removes its copies.
+                idle = [(worker, future) for worker in self._workers if (future := worker.retire())]
+                for worker in set(self._workers) - {worker for worker, _ in idle}:
+                    worker.close()
+                wait([future for _, future in idle], CLOSING)
             for worker in self._workers:
                 worker.close()
         finally:
@@ -180,6 +201,9 @@ class RemotePool:
 
     def _admit(self, name: str, facts: Mapping[str, str]) -> None:
         """Raise MixedMachines for an unlike worker; where FLOWERML_MIXED lets it in, say so, once for each kind."""
+        if self.same_files:
+            # An edit in the midst of a long search must not refuse a lost worker's heir.
+            facts = {**facts, CODE: self._facts.get(CODE, "")}
         warning = check_alike(self._facts, facts, name=name)
         if warning is None:
             return
