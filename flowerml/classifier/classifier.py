@@ -227,8 +227,12 @@ class Classifier:
 
     def scored_each(self, inputs: Iterable[Any], *, batch_size: int) -> Iterator[Scored | InputError]:
         """Yield the scores of each input, in order, or why it cannot be read."""
-        groups = batches(inputs, min(batch_size, self._largest_batch))
+        groups = batches(inputs, self.pass_size(batch_size))
         return chain.from_iterable(self._each(self._read_and_score, groups))
+
+    def pass_size(self, batch_size: int) -> int:
+        """Return the number of inputs in one pass through the network, of at most `batch_size`."""
+        return min(batch_size, self._largest_batch)
 
     def explain(self, raw: Any, *, label: str | None = None) -> Explanation:
         """Return what in an input speaks for a class and what against it; by default for the most probable class.

@@ -227,19 +227,32 @@ def evaluate(classifier: Classifier, examples: Iterable[Example], *, batch_size:
 
     It predicts with `Classifier.probabilities`, as every other caller does. Raises DataError without examples.
     """
-    index = {label: number for number, label in enumerate(classifier.classes)}
     ids: list[str] = []
-    targets: list[int] = []
+    labels: list[str] = []
     properties: list[Properties] = []
 
     def raws() -> Iterator[Raw]:
         for example in examples:
             ids.append(example.id)
-            targets.append(index[example.label])
+            labels.append(example.label)
             properties.append(slices.input_properties(classifier.task, example.raw))
             yield example.raw
 
     probabilities, strangeness = classifier.scored(raws(), batch_size=batch_size)
+    return of_answers(classifier, ids, labels, probabilities, strangeness, properties)
+
+
+def of_answers(
+    classifier: Classifier,
+    ids: Sequence[str],
+    labels: Sequence[str],
+    probabilities: Probabilities,
+    strangeness: NDArray[np.float64] | None,
+    properties: Sequence[Properties],
+) -> Evaluation:
+    """Return the evaluation of the answers to examples with these labels. Raises DataError without examples."""
     if not ids:
         raise DataError("expected examples to evaluate on, found none")
-    return Evaluation.from_classifier(classifier, ids, np.array(targets), probabilities, strangeness, properties)
+    index = {label: number for number, label in enumerate(classifier.classes)}
+    targets = np.array([index[label] for label in labels])
+    return Evaluation.from_classifier(classifier, ids, targets, probabilities, strangeness, properties)

@@ -15,8 +15,10 @@ from flowerml.evaluation import evaluation
 from flowerml.evaluation.intervals import OF_REPEATS, Interval
 from flowerml.evaluation.report import page
 from flowerml.evaluation.report.subject import Subject
+from flowerml.pipeline import scored
 
 PAGE = "report.html"
+PROPERTIES = "flowerml.evaluation.slices:input_properties"
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,22 @@ def run(pipeline: Pipeline, *, classifier: Classifier | None = None, repeats: Pa
         repeats = pipeline.paths.repeats
     if classifier.on_gpu:
         print(f"{pipeline.name}: evaluated on the GPU, by ONNX Runtime with CUDA", file=sys.stderr)
-    result = evaluation.evaluate(classifier, examples.of("test"), batch_size=section.batch_size)
+    answers = scored.scores(
+        classifier,
+        examples,
+        "test",
+        batch_size=section.batch_size,
+        describe=PROPERTIES,
+        accelerated=classifier.on_gpu,
+    )
+    result = evaluation.of_answers(
+        classifier,
+        [key.id for key in answers.keys],
+        [key.label for key in answers.keys],
+        answers.probabilities,
+        answers.strangeness,
+        answers.properties,
+    )
     of_repeats = _repeats(result, repeats, examples, batch_size=section.batch_size)
     metrics = result.write(folder, top_k=section.top_k, resamples=section.resamples, repeats=of_repeats)
 
@@ -97,8 +114,8 @@ def _repeats(
         repeat = Classifier.load(path, accelerated=True)
         if repeat.classes != result.classes:
             raise ModelError(f"{path}: expected a repeat for the same classes, found one for others; train again")
-        probabilities = repeat.probabilities((example.raw for example in examples.of("test")), batch_size=batch_size)
-        accuracies.append(float((probabilities.argmax(axis=1) == result.targets).mean()))
+        answers = scored.scores(repeat, examples, "test", batch_size=batch_size, accelerated=repeat.on_gpu)
+        accuracies.append(float((answers.probabilities.argmax(axis=1) == result.targets).mean()))
     if len(accuracies) < 2:
         return {}
     values = (statistics.mean(accuracies), statistics.stdev(accuracies), len(accuracies))

@@ -1,6 +1,5 @@
 """The answers to the pieces of a source, in order: in this process, or on workers."""
 
-import os
 import platform
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from flowerml.classifier.classifier import Classifier
 from flowerml.core.errors import DataError
-from flowerml.engine.parallel import thread_count
 from flowerml.pipeline.score.pieces import Piece
 from flowerml.pipeline.score.reading import Reader
 from flowerml.pipeline.score.rows import Row, answer_rows
+from flowerml.pipeline.scored import threads_of_worker
 
 if TYPE_CHECKING:
     from flowerml.engine.executors import Place, Shared
@@ -78,16 +77,9 @@ def answers(classifier: Classifier, job: Job, pieces: Iterable[Piece], place: "P
         return
     from flowerml.engine.executors import machine_facts, open_pool, ordered
 
-    threads = threads_of(place)
+    threads = threads_of_worker(place)
     with open_pool(place, threads=threads, facts=machine_facts()) as pool:
         arguments = (pool.share(classifier.folder), job, threads)
         factory = f"{__name__}:{start.__name__}"
         with closing(ordered(pool, factory, arguments, "answer", pieces, ahead=AHEAD * pool.size)) as results:
             yield from results
-
-
-def threads_of(place: "Place") -> int:
-    """Return the threads of a worker: those of FLOWERML_THREADS, or the cores that it has for itself."""
-    if "FLOWERML_THREADS" in os.environ:
-        return thread_count(None)
-    return max(1, thread_count(None) // place.workers) if place.engine == "local" else 1

@@ -1,6 +1,7 @@
 """From pieces of a source to raw inputs, where these are answered: in this process or in a worker."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,7 +91,7 @@ class Reader:
                 yield member.name, (), member.problem.error()
             else:
                 data = reader.content(member.position, member.name)
-                yield member.name, (), _readable(lambda data=data: self._task.from_bytes(limited(data)))
+                yield member.name, (), _decoded(self._task, partial(limited, data))
 
 
 KEEP = "keep "  # the beginning of a carried column's role
@@ -123,7 +124,7 @@ def read(where: Where, task: "Task") -> "Raw | InputError":
         return where
     if isinstance(where, Problem):
         return where.error()
-    return _readable(lambda: task.from_bytes(content(where)))
+    return _decoded(task, partial(content, where))
 
 
 def content(where: Path | Address | bytes) -> bytes:
@@ -152,7 +153,7 @@ def raw_of(record: Record, task: "Task") -> "Raw | InputError":
         return text(value)
     if isinstance(value, str):
         return InputError("unusable_row", f"a text where the bytes of a {task.NOUN} are expected")
-    return _readable(lambda: task.from_bytes(limited(value or b"")))
+    return _decoded(task, partial(limited, value or b""))
 
 
 def text(value: "Value") -> str:
@@ -174,8 +175,9 @@ def limited(content: bytes) -> bytes:
     return content
 
 
-def _readable(read: "Callable[[], Raw]") -> "Raw | InputError":
+def _decoded(task: "Task", content: Callable[[], bytes]) -> "Raw | InputError":
+    """Return a content as the raw input that the classifier takes, or an InputError."""
     try:
-        return read()
+        return task.from_bytes(content())
     except InputError as error:
         return error.without_traceback()
