@@ -113,7 +113,7 @@ def search(section: Train, data: networks.Texts) -> nn.Module:
             if trial.report(epoch):
                 break
         epochs.close()
-        if trials.best is trial:
+        if trials.kept_with(trial)[:1] == [trial]:
             best = network
     assert best is not None, "the first trial is the best so far"
     return best

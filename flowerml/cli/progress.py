@@ -10,7 +10,7 @@ from flowerml.cli.output import console, safe, say
 if TYPE_CHECKING:
     from flowerml.engine.fit import Epoch
     from flowerml.search.progress import Plan
-    from flowerml.search.study import Trial
+    from flowerml.search.trial import Trial
 
 
 class Live:
@@ -38,15 +38,15 @@ class Live:
 
     def epoch(self, trial: "Trial", epoch: "Epoch") -> None:
         """Show the metrics of an epoch."""
-        done = self._search.epochs_before(trial.number) + epoch.number
+        done = self._search.done_epochs()
         numbers = _numbers(epoch).rpartition("; ")[2]
         self._bar.update(self._task, completed=done, description=_position(self._search, trial, epoch), numbers=numbers)
 
-    def trial(self, search: "Plan") -> None:
+    def trial(self, trial: "Trial") -> None:
         """Print the trial's score, and count the epochs that it skipped as done."""
-        self._bar.update(self._task, completed=search.epochs_before(search.next_number))
-        if _title(search, search.trials[-1]):
-            self._bar.console.print(safe(_score(search)))
+        self._bar.update(self._task, completed=self._search.done_epochs())
+        if _title(self._search, trial):
+            self._bar.console.print(safe(_score(self._search, trial)))
 
 
 class Lines:
@@ -54,8 +54,9 @@ class Lines:
 
     def __init__(self, search: "Plan") -> None:
         self._search = search
-        self._kind = ""
-        self._started = self._last = time.monotonic()
+        # By kind: the time of the first epoch, and the number of those done before it.
+        self._starts: dict[str, tuple[float, int]] = {}
+        self._last = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -66,21 +67,23 @@ class Lines:
     def epoch(self, trial: "Trial", epoch: "Epoch") -> None:
         """Print the metrics of an epoch, and the time left at the average speed of the trials of its kind so far.
 
-        An epoch of a head alone takes milliseconds where one that fine-tunes takes minutes.
+        An epoch of a head alone takes milliseconds where one that fine-tunes takes minutes. Epochs that an earlier run
+        had done took no time in this one.
         """
-        if trial.kind != self._kind:
-            self._kind, self._started = trial.kind, self._last
+        done = self._search.done_epochs(trial.kind)
+        if trial.kind not in self._starts:
+            self._starts[trial.kind] = self._last, done - 1
         self._last = time.monotonic()
         count, planned = self._search.planned(trial.kind)
-        done = trial.position * planned + epoch.number
-        left = _duration((count * planned - done) * (self._last - self._started) / done)
+        started, before = self._starts[trial.kind]
+        left = _duration((count * planned - done) * (self._last - started) / (done - before))
         of = " of the head alone" if trial.kind == "head" else ""
         say(f"{_position(self._search, trial, epoch)}: {_numbers(epoch)}, {left} left{of}")
 
-    def trial(self, search: "Plan") -> None:
+    def trial(self, trial: "Trial") -> None:
         """Print the trial's score."""
-        if _title(search, search.trials[-1]):
-            say(_score(search))
+        if _title(self._search, trial):
+            say(_score(self._search, trial))
 
 
 def reporter(search: "Plan") -> Live | Lines:
@@ -108,8 +111,7 @@ def _numbers(epoch: "Epoch") -> str:
     return f"{train}; valid loss {epoch.valid_loss:.3f}, accuracy {epoch.valid_accuracy:.3f}"
 
 
-def _score(search: "Plan") -> str:
-    trial = search.trials[-1]
+def _score(search: "Plan", trial: "Trial") -> str:
     best = trial.best
     score = f"valid accuracy {best.valid_accuracy:.4f}" if best else "no result"
     if best and math.isnan(best.valid_accuracy):

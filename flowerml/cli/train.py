@@ -97,6 +97,9 @@ def main(
         ),
     ] = None,
     device: Annotated[options.Device, typer.Option(help="auto: the GPU if there is one.")] = options.Device.auto,
+    engine: options.EngineOption = None,
+    address: options.Address = None,
+    workers: options.Workers = None,
     category_names: options.CategoryNames = None,
     valid: Annotated[float | None, typer.Option(help="Share for validation, if the data have no splits.")] = None,
     test: Annotated[float | None, typer.Option(help="Share for the test, if the data have no splits.")] = None,
@@ -114,6 +117,7 @@ def main(
     Every trial is an MLflow run (at MLFLOW_TRACKING_URI, by default mlflow.db in this folder).
     """
     _select_device(options.Device.cuda if gpu else device)
+    options.use_workers(engine, address, workers)
     chosen = {
         "encode.backbone": backbone or arch,
         "train.network": network,

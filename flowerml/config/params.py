@@ -135,9 +135,11 @@ class Search(Section):
     """The hyperparameter search: number of trials, pruning, and the space.
 
     The first `head_trials` train a head on frozen features; the others take the best head's choices and fine-tune.
+    Trial n is chosen, and pruned, by the results of the trials 0 … n - `ahead`: so many may run at the same time.
     """
 
     trials: Count
+    ahead: Count = 1  # a default, as older files lack it
     prune: bool
     head_trials: Annotated[int, Field(ge=0)] = 0  # a default, as older files lack it
     space: dict[str, Candidates]

@@ -17,7 +17,7 @@ from flowerml.pipeline import backbones, encode, evaluate, extract, presets, rep
 from flowerml.pipeline.origin import origin_of
 from flowerml.pipeline.presets import Preset
 from flowerml.search.progress import ShowProgress
-from flowerml.search.study import Trial
+from flowerml.search.trial import Trial
 from flowerml.tracking import lineage, runs
 
 

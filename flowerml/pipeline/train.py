@@ -2,7 +2,6 @@
 
 import math
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,10 +20,11 @@ from flowerml.config.dotted import flatten
 from flowerml.data.encodings import Encoded
 from flowerml.data.examples import Examples
 from flowerml.data.names import category_names
-from flowerml.engine import devices, onnx
-from flowerml.pipeline import repeats
+from flowerml.engine import devices
+from flowerml.engine.executors import Place
+from flowerml.pipeline import repeats, scored
 from flowerml.pipeline.origin import origin_of
-from flowerml.search.networks import Cost
+from flowerml.pipeline.trainers import TaskNetworks, open_workers
 from flowerml.search.progress import Bar, ShowProgress
 from flowerml.search.search import SearchStorage, run_search
 from flowerml.search.tables import write_tables
@@ -33,25 +33,21 @@ from flowerml.tasks.registry import task_of
 from flowerml.tracking import connection, lineage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
-    from torch import Tensor, nn
+    from torch import nn
 
     from flowerml.classifier.warm_start import WarmStart
-    from flowerml.config.params import Train
     from flowerml.config.pipeline import Pipeline
-    from flowerml.engine.fit import Training
     from flowerml.search.networks import Winner
     from flowerml.search.search import SearchResult
-    from flowerml.search.study import Trial
-    from flowerml.tasks.base import Encoder, Task
+    from flowerml.search.trial import Trial
     from flowerml.tasks.records import Detector
 
     Calibrate = Callable[[Classifier], Calibration]
 
 CALIBRATED_ON = 5000  # validation examples at most: one temperature and one quantile need no more
-TIMED = 30  # passes of which the shortest is what a network takes
 
 
 @dataclass(frozen=True)
@@ -76,8 +72,10 @@ def run(
 ) -> TrainResult:
     """Search a pipeline's hyperparameters and save the best classifier, by default where dvc.yaml expects it.
 
-    With `warm_start` the networks start from its weights; raises ModelError if these do not fit.
+    With `warm_start` the networks start from its weights; raises ModelError if these do not fit. Trials run in this
+    process, or in the workers that the environment asks for: see `flowerml.engine.executors.Place`.
     """
+    place = Place.from_environment()
     connection.check()
     paths, task, section = pipeline.paths, task_of(pipeline), pipeline.train
     repeats_folder = paths.repeats if folder is None else beside(folder)
@@ -102,6 +100,7 @@ def run(
         data_digest=data_digest,
         weights=warm_start.weights if warm_start else None,
         show_progress=show_progress,
+        place=place,
     )
     names = {**(warm_start.names if warm_start else {}), **category_names(paths.category_names)}
 
@@ -121,64 +120,8 @@ def run(
     # DVC expects the folder of repeats in any case.
     kept = repeats.write(repeats_folder, classifier, result.repeats, saved, always=folder is None)
     write_tables(result, paths.reports)
-    storage.finish()
+    storage.finish(result)
     return TrainResult(classifier, result.winner.trial, result.scores(), repeats_folder if kept else None)
-
-
-@dataclass(frozen=True)
-class TaskNetworks:
-    """The networks of a task on its training data; `refit_data` are those of train and valid, where a refit is wanted.
-
-    See `flowerml.search.networks.Networks`.
-    """
-
-    task: "Task"
-    encoder: "Encoder[Any, Any, Any]"
-    data: Any
-    refit_data: Any = None
-
-    def build(self, section: "Train") -> "tuple[nn.Module, Training]":
-        """Return a new network and the iteration that trains it on train."""
-        return self.task.build_network(self.data, section)
-
-    def build_refit(self, section: "Train") -> "tuple[nn.Module, Training]":
-        """Return a new network and the iteration that trains it on train and valid."""
-        return self.task.build_network(self.refit_data, section)
-
-    def predict_valid(self, network: "nn.Module") -> "Tensor":
-        """Return the logits of the validation examples, [N, C]."""
-        return self.task.predict_valid(self.data, network)
-
-    def valid_targets(self) -> "Tensor":
-        """Return their class indices, [N]."""
-        return self.task.valid_targets(self.data)
-
-    def combined(self, networks: "Sequence[nn.Module]", weights: "Sequence[float]") -> "nn.Module":
-        """Return a network that answers with the weighted mean of the probabilities of others."""
-        return self.task.combined(networks, weights)
-
-    def cost(self, network: "nn.Module") -> Cost:
-        """Return what a network costs where it is served, measured on a random input."""
-        encoder = self.encoder.read_by(network)
-        inputs, others = (encoder.preprocessing.random_inputs(count, seed=count) for count in (1, 3))
-        with TemporaryDirectory(prefix="flowerml-") as folder:
-            path = Path(folder, "network.onnx")
-            onnx.export(encoder.graph(network).eval().cpu(), path, trace=inputs, check=others, output="logits")
-            graph = onnx.Graph(path, threads=1)
-            graph.run(inputs)
-            # The shortest, as it says least of what else the machine is doing.
-            seconds = min(_seconds(lambda: graph.run(inputs)) for _ in range(TIMED))
-            return Cost(1000 * seconds, path.stat().st_size)
-
-    def detector(self, network: "nn.Module", before: "Detector | None" = None) -> "Detector | None":
-        """Return the detector of inputs unlike the training examples, for a classifier of this network."""
-        return self.task.fit_detector(self.data, network, before)
-
-
-def _seconds(action: "Callable[[], object]") -> float:
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started
 
 
 def _search(
@@ -190,6 +133,7 @@ def _search(
     data_digest: str,
     weights: "Mapping[str, torch.Tensor] | None",
     show_progress: ShowProgress,
+    place: Place,
 ) -> "tuple[SearchResult, SearchStorage]":
     origin = origin_of(pipeline)
     fingerprint = search_fingerprint(
@@ -201,16 +145,18 @@ def _search(
         weights=weights,
     )
     storage = SearchStorage(pipeline.name, pipeline.paths.checkpoint, fingerprint)
-    result = run_search(
-        pipeline.train,
-        networks,
-        storage,
-        parameters=partial(parameters, pipeline),
-        tags=lineage.lineage_tags(origin, data_digest, stage="train", threads=torch.get_num_threads()),
-        datasets=lineage.datasets(origin, examples),
-        weights=weights,
-        show_progress=show_progress,
-    )
+    with open_workers(pipeline, place, weights=weights) as workers:
+        result = run_search(
+            pipeline.train,
+            networks,
+            storage,
+            parameters=partial(parameters, pipeline),
+            tags=lineage.lineage_tags(origin, data_digest, stage="train", threads=torch.get_num_threads()),
+            datasets=lineage.datasets(origin, examples),
+            weights=weights,
+            show_progress=show_progress,
+            workers=workers,
+        )
     return result, storage
 
 
@@ -283,8 +229,9 @@ def _calibrate(
     wanted = {key.id for key in valid}
     index = {label: number for number, label in enumerate(classifier.classes)}
     targets = np.array([index[key.label] for key in valid], dtype=np.int64)
-    raws = (example.raw for example in examples.of("valid", where=lambda key: key.id in wanted))
-    probabilities, strangeness = classifier.scored(raws)
+    answers = scored.scores(
+        classifier, examples, "valid", where=lambda key: key.id in wanted, accelerated=classifier.on_gpu
+    )
     # The logarithm differs from the logits by a constant, which softmax cancels.
-    logits = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
-    return Calibration.fit(logits, targets, acceptance=acceptance, strangeness=strangeness, held_out=held_out)
+    logits = np.log(np.maximum(answers.probabilities, np.finfo(np.float64).tiny))
+    return Calibration.fit(logits, targets, acceptance=acceptance, strangeness=answers.strangeness, held_out=held_out)

@@ -1,27 +1,34 @@
 """What a search needs of a task, bound to its training data; and the networks that a search results in."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+
+from flowerml.core.display import one_line, printable
+from flowerml.core.errors import ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from flowerml.config.params import Train
     from flowerml.engine.fit import Training
-    from flowerml.search.study import Trial
+    from flowerml.search.trial import Trial
 
-BuildNetwork = Callable[["Train"], "tuple[nn.Module, Training]"]
+Weights = Mapping[str, "Tensor"]
 
 
-class Networks(Protocol):
-    """The networks of a task on its training data: see `Trainable` in tasks/base.py."""
+class Builder(Protocol):
+    """The networks of a task on its training data: all that a worker needs of a task."""
 
     def build(self, section: "Train") -> "tuple[nn.Module, Training]":
         """Return a new network and the iteration that trains it on train."""
 
     def build_refit(self, section: "Train") -> "tuple[nn.Module, Training]":
         """Return a new network and the iteration that trains it on train and valid."""
+
+
+class Networks(Builder, Protocol):
+    """The networks of a task, and what the search makes of those that are trained: see `Trainable` in tasks/base.py."""
 
     def predict_valid(self, network: "nn.Module") -> "Tensor":
         """Return the logits of the validation examples, [N, C]."""
@@ -112,6 +119,29 @@ class Repeats:
 
     def __len__(self) -> int:
         return len(self.makers)
+
+
+def started(builder: Builder, kind: str, section: "Train", weights: Weights | None) -> "tuple[nn.Module, Training]":
+    """Return a new network and its training, of which kind a trial is; with `weights` it starts from these.
+
+    Raises ModelError if they do not fit.
+    """
+    build = builder.build_refit if kind == "refit" else builder.build
+    if weights is None:
+        return build(section)
+    try:
+        network, training = build(section)
+    except (RuntimeError, MemoryError) as error:  # the sizes are those that a stranger's classifier names
+        raise ModelError(
+            f"the network of the starting weights cannot be made ({printable(one_line(error), 200)})"
+        ) from None
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError:
+        raise ModelError(
+            "the starting weights belong to a network of other sizes; keep the sizes it was trained with"
+        ) from None
+    return network, training
 
 
 def described(members: Iterable[Member]) -> str:

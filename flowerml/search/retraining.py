@@ -6,17 +6,19 @@ and a warning.
 
 import statistics
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from flowerml.search.ensemble import averaged
 from flowerml.search.networks import Member, Networks, Repeats, Winner
-from flowerml.search.progress import Progress
-from flowerml.search.study import Search, Trial, ranked
+from flowerml.search.progress import Tally
+from flowerml.search.pruning import Stop
+from flowerml.search.study import Search
+from flowerml.search.trial import Trial
 from flowerml.search.trials import Trials
 
 if TYPE_CHECKING:
@@ -27,17 +29,69 @@ if TYPE_CHECKING:
 ANNEALED = ("cosine", "one_cycle")
 
 
+@dataclass(eq=False)
+class _Round:
+    """One training of all members, of a kind: a repeat, or a refit of the winner or of the repeat `of`."""
+
+    kind: str
+    number: int  # 1 is the winner, 2 its first repeat
+    members: tuple[Member, ...]
+    of: "_Round | None" = None
+    trials: list[Trial] = field(default_factory=list)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a training of the round has failed, or one that it builds on: the others are not begun."""
+        failed = any(trial.finished and trial.state != "complete" for trial in self.trials)
+        return failed or (self.of is not None and self.of.failed)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all trainings have succeeded."""
+        ended = len(self.trials) == len(self.members) and all(trial.finished for trial in self.trials)
+        return ended and not self.failed
+
+    @property
+    def next(self) -> Member | None:
+        """The member to train next; None if there is none, or if it has to wait for the round this builds on."""
+        if self.failed or len(self.trials) == len(self.members) or (self.of is not None and not self.of.complete):
+            return None
+        return self.members[len(self.trials)]
+
+    def trained(self) -> tuple[Member, ...] | None:
+        """Return the members with these trainings; None if one has failed."""
+        if not self.complete:
+            return None
+        return tuple(replace(member, trial=trial) for member, trial in zip(self.members, self.trials, strict=True))
+
+
 class Retraining:
-    """The plan and the run of all trainings after a search, as a progress display sees them."""
+    """The plan of all trainings after a search, as a progress display sees it, and as a source of trainings.
+
+    They do not depend on each other, but for the refits of a repeat: see `flowerml.search.trials.Source`.
+    """
 
     def __init__(self, search: Search, trials: Trials, networks: Networks, members: Sequence[Member], by: str) -> None:
         self._section, self._first = search.section, len(search.trials)
         self._runner, self._networks = trials, networks
         self._members, self._by = tuple(members), by
         # Also those that an ensemble leaves out: a search that is resumed weighs all of them again.
-        self._kept = {trial.number for trial in ranked(search.trials)[: self._section.ensemble]}
+        self._kept = [*search.leaders]
         self._epochs = max(member.trial.section.planned_epochs for member in members)
+        seeds = [member.trial.section.seed for member in members]
+        self._step = 1 + max(seeds) - min(seeds)  # so that no member of a repeat has the seed of one of another
+        self._rounds = [*self._plan()]
+        self._tally = Tally()
         self.trials: list[Trial] = []
+
+    def _plan(self) -> Iterator[_Round]:
+        if self._section.refit:
+            yield _Round("refit", 1, self._members)
+        for number in range(2, self._section.repeats + 1):
+            repeat = _Round("repeat", number, self._members)
+            yield repeat
+            if self._section.refit:
+                yield _Round("refit", number, self._members, of=repeat)
 
     @property
     def count(self) -> int:
@@ -46,107 +100,98 @@ class Retraining:
 
     def planned(self, kind: str) -> tuple[int, int]:
         """Return the number of trainings of a kind, and the epochs of the longest."""
-        repeats, members = self._section.repeats, len(self._members)
-        count = (repeats - 1) * members if kind == "repeat" else repeats * members * self._section.refit
-        return count, self._epochs
+        return sum(len(each.members) for each in self._rounds if each.kind == kind), self._epochs
 
     @property
     def total_epochs(self) -> int:
         """The number of epochs of all trainings."""
         return self.count * self._epochs
 
-    def epochs_before(self, number: int) -> int:
-        """Return the number of epochs that were planned before the training of this number."""
-        return max(0, number - self._first) * self._epochs
-
-    @property
-    def next_number(self) -> int:
-        """The number that the next training gets."""
-        return self._first + len(self.trials)
+    def done_epochs(self, kind: str | None = None) -> int:
+        """Return the number of epochs that are done, of all trainings or of those of a kind."""
+        return self._tally.epochs(kind)
 
     @property
     def best(self) -> Trial:
         """The winner of the search."""
         return self._members[0].trial
 
-    def with_progress(self, progress: Progress) -> Self:
-        """Show the trainings on another display than the search's; return self."""
-        self._runner = replace(self._runner, progress=progress)
-        return self
-
     def scores(self) -> list[float]:
         """Return the valid accuracies of the winner's trial and of its repeats, where these are of single networks."""
         if len(self._members) > 1:
             return []
-        repeats = [trial for trial in self.trials if trial.kind == "repeat"]
+        repeats = [trial for each in self._rounds if each.kind == "repeat" for trial in each.trials]
         return [
             trial.best.valid_accuracy for trial in (self.best, *repeats) if trial.best and trial.state == "complete"
         ]
 
-    def run(self, winner: Winner) -> tuple[Winner, Repeats]:
-        """Run all trainings; return the winner, refitted where that is wanted, and the repeats."""
-        winner = self._refitted(winner, self._members, "")
-        seeds = [member.trial.section.seed for member in self._members]
-        step = 1 + max(seeds) - min(seeds)  # so that no member of a repeat has the seed of one of another
+    def ask(self) -> Trial | None:
+        """Return the next training; None while others have to finish first, and after the last one."""
+        for each in self._rounds:
+            if member := each.next:
+                trial = self._repeat(each, member) if each.kind == "repeat" else self._refit(each, member)
+                each.trials.append(trial)
+                self.trials.append(trial)
+                self._tally.begin(trial)
+                return trial
+        return None
+
+    def finish(self, trial: Trial) -> None:
+        """Take note that a training has ended; warn of one that failed."""
+        each = next(each for each in self._rounds if trial in each.trials)
+        if trial.state != "complete" and not each.failed:
+            left = "the network of before the refit is kept"
+            if each.kind == "repeat":
+                left = "mean and spread are those of the other repeats"
+            tqdm.write(f"warning: {trial.name}: {trial.reason}; {left}", file=sys.stderr)
+        trial.finished = True
+        self._kept = self.kept_with(trial)
+        self._tally.finish(trial, self._epochs)
+
+    def kept_with(self, trial: Trial) -> list[Trial]:
+        """Return the trainings whose weights are kept once this one has ended: all."""
+        return [*self._kept, trial] if trial.state == "complete" else self._kept
+
+    def result(self, winner: Winner) -> tuple[Winner, Repeats]:
+        """Return the winner, refitted where that is wanted, and the repeats, once all trainings have ended."""
+        refits = {each.number: each.trained() for each in self._rounds if each.kind == "refit"}
         made: dict[int, Callable[[], Winner]] = {}
-        for number in range(2, self._section.repeats + 1):
-            seed = (number - 1) * step
-            if members := self._repeated(number, seed):
-                refits = self._refits(members, f"repeat {number} ") if self._section.refit else None
-                made[winner.trial.section.seed + seed] = partial(self._load, members, refits)
-        return winner, Repeats(tuple(made), tuple(made.values()))
+        for each in self._rounds:
+            if each.kind == "repeat" and (members := each.trained()):
+                seed = winner.trial.section.seed + (each.number - 1) * self._step
+                made[seed] = partial(self._load, members, refits.get(each.number))
+        refitted = refits.get(1)
+        return replace(winner, refitted=self._network(refitted) if refitted else None), Repeats(
+            tuple(made), tuple(made.values())
+        )
 
-    def _repeated(self, number: int, seed: int) -> tuple[Member, ...]:
-        """Train all members with other seeds; return none if one of them fails."""
-        members = []
-        for member in self._members:
-            section = member.trial.section
-            name = f"repeat {number}" + self._of(member)
-            changed = section.model_copy(update={"seed": section.seed + seed})
-            trial = self._train(self._runner, changed, "repeat", name)
-            if trial.state != "complete":
-                _warn(f"{name}: {trial.reason}; mean and spread are those of the other repeats")
-                return ()
-            members.append(replace(member, trial=trial))
-        return tuple(members)
+    def _repeat(self, each: _Round, member: Member) -> Trial:
+        section = member.trial.section
+        seed = section.seed + (each.number - 1) * self._step
+        name = f"repeat {each.number}" + self._of(member)
+        return self._trial(each, member, section.model_copy(update={"seed": seed}), name)
 
-    def _refitted(self, winner: Winner, members: tuple[Member, ...], prefix: str) -> Winner:
-        refits = self._refits(members, prefix) if self._section.refit else None
-        return replace(winner, refitted=self._network(refits) if refits else None)
+    def _refit(self, each: _Round, member: Member) -> Trial:
+        trained = member.trial if each.of is None else each.of.trials[len(each.trials)]
+        best = trained.best
+        assert best is not None, "a complete trial has an epoch"
+        name = ("" if each.of is None else f"repeat {each.number} ") + "refit" + self._of(member)
+        return self._trial(each, member, trained.section.refitted(best.chosen), name, last=_last_epoch(trained))
 
-    def _refits(self, members: tuple[Member, ...], prefix: str) -> tuple[Member, ...] | None:
-        """Train all members on train and valid; return None if one of them fails."""
-        runner = replace(self._runner, build_network=self._networks.build_refit)
-        refits = []
-        for member, first in zip(members, self._members, strict=True):
-            best = member.trial.best
-            assert best is not None, "a complete trial has an epoch"
-            section = member.trial.section.refitted(best.chosen)
-            name = f"{prefix}refit" + self._of(first)
-            trial = self._train(runner, section, "refit", name, last=_last_epoch(member.trial))
-            if trial.state != "complete":
-                _warn(f"{name}: {trial.reason}; the network of before the refit is kept")
-                return None
-            refits.append(replace(member, trial=trial))
-        return tuple(refits)
+    def _trial(self, each: _Round, member: Member, section: "Train", name: str, last: int | None = None) -> Trial:
+        return Trial(
+            self._first + len(self.trials),
+            section,
+            Stop(last=last),
+            kind=each.kind,
+            position=sum(trial.kind == each.kind for trial in self.trials),
+            name=name,
+            id=f"{each.kind}-of-trial-{member.trial.number}-seed-{section.seed}",
+        )
 
     def _of(self, member: Member) -> str:
         """Return which trial is trained again, where there are several."""
         return f" of {member.trial.name}" if len(self._members) > 1 else ""
-
-    def _train(self, runner: Trials, section: "Train", kind: str, name: str, last: int | None = None) -> Trial:
-        """Train, or restore what an interrupted attempt trained, and keep its weights in the checkpoint."""
-        position = sum(trial.kind == kind for trial in self.trials)
-        trial = Trial(self.next_number, section, kind=kind, position=position, name=name, last=last)
-        self.trials.append(trial)
-        if not runner.restore(trial):
-            network = runner.run(trial)
-            complete = network is not None and trial.state == "complete"
-            weights = network.state_dict() if network is not None and complete else None
-            runner.checkpoint.finish(trial, weights, keep=self._kept)
-        self._kept.add(trial.number)
-        runner.progress.trial(self)
-        return trial
 
     def _load(self, members: tuple[Member, ...], refits: tuple[Member, ...] | None) -> Winner:
         network = self._network(members)
@@ -192,7 +237,3 @@ def _last_epoch(trial: Trial) -> int:
     section = trial.section
     whole = len(trial.epochs) >= section.planned_epochs and section.schedule in ANNEALED
     return section.planned_epochs if whole else trial.best.number
-
-
-def _warn(line: str) -> None:
-    tqdm.write(f"warning: {line}", file=sys.stderr)

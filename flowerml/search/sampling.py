@@ -8,10 +8,13 @@ MLflow's MlflowStorage.
 import itertools
 import json
 import math
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_args
 
 import optuna
+
+from flowerml.search.pruning import EPOCHS_BEFORE_PRUNING, best_so_far
 
 if TYPE_CHECKING:
     from flowerml.config.params import Candidates, Train
@@ -19,9 +22,6 @@ if TYPE_CHECKING:
 # Random trials before the Tree-structured Parzen Estimator (Bergstra et al., 2011) takes over. Optuna's default of ten
 # would leave it almost no trial in a search of a dozen.
 RANDOM_TRIALS = 5
-# No trial is pruned before so many others have finished, nor before this share of its epochs.
-TRIALS_BEFORE_PRUNING = 3
-EPOCHS_BEFORE_PRUNING = 1 / 3
 
 
 class Sampler:
@@ -32,14 +32,13 @@ class Sampler:
 
     def __init__(self, section: "Train") -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        warmup = int(section.epochs * EPOCHS_BEFORE_PRUNING)
         self.section = section
         self.space = section.searched()
         self._grid = self._small_grid()
         self._study = optuna.create_study(
             direction="maximize",
-            sampler=optuna.samplers.TPESampler(seed=section.seed, n_startup_trials=RANDOM_TRIALS),
-            pruner=optuna.pruners.MedianPruner(TRIALS_BEFORE_PRUNING, n_warmup_steps=warmup),
+            # With the constant liar points of trials in flight count as bad ones, so that no two workers try the same.
+            sampler=optuna.samplers.TPESampler(seed=section.seed, n_startup_trials=RANDOM_TRIALS, constant_liar=True),
         )
 
     def ask(self, number: int) -> "tuple[Train, optuna.Trial | None]":
@@ -51,14 +50,32 @@ class Sampler:
         point = self._suggest(optuna_trial) if optuna_trial else {}
         return self.section.with_values(point), optuna_trial
 
-    def tell(self, optuna_trial: optuna.Trial, state: str, accuracy: float | None) -> None:
-        """Tell Optuna how a trial ended."""
+    def tell(self, optuna_trial: optuna.Trial, state: str, accuracy: float | None, accuracies: Sequence[float]) -> None:
+        """Tell Optuna how a trial ended, with its best accuracy and that of each epoch."""
         if state == "failed" or accuracy is None:
             self._study.tell(optuna_trial, state=optuna.trial.TrialState.FAIL)
         elif state == "pruned":
+            # Not before: a trial in flight must not change what is suggested, as it depends on its speed.
+            for number, best in enumerate(best_so_far(accuracies), start=1):
+                optuna_trial.report(best, number)
             self._study.tell(optuna_trial, state=optuna.trial.TrialState.PRUNED)
         else:
             self._study.tell(optuna_trial, accuracy)
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether the space is tried point by point."""
+        return bool(self._grid)
+
+    @property
+    def plan(self) -> str:
+        """How points are chosen, if that depends on the number of trials: by it a small space becomes a grid."""
+        return f"all {len(self._grid)} points" if self._grid else "sampled"
+
+    @property
+    def epochs_before_pruning(self) -> int:
+        """The number of the first epoch after which a trial may be pruned."""
+        return int(self.section.epochs * EPOCHS_BEFORE_PRUNING)
 
     @property
     def count(self) -> int:

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from flowerml.core import files
 from flowerml.search.checkpoint import Checkpoint
+from flowerml.search.driver import InWorkers, Workers
 from flowerml.search.ensemble import greedy_counts, greedy_soup, score
 from flowerml.search.networks import Gain, Member, Networks, Repeats, Winner, described
 from flowerml.search.progress import Bar, ShowProgress, best_so_far
 from flowerml.search.retraining import Retraining, combined, repeats_score
-from flowerml.search.study import Search, Trial, best_of, ranked
-from flowerml.search.trials import Trials
+from flowerml.search.study import Search
+from flowerml.search.trial import Trial
+from flowerml.search.trials import InProcess, Trials
 from flowerml.tracking import runs
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from flowerml.config.params import Train
-    from flowerml.search.trials import Weights
+    from flowerml.search.networks import Weights
+    from flowerml.search.trials import Runner
     from flowerml.tracking.lineage import Dataset
 
 RUN = "search"
@@ -40,6 +42,7 @@ class SearchResult:
     winner: Winner
     repeats: Repeats
     gain: Gain | None
+    checkpoint: Checkpoint
 
     def scores(self) -> dict[str, float]:
         """Return the numbers of search.json: the best trial's score, and those of an ensemble."""
@@ -54,10 +57,15 @@ class SearchStorage:
     checkpoint: Path
     fingerprint: str
 
-    def finish(self) -> None:
-        """Delete the checkpoint, so that the same command starts a new search. Call it once the result is saved."""
-        runs.finish_resumable(self.experiment, RUN)
-        files.remove(self.checkpoint)
+    def finish(self, result: SearchResult) -> None:
+        """Mark the search as finished: the same command starts a new one, and one with more trials extends it.
+
+        Call it once the result is saved.
+        """
+        ids = runs.finish_resumable(self.experiment, RUN)
+        search = result.search
+        children = {trial.name: ids[f"{RUN}/{trial.name}"] for trial in search.trials if f"{RUN}/{trial.name}" in ids}
+        result.checkpoint.close(search.count, search.leaders, run=ids.get(RUN), runs=children)
 
 
 def run_search(
@@ -70,56 +78,44 @@ def run_search(
     datasets: "Iterable[Dataset]",
     weights: "Weights | None" = None,
     show_progress: ShowProgress = Bar,
+    workers: Workers | None = None,
 ) -> SearchResult:
-    """Train every trial of section.search, then what the section wants of the winner.
+    """Train every trial of section.search, then what the section wants of the winner: in this process, or in workers.
 
     Every trial is an MLflow run under one parent, which gets the winner's parameters and score. A trial whose loss is
     not finite ends as FAILED with the reason, and the search continues. Raises FlowermlError if no trial completes, and
     ModelError if `weights` do not fit the networks.
 
     The search is checkpointed as it runs. After any interruption it resumes in the same MLflow runs, and yields the
-    same network bit for bit. Call `storage.finish()` once the result is saved.
+    same network bit for bit, also with other workers. Call `storage.finish(result)` once the result is saved.
     """
     search = Search(section)
-    checkpoint = Checkpoint(storage.checkpoint, storage.fingerprint)
+    checkpoint = Checkpoint(storage.checkpoint, storage.fingerprint, plan=search.plan, trials=search.count)
     with runs.run(storage.experiment, RUN, tags, resume=storage.fingerprint) as parent:
         for dataset in datasets:
             parent.dataset(**vars(dataset))
-        if checkpoint.records:
-            tqdm.write(f"{storage.experiment}: resuming an interrupted search", file=sys.stderr)
+        if checkpoint.notice:
+            tqdm.write(f"{storage.experiment}: {checkpoint.notice}", file=sys.stderr)
+        if checkpoint.earlier is not None:
+            parent.tags({"extends": checkpoint.earlier.run or "a search that MLflow does not know"})
+        trials = Trials(networks, parameters, parent, tags, checkpoint, weights)
+        runner: Runner = InProcess(trials) if workers is None else InWorkers(trials, workers)
         with show_progress(search) as progress:
-            trials = Trials(networks.build, parameters, parent, tags, checkpoint, progress, weights)
-            network = _run_trials(search, trials)
+            network = runner.run(search, progress)
         winner, gain = _winner(search, trials, networks, network)
-        _record_winner(parent, search, winner, parameters)
+        _record_winner(parent, search, winner, parameters, checkpoint)
         if gain is not None:
             _report_gain(parent, winner, gain)
         retraining = Retraining(search, trials, networks, winner.members, winner.by)
         repeats = Repeats()
         if retraining.count:
             with show_progress(retraining) as progress:
-                winner, repeats = retraining.with_progress(progress).run(winner)
+                runner.run(retraining, progress)
+            winner, repeats = retraining.result(winner)
             parent.metrics(repeats_score(retraining.scores()))
-        return SearchResult(search, winner, repeats, gain)
-
-
-def _run_trials(search: Search, trials: Trials) -> "nn.Module | None":
-    """Run the trials, and keep the weights of as many of the best as there may be in an ensemble.
-
-    Return the network of the best trial where this run has trained it.
-    """
-    network = None
-    for trial in search:
-        finished = trials.restore(trial)
-        trained = None if finished else trials.run(trial)
-        if trial.state == "complete" and best_of(search.trials) is trial:
-            network = trained
-        if not finished:
-            kept = [each.number for each in ranked(search.trials)[: search.section.ensemble]]
-            keep = trained is not None and trial.number in kept
-            trials.checkpoint.finish(trial, trained.state_dict() if trained is not None and keep else None, keep=kept)
-        trials.progress.trial(search)
-    return network
+        if workers is not None and workers.pool.mixed:
+            parent.tags({"mixed_processors": "true"})
+        return SearchResult(search, winner, repeats, gain, checkpoint)
 
 
 def _winner(
@@ -130,7 +126,7 @@ def _winner(
     Raises FlowermlError if no trial is complete.
     """
     section, best = search.section, search.best
-    pool = [Member(trial, 1) for trial in ranked(search.trials)[: section.ensemble]]
+    pool = [Member(trial, 1) for trial in search.leaders]
     if section.ensemble > len(pool):
         complete = "one trial has" if len(pool) == 1 else f"{len(pool)} trials have"
         tqdm.write(f"ensemble: only {complete} completed", file=sys.stderr)
@@ -170,12 +166,17 @@ def _lowest_terms(counts: list[int]) -> list[int]:
 
 
 def _record_winner(
-    parent: runs.Run, search: Search, winner: Winner, parameters: "Callable[[Trial], dict[str, Any]]"
+    parent: runs.Run,
+    search: Search,
+    winner: Winner,
+    parameters: "Callable[[Trial], dict[str, Any]]",
+    checkpoint: Checkpoint,
 ) -> None:
     best = search.best
     parent.params(parameters(best))
     parent.metrics(best.score())
-    run = parent.reference(best.name)
+    earlier = checkpoint.earlier.trials if checkpoint.earlier else {}
+    run = earlier.get(best.name) or parent.reference(best.name)
     link = f"[{best.name}](#/experiments/{parent.experiment_id}/runs/{run})"
     note = f"The best is {link}, with {best_so_far(search)}."
     parent.tags({"best_trial": best.number, "best_run_id": run, "mlflow.note.content": note})

@@ -1,28 +1,26 @@
-"""Train and record the trials of a search, each resumed from its checkpoint."""
+"""Train and record the trials of a search in this process, each resumed from its checkpoint."""
 
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from flowerml.config.paths import PACKAGE
 from flowerml.core import fingerprint
-from flowerml.core.display import one_line, printable
-from flowerml.core.errors import DivergedError, ModelError
+from flowerml.core.errors import DivergedError
 from flowerml.search.checkpoint import Checkpoint
-from flowerml.search.networks import BuildNetwork
+from flowerml.search.networks import Networks, Weights, started
 from flowerml.search.progress import Progress
-from flowerml.search.study import Trial
+from flowerml.search.trial import Trial
 from flowerml.tracking import runs
 
 if TYPE_CHECKING:
     from torch import nn
 
     from flowerml.config.params import Train
-    from flowerml.engine.fit import Training
 
 CODE = (
     "engine/averaging.py",
@@ -34,10 +32,9 @@ CODE = (
     "engine/recipe.py",
     "search",
     "pipeline/train.py",
+    "pipeline/trainers.py",
 )
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "optuna")
-
-Weights = Mapping[str, torch.Tensor]
 
 
 def search_fingerprint(
@@ -51,14 +48,15 @@ def search_fingerprint(
 ) -> str:
     """Return a digest of all that the result of a search depends on bit for bit, including this machine's arithmetic.
 
-    `networks` is the path of the task's networks, whose code is hashed; `encodings` are the encoder's fingerprints of
-    the splits used for training.
+    The number of trials is left out, so that a search can be extended, and the number of threads is the one that torch
+    has now, wherever the section leaves it open. `networks` is the path of the task's networks, whose code is hashed;
+    `encodings` are the encoder's fingerprints of the splits used for training.
     """
     on_gpu = torch.cuda.is_available()
     head = section.head_alone()
     facts = {
-        "train": section.model_dump(),
-        "head": head.model_dump() if head is not None else None,
+        "train": _without_trials(section),
+        "head": _without_trials(head) if head is not None else None,
         "classes": classes,
         "data": data_digest,
         "encodings": encodings,
@@ -70,86 +68,119 @@ def search_fingerprint(
     return fingerprint.of(facts, packages=PACKAGES, code=code)
 
 
+def _without_trials(section: "Train") -> dict[str, Any]:
+    values = section.model_dump(exclude={"threads"})
+    del values["search"]["trials"]
+    return values
+
+
+class Source(Protocol):
+    """Trainings in an order of their own: those of a search, or those after it."""
+
+    def ask(self) -> Trial | None:
+        """Return the next training; None while others have to finish first, and after the last one."""
+
+    def finish(self, trial: Trial) -> None:
+        """Take note that a training has ended."""
+
+    def kept_with(self, trial: Trial) -> Sequence[Trial]:
+        """Return the trainings whose weights are kept once this one has ended, the best first."""
+
+
+class Runner(Protocol):
+    """What runs trainings: one after the other in this process, or several in others."""
+
+    def run(self, source: Source, progress: Progress) -> "nn.Module | None":
+        """Run all trainings of a source, or restore them from the checkpoint.
+
+        Return the network of the best one, where it is at hand.
+        """
+
+
 @dataclass(frozen=True)
 class Trials:
     """What the trials of a search share.
 
-    `build_network` returns a network and its training for a trial's section; `parameters` returns the parameters to log
-    for a trial. With `weights` every network starts from them instead of from its seed.
+    `parameters` returns the parameters to log for a trial. With `weights` every network starts from them instead of
+    from its seed.
     """
 
-    build_network: BuildNetwork
+    networks: Networks
     parameters: Callable[[Trial], dict[str, Any]]
     parent: runs.Run
     tags: Mapping[str, str]
     checkpoint: Checkpoint
-    progress: Progress
     weights: Weights | None
 
     def restore(self, trial: Trial) -> bool:
-        """Restore a trial from the checkpoint; return whether it had finished."""
-        record = self.checkpoint.records.get(trial.number)
+        """Restore a trial that had ended from the checkpoint; return whether it had."""
+        record = self.checkpoint.records.get(trial.id)
         if record is None:
             return False
         trial.restore(record.epochs, state=record.state, reason=record.reason)
-        for epoch in record.epochs:
-            self.progress.epoch(trial, epoch)
-        return record.finished
+        return True
 
-    def run(self, trial: Trial) -> "nn.Module | None":
-        """Train a trial in its own MLflow run. Return the network of the best epoch, None if the trial diverged."""
+    @contextmanager
+    def recorded(self, trial: Trial) -> Iterator[runs.Run]:
+        """Record a trial in its own MLflow run. A DivergedError ends it as failed; other errors are raised."""
         try:
             with self.parent.child(trial.name, self.tags) as run:
-                return self._train(trial, run)
+                run.params(self.parameters(trial))
+                yield run
+                run.metrics({**trial.score(), "seconds_in_all": sum(epoch.seconds for epoch in trial.epochs)})
+                if trial.state == "pruned":
+                    run.tags({"pruned": "true", "reason": trial.reason})
         except DivergedError as error:
             trial.fail(str(error))
-            return None
 
     def load(self, trial: Trial) -> "nn.Module":
         """Return the network of a finished trial whose weights the checkpoint has kept."""
-        network, _ = self.build_network(trial.section)
-        network.load_state_dict(self.checkpoint.weights(trial.number))
+        network, _ = self.networks.build(trial.section)
+        network.load_state_dict(self.checkpoint.weights(trial))
         return network.eval()
 
-    def _train(self, trial: Trial, run: runs.Run) -> "nn.Module":
-        run.params(self.parameters(trial))
-        network, training = self._network(trial)
-        state = self.checkpoint.running(trial.number)
-        if state is not None:
-            training.resume(state)
-        # Closing the training restores the best weights, also when a trial is pruned.
-        with closing(training):
-            for epoch in training:
-                end = trial.report(epoch)
-                run.epoch(epoch)
-                self.progress.epoch(trial, epoch)
-                if end:
-                    break
-                if self.checkpoint.is_due:
-                    self.checkpoint.write(trial, training)
-        run.metrics({**trial.score(), "seconds_in_all": sum(epoch.seconds for epoch in trial.epochs)})
-        if trial.state == "pruned":
-            run.tags({"pruned": "true", "reason": trial.reason})
+
+class InProcess:
+    """Runs trainings in this process, one after the other: see `Runner`."""
+
+    def __init__(self, trials: Trials) -> None:
+        self._trials = trials
+
+    def run(self, source: Source, progress: Progress) -> "nn.Module | None":
+        """See `Runner`."""
+        best = None
+        while (trial := source.ask()) is not None:
+            restored = self._trials.restore(trial)
+            network = None if restored else self._train(trial, progress)
+            kept = source.kept_with(trial)
+            if not restored:
+                needed = network is not None and trial in kept
+                weights = network.state_dict() if network is not None and needed else None
+                self._trials.checkpoint.finish(trial, weights, keep=kept)
+            if kept and kept[0] is trial:
+                best = network
+            source.finish(trial)
+            progress.trial(trial)
+        return best
+
+    def _train(self, trial: Trial, progress: Progress) -> "nn.Module | None":
+        """Train a trial; return its network with the weights of the best epoch."""
+        trials, checkpoint, network = self._trials, self._trials.checkpoint, None
+        with trials.recorded(trial) as run:
+            network, training = started(trials.networks, trial.kind, trial.section, trials.weights)
+            saved = checkpoint.running(trial)
+            if saved is not None:
+                training.resume(saved.state)
+                trial.restore(saved.epochs, state="complete", reason="")
+                progress.epoch(trial, trial.epochs[-1])
+            # Closing the training restores the best weights, also when a trial is pruned.
+            with closing(training):
+                for epoch in training:
+                    end = trial.report(epoch)
+                    run.epoch(epoch)
+                    progress.epoch(trial, epoch)
+                    if end:
+                        break
+                    if checkpoint.is_due(trial):
+                        checkpoint.write(trial, training)
         return network
-
-    def _network(self, trial: Trial) -> "tuple[nn.Module, Training]":
-        """Return a new network and its training; raises ModelError if the starting weights do not fit."""
-        if self.weights is None:
-            return self.build_network(trial.section)
-        try:
-            network, training = self.build_network(trial.section)
-        except (RuntimeError, MemoryError) as error:  # the sizes are those that a stranger's classifier names
-            raise ModelError(
-                f"the network of the starting weights cannot be made ({printable(one_line(error), 200)})"
-            ) from None
-        _load_weights(self.weights, network)
-        return network, training
-
-
-def _load_weights(weights: Weights, network: "nn.Module") -> None:
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError:
-        raise ModelError(
-            "the starting weights belong to a network of other sizes; keep the sizes it was trained with"
-        ) from None

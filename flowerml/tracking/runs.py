@@ -151,11 +151,18 @@ def run(experiment: str, name: str, tags: Mapping[str, str], *, resume: str | No
             archive(journal, mirror, keep=resume is not None)
 
 
-def finish_resumable(experiment: str, name: str) -> None:
-    """Let the next run of this name be a new one: the result of the one started with `resume` is saved."""
+def finish_resumable(experiment: str, name: str) -> dict[str, str]:
+    """Let the next run of this name be a new one: the result of the one started with `resume` is saved.
+
+    Return MLflow's ids of the run and its children, by their keys, as far as the server has given them.
+    """
     path = journal_path(experiment, name)
-    if path.exists():
-        archive(Journal(path), None, keep=False)
+    if not path.exists():
+        return {}
+    journal = Journal(path)
+    ids = dict(journal.ids)
+    archive(journal, None, keep=False)
+    return ids
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import torch
 from flowerml.engine.fit import Epoch, Trainer
 from flowerml.engine.optimizers import Group
 from flowerml.engine.recipe import Recipe
-from flowerml.search.checkpoint import PROGRESS, Checkpoint
+from flowerml.search.checkpoint import Checkpoint
 from flowerml.search.study import Search
 from flowerml.tasks.pipelines import load_pipeline
 from flowerml.tasks.text.networks import build_network
@@ -26,9 +26,9 @@ def first_trial(changed, **values):
 def write_and_read(trial, training, folder):
     """Return the state of a training, written to a checkpoint and read again."""
     Checkpoint(folder, "key").write(trial, training)
-    state = Checkpoint(folder, "key").running(trial.number)
-    assert state is not None
-    return state
+    saved = Checkpoint(folder, "key").running(trial)
+    assert saved is not None
+    return saved.state
 
 
 @pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "constant"])
@@ -119,10 +119,11 @@ def test_checkpoint_of_other_key_is_deleted(changed, tmp_path):
 
 
 @pytest.mark.parametrize("left", [0, 7, 200, 5000])
-def test_torn_checkpoint_is_ignored(changed, tmp_path, left):
-    training, folder = Trainer(head(), batches(), **SECTION), tmp_path / "checkpoint"
+def test_torn_state_is_ignored(changed, tmp_path, left):
+    training, folder, trial = Trainer(head(), batches(), **SECTION), tmp_path / "checkpoint", first_trial(changed)
     next(training)
-    Checkpoint(folder, "key").write(first_trial(changed), training)
-    content = (folder / PROGRESS).read_bytes()
-    (folder / PROGRESS).write_bytes(content[: min(left, len(content) - 1)])
-    assert Checkpoint(folder, "key").records == {}
+    Checkpoint(folder, "key").write(trial, training)
+    path = folder / "state.trial-0.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[: min(left, len(content) - 1)])
+    assert Checkpoint(folder, "key").running(trial) is None

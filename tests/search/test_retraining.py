@@ -108,7 +108,7 @@ class Silent:
             if self.left == 0:
                 raise KeyboardInterrupt
 
-    def trial(self, plan):
+    def trial(self, trial):
         pass
 
 
@@ -241,7 +241,7 @@ def test_interrupted_anywhere_the_networks_are_the_same(section, values, monkeyp
     attempts = 0
     while True:
         try:
-            result, repeats = run(section(**values), display=Silent(epochs=4 + 3 * attempts))
+            result, repeats = run(section(**values), display=Silent(epochs=3 + 2 * attempts))
             break
         except KeyboardInterrupt:
             attempts += 1

@@ -241,7 +241,7 @@ def test_training_resumes_to_the_bit(tmp_path):
     seen = [epoch.valid_loss for epoch in islice(first, 1)]
     # Read again, tensors lie in memory as files have them and no longer channels last.
     Checkpoint(tmp_path, "key").write(trial, first)
-    state = Checkpoint(tmp_path, "key").running(trial.number)
+    state = Checkpoint(tmp_path, "key").running(trial).state
     network, rest = networks.build_network(data(), values)
     rest.resume(state)
     seen += [epoch.valid_loss for epoch in rest]

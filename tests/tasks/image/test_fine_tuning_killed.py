@@ -27,9 +27,9 @@ values = section(
 )
 trial, checkpoint = next(iter(Search(values))), Checkpoint(Path(sys.argv[1]), "key")
 network, training = build_network(data(), values)
-state = checkpoint.running(0)
-if state is not None:
-    training.resume(state)
+saved = checkpoint.running(trial)
+if saved is not None:
+    training.resume(saved.state)
 for epoch in training:
     checkpoint.write(trial, training)
     print(epoch.number, flush=True)
