@@ -1,8 +1,8 @@
 """What is seen of each example while it is read, and the findings that follow."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from flowerml.checks import classes, copies
 from flowerml.config.params import Checks
-from flowerml.data.findings import Finding, to_sorted_json
+from flowerml.data.findings import MAX_GROUPS, Finding, to_sorted_json
 from flowerml.data.layout import Row
 from flowerml.tasks.base import Task
 from flowerml.tasks.records import Inspection
@@ -18,27 +18,39 @@ from flowerml.tasks.records import Inspection
 
 @dataclass
 class DataSummary:
-    """The inspections of readable examples and the errors of the others; some hundred bytes for each example."""
+    """The inspections of readable examples and the errors of the others; some hundred bytes for each example.
+
+    Of each finding the notes of the first MAX_GROUPS examples are kept, and the number of all.
+    """
 
     task: Task
     section: Checks
     """`data.checks` of params.yaml."""
     rows: list[Row] = field(default_factory=list)
     _digests: list[bytes] = field(default_factory=list)
-    _signatures: list[NDArray[np.generic]] = field(default_factory=list)
+    # One buffer, since a million arrays take 112 MB more than their numbers, and twice that while they are stacked.
+    _signatures: bytearray = field(default_factory=bytearray)
+    _signature: NDArray[np.generic] | None = None
     _notes: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
+    _counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, row: Row, inspection: Inspection) -> None:
         """Add a readable example."""
         self.rows.append(row)
         self._digests.append(inspection.digest)
-        self._signatures.append(inspection.signature)
+        self._signature = inspection.signature
+        self._signatures += np.ascontiguousarray(inspection.signature).data.cast("B")
         for name, note in inspection.notes.items():
-            self._notes[name][row.id] = note
+            self._note(name, row, note)
 
     def add_unreadable(self, row: Row, name: str, reason: str) -> None:
         """Add an unreadable example under the name of a finding."""
-        self._notes[name][row.id] = reason
+        self._note(name, row, reason)
+
+    def _note(self, name: str, row: Row, note: str) -> None:
+        self._counts[name] += 1
+        if len(self._notes[name]) < MAX_GROUPS:
+            self._notes[name][row.id] = note
 
     def findings(self, listed: list[Row], folders: Iterable[str], more: Iterable[Finding] = ()) -> list[dict[str, Any]]:
         """Return all findings and `more`, the worst first, as plain data.
@@ -56,9 +68,10 @@ class DataSummary:
             imbalance=self.section.imbalance,
         )
         for name, notes in self._notes.items():
-            things = "files" if len(notes) > 1 else "file"
+            count = self._counts[name]
+            things = "files" if count > 1 else "file"
             first_note = next(iter(notes.values()))
-            yield Finding(name, len(notes), things, [[id] for id in notes], notes, first_note)
+            yield Finding(name, count, things, [[id] for id in notes], notes, first_note)
         yield from self._copies()
 
     def _copies(self) -> Iterator[Finding]:
@@ -66,8 +79,17 @@ class DataSummary:
             return
         equal = copies.equal_groups(self._digests)
         yield from copies.findings(self.rows, equal, exact=True)
-        repeated = {index for group in equal for index in group[1:]}
-        distinct = [index for index in range(len(self.rows)) if index not in repeated]
-        pairs = self.task.near_duplicates(np.stack([self._signatures[index] for index in distinct]), self.section)
-        groups = copies.connected_groups((distinct[first], distinct[second]) for first, second in pairs)
-        yield from copies.findings(self.rows, groups, exact=False)
+        distinct = np.ones(len(self.rows), dtype=bool)
+        for group in equal:
+            distinct[group[1:]] = False
+        signatures = self._stacked()
+        similar = self.task.near_duplicates(signatures if distinct.all() else signatures[distinct], self.section)
+        numbers = np.flatnonzero(distinct)
+        groups = [numbers[group].tolist() for group in similar.groups]
+        yield from copies.similar_findings(self.rows, replace(similar, groups=groups))
+
+    def _stacked(self) -> NDArray[np.generic]:
+        """Return the signatures of all rows, [N, …]."""
+        assert self._signature is not None
+        flat = np.frombuffer(self._signatures, dtype=self._signature.dtype)
+        return flat.reshape(len(self.rows), *self._signature.shape)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from flowerml.data.findings import Finding
 from flowerml.data.layout import Row
 from flowerml.data.split import SPLITS
+from flowerml.engine.similar import Similar
 
 NAMES = {
     True: ("duplicate", "leak", "conflicting_label"),
@@ -23,32 +24,6 @@ def equal_groups(digests: Sequence[bytes]) -> list[list[int]]:
     for index, digest in enumerate(digests):
         groups[digest].append(index)
     return [group for group in groups.values() if len(group) > 1]
-
-
-def connected_groups(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """Return the connected components of a graph whose edges are these pairs, by union-find.
-
-    Not scipy.sparse.csgraph.connected_components, which needs the number of all nodes and returns each of them.
-
-    >>> connected_groups([(4, 7), (1, 2), (7, 9)])
-    [[1, 2], [4, 7, 9]]
-    """
-    parents: dict[int, int] = {}
-
-    def root(node: int) -> int:
-        parents.setdefault(node, node)
-        while parents[node] != node:
-            parents[node] = parents[parents[node]]
-            node = parents[node]
-        return node
-
-    for first, second in pairs:
-        low, high = sorted((root(first), root(second)))
-        parents[high] = low
-    groups: dict[int, list[int]] = defaultdict(list)
-    for node in sorted(parents):
-        groups[root(node)].append(node)
-    return [groups[node] for node in sorted(groups)]
 
 
 def findings(
@@ -69,6 +44,14 @@ def findings(
         if copies:
             detail = _splits_detail(copies) if name == across else _count_detail(copies)
             yield _finding(name, copies, detail=f"{means}, {detail}" if means else detail)
+
+
+def similar_findings(rows: Sequence[Row], similar: Similar, *, means: str = "") -> Iterator[Finding]:
+    """Yield the findings in near duplicates, and one if not all rows were compared with all others."""
+    yield from findings(rows, similar.groups, exact=False, means=means)
+    if similar.partly_compared:
+        detail = ", ".join(filter(None, [means, similar.how]))
+        yield Finding("partly_compared", similar.partly_compared, "examples", detail=detail)
 
 
 def _finding(name: str, groups: list[list[Row]], *, detail: str) -> Finding:

@@ -1,24 +1,20 @@
 """What encodings show: likely label errors, and examples that a network takes for the same."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flowerml.checks import copies, labels
+from flowerml.checks.cosines import Allowed, similar_rows
 from flowerml.config.params import Checks
 from flowerml.data.encodings import Encoded
 from flowerml.data.examples import Key
 from flowerml.data.findings import Finding, to_sorted_json
 from flowerml.data.layout import Row
+from flowerml.engine.similar import Pairs
 from flowerml.tasks.base import Task
-
-if TYPE_CHECKING:
-    from flowerml.checks.labels import Vectors
-
-BLOCK = 512  # rows that are compared with all others in one matrix product
-MAX_ROWS = 100_000  # beyond it comparing all pairs takes too long, and only label errors are looked for
 
 
 def findings(
@@ -38,26 +34,46 @@ def _findings(
     columns = (encoded.table.column(name).to_pylist() for name in Key.__slots__)
     keys = [Key(*values) for values in zip(*columns, strict=True)]
     vectors = task.vectors(encoded)
-    label_errors = labels.finding(keys, vectors, names)
-    if label_errors:
-        yield label_errors
-    if section.near_cosine is not None and len(keys) <= MAX_ROWS:
+    yield from labels.findings(keys, vectors, names)
+    if section.near_cosine is not None:
+        similar = similar_rows(vectors, section.near_cosine, unknown_pairs(keys, known_groups))
         rows = [Row(key.id, key.label, key.split) for key in keys]
-        known_pairs = {frozenset(pair) for group in known_groups for pair in combinations(group, 2)}
-        pairs = (
-            (first, second)
-            for first, second in similar_pairs(vectors, section.near_cosine)
-            if frozenset((rows[first].id, rows[second].id)) not in known_pairs
-            and keys[first].digest != keys[second].digest
-        )
-        groups = copies.connected_groups(pairs)
-        yield from copies.findings(rows, groups, exact=False, means="by their encodings")
+        yield from copies.similar_findings(rows, similar, means="by their encodings")
 
 
-def similar_pairs(vectors: "Vectors", cosine: float) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of rows, lower first, whose cosine reaches this one. vectors [N, D] are of length 1."""
-    for start in range(0, vectors.shape[0], BLOCK):
-        block = vectors[start : start + BLOCK] @ vectors[start:].T
-        for first, second in np.transpose((block >= cosine).nonzero()):
-            if first < second:
-                yield int(first) + start, int(second) + start
+def unknown_pairs(keys: Sequence[Key], known_groups: Iterable[Sequence[str]]) -> Allowed:
+    """Return a function that says which pairs of rows [M, 2] are in no known group together and differ in content.
+
+    Each row has the numbers of its groups. A set of all known pairs would be quadratic in the size of a group.
+    """
+    layers = [_codes([key.digest for key in keys]), *_layers([key.id for key in keys], known_groups)]
+
+    def unknown(pairs: Pairs) -> NDArray[np.bool_]:
+        allowed = np.ones(len(pairs), dtype=bool)
+        for groups in layers:
+            first, second = groups[pairs].T
+            allowed &= (first != second) | (first < 0)
+        return allowed
+
+    return unknown
+
+
+def _codes(values: Sequence[str]) -> NDArray[np.int64]:
+    """Return a number for each value, the same for equal ones, [N]."""
+    codes: dict[str, int] = {}
+    return np.fromiter((codes.setdefault(value, len(codes)) for value in values), np.int64, len(values))
+
+
+def _layers(ids: Sequence[str], groups: Iterable[Sequence[str]]) -> list[NDArray[np.int64]]:
+    """Return arrays of each row's group number or -1, [N]; groups that share a row are in different arrays."""
+    index = {id: row for row, id in enumerate(ids)}
+    layers: list[NDArray[np.int64]] = []
+    for number, group in enumerate(groups):
+        rows = [index[id] for id in group if id in index]
+        if len(rows) > 1:
+            free = next((layer for layer in layers if (layer[rows] < 0).all()), None)
+            if free is None:
+                free = np.full(len(ids), -1)
+                layers.append(free)
+            free[rows] = number
+    return layers

@@ -6,61 +6,75 @@ a class where its probability reaches the mean over that class's own examples.
 
 Not cleanlab, the authors' package: its license is the AGPL. `find_label_issues` there is given probabilities, and
 prunes by the estimated noise rate of each pair of classes; here cross-validated models of the cached encodings give the
-probabilities, and MIN_MARGIN keeps only the clearest cases.
+probabilities, and MIN_MARGIN keeps only the clearest cases. Up to EXACT_ROWS rows these are logistic regressions, or
+the votes of neighbors; beyond it linear discriminants, whose cost grows as the rows do (see `discriminant`).
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flowerml.checks import discriminant
+from flowerml.checks.cosines import Matrix, Vectors
+from flowerml.checks.discriminant import FOLDS, MIN_MARGIN, Suspect
 from flowerml.data.examples import Key
 from flowerml.data.findings import Finding
+from flowerml.engine.similar import EXACT_ROWS
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
 
-FOLDS = 3
 MAX_PRODUCT = 2 * 10**9  # of rows, dimensions and classes: up to it a linear model is fitted within seconds
 MAX_STEPS = 30
 STRENGTH = 30.0  # C of the logistic regression, for vectors of length 1
 NEIGHBORS = 10
-MIN_MARGIN = 0.7  # between the probabilities of another class and of the label; finds two in three planted errors
-
-Vectors: TypeAlias = "NDArray[np.float32] | csr_matrix"
+MAX_CLASSES = 4096  # of more than EXACT_ROWS rows: the cost grows with rows x classes
 
 
-def finding(keys: Sequence[Key], vectors: "Vectors", names: Mapping[str, str]) -> Finding | None:
-    """Return the examples with likely wrong labels, the likeliest first; None where there are none.
+def findings(keys: Sequence[Key], vectors: Vectors, names: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield the examples with likely wrong labels, the likeliest first, if there are any.
 
-    `vectors` [N, D] has a row for each key; `names` are those of classes. Classes of fewer than FOLDS examples are
-    skipped.
+    `vectors` [N, D] have a row for each key; `names` are those of classes. Classes of fewer than FOLDS examples are
+    skipped, and beyond EXACT_ROWS rows those that are not among the MAX_CLASSES largest, which is yielded, too.
     """
-    labels = np.array([key.label for key in keys])
-    known, sizes = np.unique(labels, return_counts=True)
-    rows = np.flatnonzero(np.isin(labels, known[sizes >= FOLDS]))
-    classes, targets = np.unique(labels[rows], return_inverse=True)
+    labels = sorted({key.label for key in keys})
+    index = {label: number for number, label in enumerate(labels)}
+    numbers = np.fromiter((index[key.label] for key in keys), np.int64, len(keys))
+    sizes = np.bincount(numbers)
+    judged = sizes >= FOLDS
+    if len(keys) > EXACT_ROWS and judged.sum() > MAX_CLASSES:
+        judged &= np.argsort(np.argsort(-sizes, kind="stable")) < MAX_CLASSES
+        left_out = int(sizes[(sizes >= FOLDS) & ~judged].sum())
+        how = f"labels, for which only the {MAX_CLASSES:,} largest classes are looked at"
+        yield Finding("partly_compared", left_out, "examples", detail=how)
+    rows = np.flatnonzero(judged[numbers])
+    classes, targets = np.unique(numbers[rows], return_inverse=True)
     if len(classes) < 2:
-        return None
-    probabilities = out_of_sample_probabilities(vectors[rows], targets)
-    margins, suggested = label_margins(probabilities, targets)
-    suspects = np.flatnonzero(margins >= MIN_MARGIN)
-    suspects = suspects[np.argsort(-margins[suspects], kind="stable")]
-    if not len(suspects):
-        return None
+        return
+    if len(keys) > EXACT_ROWS:
+        suspects = discriminant.suspects(vectors, rows, targets)
+    else:
+        suspects = suspects_of(out_of_sample_probabilities(vectors[rows], targets), targets)
     notes = {}
-    for index in suspects:
-        label, other = classes[targets[index]], classes[suggested[index]]
-        probability = probabilities[index, suggested[index]]
-        notes[keys[rows[index]].id] = (
-            f"is {names.get(label, label)}; looks like {names.get(other, other)} ({probability:.2f})"
+    for suspect in sorted(suspects, key=lambda suspect: -suspect.margin):
+        label, other = labels[classes[targets[suspect.row]]], labels[classes[suspect.suggested]]
+        notes[keys[rows[suspect.row]].id] = (
+            f"is {names.get(label, label)}; looks like {names.get(other, other)} ({suspect.probability:.2f})"
         )
-    things = "examples" if len(notes) > 1 else "example"
-    return Finding("label_error", len(notes), things, [[id] for id in notes], notes)
+    if notes:
+        things = "examples" if len(notes) > 1 else "example"
+        yield Finding("label_error", len(notes), things, [[id] for id in notes], notes)
+
+
+def suspects_of(probabilities: NDArray[np.floating], targets: NDArray[np.int64]) -> list[Suspect]:
+    """Return the rows with a likely wrong label. probabilities [N, C], targets [N]."""
+    margins, suggested = label_margins(probabilities, targets)
+    rows = np.flatnonzero(margins >= MIN_MARGIN)
+    return [Suspect(row, suggested[row], margins[row], probabilities[row, suggested[row]]) for row in rows]
 
 
 def label_margins(
@@ -84,7 +98,7 @@ def label_margins(
     return np.where((best >= 0) & (suggested != targets), best - of_label, -1.0), suggested
 
 
-def out_of_sample_probabilities(vectors: "Vectors", targets: NDArray[np.int64]) -> NDArray[np.float64]:
+def out_of_sample_probabilities(vectors: Matrix, targets: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return each row's class probabilities [N, C] from a model fitted without its fold. vectors [N, D], targets [N].
 
     Where a linear model would take minutes, the nearest neighbors vote.
@@ -102,7 +116,7 @@ def out_of_sample_probabilities(vectors: "Vectors", targets: NDArray[np.int64]) 
     return probabilities
 
 
-def _fit(vectors: "Vectors", targets: NDArray[np.int64]) -> "LogisticRegression | KNeighborsClassifier":
+def _fit(vectors: Matrix, targets: NDArray[np.int64]) -> "LogisticRegression | KNeighborsClassifier":
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier

@@ -1,6 +1,6 @@
 """The findings of the data checks by name: their severity, meaning and remedy."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,7 @@ from flowerml.core.errors import DataError
 
 SEVERITIES = ("error", "warning", "note")
 MAX_GROUPS = 1000  # of one finding that are listed; its count is of all
+MAX_IDS = 100_000  # of one finding that are listed: a thousand groups may be a million copies
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,11 @@ KINDS: dict[str, FindingKind] = {
     "near_duplicate": FindingKind(
         "note", "{count} nearly the same as another in their split", "look at them; keep one of each"
     ),
+    "partly_compared": FindingKind(
+        "note",
+        "{count} not compared with all others, so that problems of theirs may be missed",
+        "check a part of the data (data.limit) where every one matters",
+    ),
     "odd_mode": FindingKind(
         "note",
         "{count} with unusual pixels, converted on reading",
@@ -127,8 +133,8 @@ class Finding:
         return f"{statement}{f' ({self.detail})' if self.detail else ''}: {kind.remedy}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the finding as plain data, with at most MAX_GROUPS groups."""
-        groups = [list(group) for group in self.groups[:MAX_GROUPS]]
+        """Return the finding as plain data, with at most MAX_GROUPS groups and MAX_IDS ids."""
+        groups = list(_first_ids(self.groups[:MAX_GROUPS]))
         ids = [id for group in groups for id in group]
         return {
             "name": self.name,
@@ -173,6 +179,16 @@ def validate_name(name: str) -> str:
         suggestion = did_you_mean(name, names) or f"known are {', '.join(names)}"
         raise ValueError(f"no check is called {name!r}; {suggestion}")
     return name
+
+
+def _first_ids(groups: Iterable[Sequence[str]]) -> Iterator[list[str]]:
+    """Yield the groups until they have MAX_IDS ids; the last one may be cut."""
+    left = MAX_IDS
+    for group in groups:
+        if left <= 0:
+            return
+        yield list(group[:left])
+        left -= len(group)
 
 
 def _first(finding: dict[str, Any]) -> str:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from flowerml.data.examples import Example, Raw
     from flowerml.data.layout import Listing
     from flowerml.engine.fit import Training
+    from flowerml.engine.similar import Similar
 
 InputT = TypeVar("InputT", contravariant=True)
 DataT = TypeVar("DataT", contravariant=True)
@@ -212,11 +213,17 @@ class Inspector(Protocol[DataT, ChecksT]):
     def classify_error(self, name: str, content: bytes, error: "InputError") -> str:
         """Return the finding name for an unreadable example."""
 
-    def near_duplicates(self, signatures: NDArray[np.generic], section: ChecksT) -> NDArray[np.int64]:
-        """Return the pairs of near duplicates [M, 2] as rows of the signatures [N, …], lower row first."""
+    def near_duplicates(self, signatures: NDArray[np.generic], section: ChecksT) -> "Similar":
+        """Return the groups of near duplicates, as rows of the signatures [N, …].
+
+        All pairs are compared up to `similar.EXACT_ROWS` rows; beyond it the cost grows as the rows do.
+        """
 
     def vectors(self, encoded: "Encoded") -> Any:
-        """Return the encodings as one matrix [N, D] with rows of length 1, dense or sparse."""
+        """Return the encodings as vectors of length 1: `.shape` is [N, D], `[rows]` a matrix of some, dense or sparse.
+
+        `rows` are a slice or row numbers.
+        """
 
     def properties(self, raw: Any) -> Mapping[str, float | str]:
         """Return properties that may make an input hard, by the same names for all inputs; raises InputError."""

@@ -8,11 +8,8 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.sparse import csr_matrix
 
 from flowerml.checks import classes, labels
-from flowerml.checks.copies import connected_groups
-from flowerml.checks.encodings import similar_pairs
 from flowerml.core.errors import ParamsError
 from flowerml.data.encodings import Encoded
 from flowerml.data.examples import Key
@@ -275,23 +272,12 @@ def points(per_class=40):
 
 def test_only_swapped_labels_are_found():
     keys, vectors = points()
-    assert labels.finding(keys, vectors, {}) is None
+    assert list(labels.findings(keys, vectors, {})) == []
     for number in (5, 50):
         keys[number] = Key(str(number), "train", "c", str(number))
-    finding = labels.finding(keys, vectors, {"c": "crocus"})
+    (finding,) = labels.findings(keys, vectors, {"c": "crocus"})
     assert {id for group in finding.groups for id in group} == {"5", "50"}
     assert finding.notes["5"].startswith("is crocus; looks like a (")
-
-
-def test_pairs_are_joined_to_groups():
-    assert connected_groups([(4, 7), (1, 2), (7, 9), (2, 3)]) == [[1, 2, 3], [4, 7, 9]]
-
-
-def test_sparse_vectors_have_the_same_pairs():
-    vectors = points()[1]
-    pairs = list(similar_pairs(vectors, 0.97))
-    assert 0 < len(pairs) < 3 * 40 * 39 / 2
-    assert list(similar_pairs(csr_matrix(vectors), 0.97)) == pairs
 
 
 def test_encoding_findings_of_the_project(reproduced):

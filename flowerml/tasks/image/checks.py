@@ -3,7 +3,8 @@
 Near duplicates are found by two perceptual hashes of 64 bits, compared by their Hamming distance: dHash (does a pixel
 get brighter to the right? N. Krawetz, "Kind of Like That", 2013) and pHash (is a low frequency above the median?
 C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010). Small gray copies must confirm
-them. The hashes are eight lines of NumPy; imagehash, which has them too, would add PyWavelets.
+them. The hashes are eight lines of NumPy; imagehash, which has them too, would add PyWavelets. Up to EXACT_ROWS
+pictures all pairs are compared, beyond it those that sort together.
 """
 
 import hashlib
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from flowerml.core.errors import InputError
+from flowerml.engine import similar
+from flowerml.engine.similar import Components, Pairs, Similar
 from flowerml.tasks.image.encoder.pictures import PICTURE_STARTS, TRANSPOSE, Loaded, load
 from flowerml.tasks.records import Inspection
 
@@ -47,8 +50,7 @@ HASH_BYTES = 16  # of both hashes in a signature
 MAX_DISTANCE = 20  # bits in which both hashes together differ
 MIN_CORRELATION = 0.88  # of the gray copies
 BLOCK = 256  # signatures compared with all later ones at once, to bound memory
-
-Pairs = NDArray[np.int64]
+CONFIRMED_AT_ONCE = 4096  # pairs of gray copies in memory
 
 
 def digest(content: bytes, section: "Data") -> bytes | None:
@@ -71,22 +73,42 @@ def classify_error(name: str, content: bytes, error: InputError) -> str:
     return "wrong_type" if _is_other_type(content) else "unreadable"
 
 
-def near_duplicates(signatures: NDArray[np.generic], section: "Checks") -> Pairs:
-    """Return the pairs [M, 2] of signatures [N, 272] whose pictures are nearly the same, lower row first."""
-    hashes = np.ascontiguousarray(signatures[:, :HASH_BYTES]).view(np.uint64)
-    copies = signatures[:, HASH_BYTES:].astype(np.float32)
-    copies -= copies.mean(axis=1, keepdims=True)
-    copies /= np.linalg.norm(copies, axis=1, keepdims=True) + 1e-6
-    pairs = [_near_duplicates_of_block(hashes, copies, start) for start in range(0, len(hashes), BLOCK)]
-    return np.concatenate([np.empty((0, 2), np.int64), *pairs])
+def near_duplicates(signatures: NDArray[np.generic], section: "Checks") -> Similar:
+    """Return the groups of signatures [N, 272] whose pictures are nearly the same."""
+    pixels = np.asarray(signatures, dtype=np.uint8)
+    hashes = np.ascontiguousarray(pixels[:, :HASH_BYTES]).view(np.uint64)
+    components = Components(len(hashes))
+    if len(hashes) <= similar.EXACT_ROWS:
+        for start in range(0, len(hashes), BLOCK):
+            pairs = components.separate(_pairs_of_block(hashes, start))
+            components.join(pairs[_look_alike(pixels, pairs)])
+        return Similar(components.groups())
+    crowded = similar.sorted_neighbors(
+        hashes, lambda pairs: _look_alike(pixels, pairs), components, largest_distance=MAX_DISTANCE
+    )
+    return Similar(components.groups(), len(hashes), similar.told(crowded, "pictures"))
 
 
-def vectors(encoded: "Encoded") -> NDArray[np.float32]:
+class Features:
+    """The features of each row's first view, scaled to length 1: `features[rows]` reads some, [len(rows), D]."""
+
+    def __init__(self, encoded: "Encoded") -> None:
+        self._rows = encoded.row_values(None, "features")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The number of rows, and D."""
+        return len(self._rows), self._rows.first(np.arange(min(1, len(self._rows)))).shape[1]
+
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> NDArray[np.float32]:
+        features = np.asarray(self._rows.first(np.arange(len(self._rows))[rows]), dtype=np.float32)
+        features /= np.linalg.norm(features, axis=1, keepdims=True) + np.float32(1e-12)
+        return features
+
+
+def vectors(encoded: "Encoded") -> Features:
     """Return the features of each row's first view, scaled to length 1, [N, D]."""
-    rows = encoded.table.column("features").combine_chunks()
-    flat = rows.values.flatten().to_numpy().reshape(-1, rows.type.value_type.list_size)
-    features = np.asarray(flat[rows.offsets.to_numpy()[:-1] - rows.offsets[0].as_py()], dtype=np.float32)
-    return features / (np.linalg.norm(features, axis=1, keepdims=True) + np.float32(1e-12))
+    return Features(encoded)
 
 
 def _notes(name: str, loaded: Loaded, section: "Checks") -> Iterator[tuple[str, str]]:
@@ -135,11 +157,27 @@ def _signature(gray: Image.Image) -> NDArray[np.uint8]:
 _COSINES = np.cos(np.pi * (2 * np.arange(DCT_SIDE)[None] + 1) * np.arange(8)[:, None] / (2 * DCT_SIDE))
 
 
-def _near_duplicates_of_block(hashes: NDArray[np.uint64], copies: NDArray[np.float32], start: int) -> Pairs:
-    """Return the pairs whose lower row is in the block that begins at `start`."""
+def _pairs_of_block(hashes: NDArray[np.uint64], start: int) -> Pairs:
+    """Return the pairs with close hashes whose lower row is in the block that begins at `start`."""
     block, candidates = hashes[start : start + BLOCK], hashes[start:]
     distances = sum(np.bitwise_count(block[:, None, column] ^ candidates[None, :, column]) for column in (0, 1))
     pairs = np.argwhere(distances <= MAX_DISTANCE)
-    pairs = pairs[pairs[:, 0] < pairs[:, 1]] + start
-    correlations = np.einsum("ij,ij->i", copies[pairs[:, 0]], copies[pairs[:, 1]])
-    return pairs[correlations >= MIN_CORRELATION]
+    return pairs[pairs[:, 0] < pairs[:, 1]] + start
+
+
+def _look_alike(signatures: NDArray[np.uint8], pairs: Pairs) -> NDArray[np.bool_]:
+    """Return which pairs [M, 2] have gray copies of a high correlation, [M]."""
+    alike = np.zeros(len(pairs), dtype=bool)
+    for start in range(0, len(pairs), CONFIRMED_AT_ONCE):
+        part = slice(start, start + CONFIRMED_AT_ONCE)
+        first, second = (_standardized(signatures[pairs[part, side], HASH_BYTES:]) for side in (0, 1))
+        alike[part] = np.einsum("ij,ij->i", first, second) >= MIN_CORRELATION
+    return alike
+
+
+def _standardized(copies: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return gray copies [M, 256] with mean 0 and length 1."""
+    values = copies.astype(np.float32)
+    values -= values.mean(axis=1, keepdims=True)
+    values /= np.linalg.norm(values, axis=1, keepdims=True) + 1e-6
+    return values

@@ -17,15 +17,15 @@ Why not datasketch's MinHashLSH: its findings differ, as it only estimates short
 import hashlib
 import re
 import zlib
-from collections import defaultdict
 from collections.abc import Iterator
-from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowerml.core.errors import InputError
+from flowerml.engine import similar
+from flowerml.engine.similar import Components, Pairs, Similar
 from flowerml.tasks.records import Inspection
 from flowerml.tasks.text.encoder.cleaning import Memo, text_lines
 from flowerml.tasks.text.reading import read
@@ -41,6 +41,7 @@ SIGNATURE_SIZE = 128  # hashes per text
 NO_HASH = np.uint32(2**32 - 1)  # pads the signatures of short texts
 LOOKUP_HASHES = 8  # smallest hashes that are indexed: texts of resemblance 0.5 share none in 1 of 250 cases
 LARGE_GROUP = 50  # texts that share a hash: if more, each is compared with the next only, or the cost is quadratic
+COMPARED_AT_ONCE = 4096  # pairs of signatures in memory
 MAGIC_NUMBERS = (b"%PDF", b"PK\3\4", b"\x1f\x8b", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"\xd0\xcf\x11\xe0", b"{\\rtf")
 HTML_STARTS = ("<!doctype html", "<html")
 BUCKETS = 2**18
@@ -49,8 +50,6 @@ _WORD = re.compile(r"[^\W_]+")
 _MOJIBAKE = re.compile("\N{REPLACEMENT CHARACTER}|Ã[\x80-\xbf©¨¶¼¤]|â€")
 _MIXERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))  # of SplitMix64
 _POWERS = tuple(np.uint64(pow(0x9E3779B97F4A7C15, power, 2**64)) for power in range(SHINGLE_WORDS))
-
-Pairs = NDArray[np.int64]
 
 
 def digest(content: bytes, section: "Data") -> bytes | None:
@@ -84,36 +83,71 @@ def classify_error(name: str, content: bytes, error: InputError) -> str:
     return {"empty_text": "empty", "text_too_long": "enormous"}.get(error.code, "unreadable")
 
 
-def near_duplicates(signatures: NDArray[np.generic], section: "Checks") -> Pairs:
-    """Return the pairs [M, 2] of near duplicates among the signatures [N, 128], the lower row first."""
+def near_duplicates(signatures: NDArray[np.generic], section: "Checks") -> Similar:
+    """Return the groups of near duplicates among the signatures [N, 128].
+
+    Texts that share one of their LOOKUP_HASHES smallest hashes are compared. Beyond EXACT_ROWS texts, the result tells
+    how many share one with more than LARGE_GROUP others.
+    """
     sketches = np.asarray(signatures, dtype=np.uint32)
-    holders: dict[int, list[int]] = defaultdict(list)
-    for row, hashes in enumerate(sketches[:, :LOOKUP_HASHES].tolist()):
-        for value in hashes:
-            if value != NO_HASH:
-                holders[value].append(row)
-    candidates = sorted({pair for rows in holders.values() for pair in _candidates(rows)})
-    pairs = [(a, b) for a, b in candidates if _resemblance(sketches[a], sketches[b]) >= section.near_resemblance]
-    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    values = sketches[:, :LOOKUP_HASHES]
+    rows, _ = np.nonzero(values != NO_HASH)
+    hashes = values[values != NO_HASH]
+    order = np.argsort(hashes, kind="stable")
+    hashes, rows = hashes[order], rows[order]
+    sizes = np.unique(hashes, return_counts=True)[1]
+    group_sizes = np.repeat(sizes, sizes)
+    components = Components(len(sketches))
+    for offset in range(1, LARGE_GROUP):
+        same = hashes[offset:] == hashes[:-offset]
+        if offset > 1:
+            same &= group_sizes[offset:] <= LARGE_GROUP
+        starts = np.flatnonzero(same)
+        pairs = components.separate(np.stack([rows[starts], rows[starts + offset]], axis=1))
+        components.join(pairs[_resemble(sketches, pairs, section.near_resemblance)])
+    crowded = len(np.unique(rows[group_sizes > LARGE_GROUP])) if len(sketches) > similar.EXACT_ROWS else 0
+    how = f"they share runs of words with more than {LARGE_GROUP} others" if crowded else ""
+    return Similar(components.groups(), crowded, how)
 
 
-def vectors(encoded: "Encoded") -> "sparse.csr_matrix":
+class Weights:
+    """TF-IDF weights of each row's stems and pairs of stems: `weights[rows]` counts some anew, [len(rows), 2^18]."""
+
+    def __init__(self, encoded: "Encoded") -> None:
+        from sklearn.feature_extraction.text import TfidfTransformer
+
+        self._rows = encoded.row_values(None, "stems")
+        self.shape = len(self._rows), BUCKETS
+        self._transformer = TfidfTransformer(sublinear_tf=True)
+        # What `fit` does, on the counts of all rows at once.
+        holders = np.zeros(BUCKETS, dtype=np.float32)
+        for start in range(0, self.shape[0], COMPARED_AT_ONCE):
+            counts = self._counts(np.arange(start, min(start + COMPARED_AT_ONCE, self.shape[0])))
+            holders += np.bincount(counts.indices, minlength=BUCKETS)
+        self._transformer.idf_ = np.log(np.float32(self.shape[0] + 1) / (holders + np.float32(1))) + np.float32(1)
+
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> "sparse.csr_matrix":
+        return self._transformer.transform(self._counts(np.arange(self.shape[0])[rows]), copy=False)
+
+    def _counts(self, rows: NDArray[np.int64]) -> "sparse.csr_matrix":
+        from scipy import sparse
+
+        stems = [self._rows[row] for row in rows]
+        codes = np.concatenate([np.empty(0, np.int64), *stems]).astype(np.int64)
+        code_rows = np.repeat(np.arange(len(stems)), [len(row) for row in stems])
+        same_row = code_rows[1:] == code_rows[:-1]
+        pairs = (codes[:-1] * 1_000_003 + codes[1:] * 7919 + 1)[same_row]
+        columns = np.concatenate([codes % BUCKETS, pairs % BUCKETS])
+        holders = np.concatenate([code_rows, code_rows[1:][same_row]])
+        ones = np.ones(len(columns), dtype=np.float32)
+        counts = sparse.csr_matrix((ones, (holders, columns)), shape=(len(stems), BUCKETS))
+        counts.sum_duplicates()
+        return counts
+
+
+def vectors(encoded: "Encoded") -> Weights:
     """Return TF-IDF vectors of each row's stems and pairs of stems, hashed: sparse [N, 2^18], rows of length 1."""
-    from scipy import sparse
-    from sklearn.feature_extraction.text import TfidfTransformer
-
-    stems = encoded.table.column("stems").combine_chunks()
-    codes = stems.values.to_numpy().astype(np.int64)
-    offsets = stems.offsets.to_numpy().astype(np.int64)
-    code_rows = np.repeat(np.arange(len(stems)), np.diff(offsets))
-    same_row = code_rows[1:] == code_rows[:-1]
-    pairs = (codes[:-1] * 1_000_003 + codes[1:] * 7919 + 1)[same_row]
-    columns = np.concatenate([codes % BUCKETS, pairs % BUCKETS])
-    rows = np.concatenate([code_rows, code_rows[1:][same_row]])
-    ones = np.ones(len(columns), dtype=np.float32)
-    counts = sparse.csr_matrix((ones, (rows, columns)), shape=(len(stems), BUCKETS))
-    counts.sum_duplicates()
-    return TfidfTransformer(sublinear_tf=True).fit_transform(counts)
+    return Weights(encoded)
 
 
 def _notes(raw: str, words: int, section: "Checks") -> Iterator[tuple[str, str]]:
@@ -156,12 +190,20 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint32]:
     return (values >> np.uint64(32)).astype(np.uint32)
 
 
-def _candidates(rows: list[int]) -> Iterator[tuple[int, int]]:
-    return iter(combinations(rows, 2)) if len(rows) <= LARGE_GROUP else pairwise(rows)
+def _resemble(sketches: NDArray[np.uint32], pairs: Pairs, least: float) -> NDArray[np.bool_]:
+    """Return which pairs [M, 2] of sketches [N, 128] have at least this Jaccard similarity, [M].
 
-
-def _resemblance(a: NDArray[np.uint32], b: NDArray[np.uint32]) -> float:
-    """Return the Jaccard similarity of two texts, estimated from the smallest hashes of their union."""
-    union = np.concatenate([a[a != NO_HASH], b[b != NO_HASH]])
-    values, counts = np.unique(union, return_counts=True)
-    return float((counts[:SIGNATURE_SIZE] == 2).mean()) if len(values) else 0.0
+    It is estimated from the smallest hashes of the union of both.
+    """
+    alike = np.zeros(len(pairs), dtype=bool)
+    for start in range(0, len(pairs), COMPARED_AT_ONCE):
+        part = pairs[start : start + COMPARED_AT_ONCE]
+        union = np.sort(sketches[part].reshape(len(part), -1), axis=1)
+        repeated = np.zeros(union.shape, dtype=bool)
+        repeated[:, 1:] = union[:, 1:] == union[:, :-1]
+        distinct = (union != NO_HASH) & ~repeated
+        smallest = np.minimum(distinct.sum(axis=1), SIGNATURE_SIZE)
+        # A repeated hash counts with the distinct one before it, if that is among the smallest.
+        shared = (repeated & (union != NO_HASH) & (distinct.cumsum(axis=1) <= SIGNATURE_SIZE)).sum(axis=1)
+        alike[start : start + len(part)] = shared / np.maximum(smallest, 1) >= least
+    return alike

@@ -19,6 +19,7 @@ from flowerml.data.encodings import Encoded
 from flowerml.data.examples import Example
 from flowerml.data.layout import Listing, list_files, read_files
 from flowerml.engine.fit import Trainer
+from flowerml.engine.similar import Similar
 from flowerml.tasks.records import (
     Backbone,
     Choice,
@@ -202,8 +203,8 @@ def classify_error(name: str, content: bytes, error: InputError) -> str:
     return "unreadable"
 
 
-def near_duplicates(signatures: NDArray[np.generic], section: params.Checks) -> NDArray[np.int64]:
-    return np.empty((0, 2), np.int64)
+def near_duplicates(signatures: NDArray[np.generic], section: params.Checks) -> Similar:
+    return Similar([])
 
 
 def vectors(encoded: Encoded) -> NDArray[np.float32]:
