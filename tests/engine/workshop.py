@@ -49,15 +49,6 @@ class Workshop:
         os.kill(os.getpid(), number)
         time.sleep(60)
 
-    def die_once(self, folder: str, number: int) -> int:
-        """End this process the first time that it sees a number; return it the second time."""
-        try:
-            Path(folder, str(number)).touch(exist_ok=False)
-        except FileExistsError:
-            return number
-        os.kill(os.getpid(), signal.SIGKILL)
-        return -1
-
     def sleep(self, seconds: float) -> None:
         """Do nothing for a while."""
         time.sleep(seconds)
@@ -79,3 +70,19 @@ class Workshop:
         """Write to both streams."""
         print(text)
         print(text, file=sys.stderr)
+
+
+class Mortal:
+    """An object whose process ends once for each number."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def die_once(self, number: int) -> int:
+        """End this process the first time that a number is seen; return it the second time."""
+        try:
+            (self.folder / str(number)).touch(exist_ok=False)
+        except FileExistsError:
+            return number
+        os.kill(os.getpid(), signal.SIGKILL)
+        return -1

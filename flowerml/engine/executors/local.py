@@ -104,7 +104,7 @@ class LocalLink:
         else:
             how = f"ended with exit code {status}"
         advice = "; if memory is short, use fewer workers" if status == -signal.SIGKILL else ""
-        return f"{self._name} {how} in the midst of its work{advice}"
+        return f"{self._name} {how} while it was working{advice}"
 
 
 class _Server:

@@ -1,7 +1,7 @@
 """Work that is spread over a pool and comes back in order."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +20,7 @@ def ordered(
     items: Iterable[Any],
     *,
     ahead: int,
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """Yield `method(item)` of each item, in order, called on the pool's workers, each made by `factory`.
 
     At most `ahead` items are taken and not yet yielded. The item of a lost worker runs again on a new one. Raises
@@ -54,6 +54,13 @@ class _Slot:
     worker: Worker
     item: _Item | None = None
 
+    @property
+    def awaited(self) -> "Future[Any] | None":
+        """What may happen next: that its item is done, or that it is ready for one."""
+        if self.item is not None:
+            return self.item.future
+        return None if self.worker.ready.done() else self.worker.ready
+
 
 @dataclass
 class _Work:
@@ -64,6 +71,7 @@ class _Work:
     slots: list[_Slot] = field(default_factory=list)
     queue: "deque[_Item]" = field(default_factory=deque)
     count: int = 0
+    failed_starts: int = 0
 
     def submit(self, value: Any) -> _Item:
         """Return a new item, given to a worker that is free, else put in the queue."""
@@ -79,7 +87,7 @@ class _Work:
             self._settle()
             if item.future is not None and item.future.done():
                 return item.future.result()
-            wait([slot.item.future for slot in self.slots if slot.item and slot.item.future], None, FIRST_COMPLETED)
+            wait([slot.awaited for slot in self.slots if slot.awaited], None, FIRST_COMPLETED)
 
     def close(self) -> None:
         for slot in self.slots:
@@ -94,8 +102,7 @@ class _Work:
             slot.item = None
             error = item.future.exception()
             if isinstance(error, WorkerLost):
-                slot.worker.close()
-                slot.worker = self.pool.start(self.factory, *self.arguments)
+                self._replace(slot)
                 item.losses += 1
                 if item.losses < MAX_LOSSES:
                     item.future = None
@@ -108,13 +115,25 @@ class _Work:
             free.item.future = free.worker.call(self.method, free.item.value)
 
     def _free(self) -> "_Slot | None":
+        """Return a worker without an item; start another one where there is none."""
         for slot in self.slots:
-            if slot.item is None:
-                return slot
+            if slot.item is None and slot.worker.ready.done():
+                error = slot.worker.ready.exception()
+                if error is None:
+                    self.failed_starts = 0
+                    return slot
+                self.failed_starts += 1
+                if self.failed_starts >= MAX_LOSSES or not isinstance(error, WorkerLost):
+                    raise error
+                self._replace(slot)
+        # Not one for each item: while a cluster has no place for them, others do the work.
         if len(self.slots) < self.pool.size:
             self.slots.append(_Slot(self.pool.start(self.factory, *self.arguments)))
-            return self.slots[-1]
         return None
+
+    def _replace(self, slot: _Slot) -> None:
+        slot.worker.close()
+        slot.worker = self.pool.start(self.factory, *self.arguments)
 
 
 def _given_up(item: _Item, error: WorkerLost) -> FlowermlError:

@@ -165,7 +165,7 @@ class RayLink:
         except (exceptions.RayError, ConnectionError) as error:
             out_of_memory = isinstance(error, exceptions.OutOfMemoryError)
             reason = "its machine ran out of memory" if out_of_memory else type(error).__name__
-            raise WorkerLost(f"{self._name} was lost in the midst of its work: {reason}") from None
+            raise WorkerLost(f"{self._name} was lost while it was working: {reason}") from None
 
     def end(self) -> None:
         """Kill the actor."""

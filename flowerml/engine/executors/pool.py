@@ -17,6 +17,8 @@ class Worker(Protocol):
     """An object that lives in another process. Its methods run one at a time, in the order of the calls."""
 
     name: str
+    ready: "Future[None]"
+    """Done once the object is made, in seconds, or minutes in a full cluster; raises what kept it from that."""
 
     def call(self, method: str, *args: Any) -> "Future[Any]":
         """Call a method there; never waits.

@@ -48,6 +48,7 @@ class RemoteWorker:
 
     def __init__(self, name: str, connect: Callable[[], Link], introduce: Callable[[Link], None]) -> None:
         self.name = name
+        self.ready: Future[None] = Future()
         self._connect, self._introduce = connect, introduce
         self._link: Link | None = None
         self._closed = False
@@ -94,8 +95,10 @@ class RemoteWorker:
         try:
             link = self._linked()
             self._introduce(link)
+            self.ready.set_result(None)
         except BaseException as error:  # raised by the futures of all calls
             failure = error
+            self.ready.set_exception(error)
         while (item := self._calls.get()) is not None:
             future, operation, args = item
             if not future.set_running_or_notify_cancel():
