@@ -103,7 +103,7 @@ def open_workers(pipeline: "Pipeline", place: Place, *, weights: "Weights | None
         yield None
         return
     paths, threads = pipeline.paths, torch.get_num_threads()
-    _tell_of_waste(pipeline.train, place, threads)
+    _warn_of_threads(place, threads)
     with (
         TemporaryDirectory(prefix="flowerml-") as folder,
         open_pool(place, threads=threads, facts=machine_facts()) as pool,
@@ -162,20 +162,13 @@ class WorkerNetworks:
         return self.task.with_valid(self.data, self.section)
 
 
-def _tell_of_waste(section: "Train", place: Place, threads: int) -> None:
-    """Say once what keeps workers from helping: more threads than cores, or trials that wait for each other."""
+def _warn_of_threads(place: Place, threads: int) -> None:
+    """Say that local workers have more threads than there are cores, if so."""
     cores = os.cpu_count() or 1
     if place.engine == "local" and not torch.cuda.is_available() and place.workers * threads > cores:
         fit = max(1, cores // place.workers)
         tqdm.write(
             f"{place.workers} workers with {threads} threads each share {cores} cores, which is slower than without; "
             f"set train.threads to {fit}{'' if place.workers <= cores else f' and use {cores} workers at most'}",
-            file=sys.stderr,
-        )
-    ahead, trials = section.search.ahead, section.search.trials
-    if ahead < min(place.workers, trials):
-        tqdm.write(
-            f"train.search.ahead is {ahead}, so of {place.workers} workers at most as many search at the same time; "
-            f"{2 * place.workers} keeps all of them busy (and is another search, equal for any number of workers)",
             file=sys.stderr,
         )

@@ -181,6 +181,10 @@ class Checkpoint:
         if weights is not None:
             self._keep([trial.id, *(other.id for other in keep)])
 
+    def has_weights(self, trial: "Trial") -> bool:
+        """Return whether the weights of a finished trial were kept."""
+        return self._weights_path(trial.id).exists()
+
     def weights(self, trial: "Trial") -> "dict[str, torch.Tensor]":
         """Return the weights of a finished trial that were kept; raises FlowermlError where they are gone."""
         try:
@@ -197,6 +201,7 @@ class Checkpoint:
         The weights of its `leaders` stay, for which of them is the best of more trials. `run` is MLflow's id of the
         search, `runs` has those of its trials by their names.
         """
+        self._begin()
         for path in self._folder.glob(f"{STATE}*{SUFFIX}"):
             files.remove(path)
         self._append({"finished": trials, "run": run, "runs": dict(runs)})

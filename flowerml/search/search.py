@@ -91,13 +91,16 @@ def run_search(
     """
     search = Search(section)
     checkpoint = Checkpoint(storage.checkpoint, storage.fingerprint, plan=search.plan, trials=search.count)
-    with runs.run(storage.experiment, RUN, tags, resume=storage.fingerprint) as parent:
+    # Under another plan trials of the same number have other parameters, which a run that is resumed would not log.
+    with runs.run(storage.experiment, RUN, tags, resume=f"{storage.fingerprint} {search.plan}") as parent:
         for dataset in datasets:
             parent.dataset(**vars(dataset))
         if checkpoint.notice:
             tqdm.write(f"{storage.experiment}: {checkpoint.notice}", file=sys.stderr)
         if checkpoint.earlier is not None:
             parent.tags({"extends": checkpoint.earlier.run or "a search that MLflow does not know"})
+        if workers is not None and search.at_once < min(workers.pool.size, search.count):
+            tqdm.write(_waiting(search.at_once, workers.pool.size), file=sys.stderr)
         trials = Trials(networks, parameters, parent, tags, checkpoint, weights)
         runner: Runner = InProcess(trials) if workers is None else InWorkers(trials, workers)
         with show_progress(search) as progress:
@@ -116,6 +119,14 @@ def run_search(
         if workers is not None and workers.pool.mixed:
             parent.tags({"mixed_processors": "true"})
         return SearchResult(search, winner, repeats, gain, checkpoint)
+
+
+def _waiting(at_once: int, workers: int) -> str:
+    """Return why not all workers are of use in a search."""
+    return (
+        f"train.search.ahead: {at_once} of {workers} workers search at the same time; {2 * workers} would keep "
+        "all busy (that is another search, and the same one for any number of workers)"
+    )
 
 
 def _winner(

@@ -47,7 +47,7 @@ def from_bytes(content: bytes, label: str) -> Saved | None:
     try:
         (length,) = struct.unpack("<Q", content[:8])
         value = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["training"])
-        if value["label"] != label:
+        if value["label"] != label or not value["epochs"]:
             return None
         epochs = tuple(Epoch(**epoch) for epoch in value["epochs"])
         return Saved(epochs, _unpack(value["state"], load(content)))

@@ -14,7 +14,7 @@ from flowerml.core.errors import DivergedError
 from flowerml.search.checkpoint import Checkpoint
 from flowerml.search.networks import Networks, Weights, started
 from flowerml.search.progress import Progress
-from flowerml.search.trial import Trial
+from flowerml.search.trial import SEARCHED, Trial
 from flowerml.tracking import runs
 
 if TYPE_CHECKING:
@@ -113,9 +113,14 @@ class Trials:
     weights: Weights | None
 
     def restore(self, trial: Trial) -> bool:
-        """Restore a trial that had ended from the checkpoint; return whether it had."""
+        """Restore a trial that had ended from the checkpoint; return whether it had.
+
+        What is trained after the search is trained again where its weights are gone, as more trials were run since.
+        """
         record = self.checkpoint.records.get(trial.id)
         if record is None:
+            return False
+        if trial.kind not in SEARCHED and record.state == "complete" and not self.checkpoint.has_weights(trial):
             return False
         trial.restore(record.epochs, state=record.state, reason=record.reason)
         return True
