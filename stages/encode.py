@@ -1,7 +1,7 @@
 """Stage `encode`: examples.parquet -> encoded.arrow, the fitted encoder, and the findings in the encodings."""
 
-from flowerml.cli import stage
-from flowerml.pipeline import encode
+from flowerml.cli import encode, stage
 
 if __name__ == "__main__":
-    stage.run(encode.run, encode.summary)
+    arguments = encode.parser().parse_args()
+    stage.execute(lambda: encode.encode(arguments.pipeline, arguments.shard, join=arguments.join))

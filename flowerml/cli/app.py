@@ -12,6 +12,7 @@ from flowerml.cli import (
     backbones,
     check,
     compare,
+    encode,
     evaluate,
     info,
     models,
@@ -129,6 +130,7 @@ def start(
 COMMANDS = (
     check,
     backbones,
+    encode,
     train,
     predict,
     score,

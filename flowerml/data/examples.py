@@ -5,14 +5,16 @@ It is one file or, once it is large, a folder of parts (see `parts`).
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import compress, pairwise
+from dataclasses import dataclass, replace
+from itertools import accumulate, compress, groupby, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from flowerml.core.errors import DataError
 from flowerml.data import parts
@@ -121,12 +123,14 @@ class Examples:
         for file, block in self._opened(blocks):
             yield from (key for key in _keys(file, block) if key.split in splits)
 
-    def count(self, *splits: str) -> int:
+    def count(self, *splits: str, blocks: Iterable[Block] | None = None) -> int:
         """Return the number of examples in the splits."""
-        wanted = pa.array(splits, pa.string())
-        return sum(
-            pa.compute.sum(pa.compute.is_in(batch["split"], wanted)).as_py() or 0 for batch in self._batches(["split"])
-        )
+        places = self._places(splits)
+        if blocks is None:
+            return len(places)
+        starts = self._starts()
+        ranges = [(starts[block.part, block.group] + block.start, block.stop - block.start) for block in blocks]
+        return sum(int(np.diff(np.searchsorted(places, [start, start + size]))[0]) for start, size in ranges)
 
     def digest(self, *splits: str) -> str:
         """Return a SHA-256 of the ids, splits, labels and contents of the splits (of all, where none is given).
@@ -142,14 +146,28 @@ class Examples:
     def blocks(self, *, rows: int = 256) -> list[Block]:
         """Return blocks of all rows, in order, of about `rows` or more; they depend on the table alone."""
         blocks: list[Block] = []
-        for part, path in enumerate(self.parts):
-            metadata = pq.read_metadata(path)
-            for group in range(metadata.num_row_groups):
-                size = metadata.row_group(group).num_rows
-                count = max(1, min(MOST_BLOCKS, size // rows))
-                bounds = [size * number // count for number in range(count + 1)]
-                blocks += [Block(part, group, start, stop) for start, stop in pairwise(bounds)]
+        for whole in self._row_groups():
+            count = max(1, min(MOST_BLOCKS, whole.stop // rows))
+            bounds = [whole.stop * number // count for number in range(count + 1)]
+            blocks += [replace(whole, start=start, stop=stop) for start, stop in pairwise(bounds)]
         return blocks
+
+    def blocks_of_parts(self) -> list[list[Block]]:
+        """Return the row groups of each part."""
+        parts: list[list[Block]] = [[] for _ in self.parts]
+        for block in self._row_groups():
+            parts[block.part].append(block)
+        return parts
+
+    def share(self, number: int, count: int, *splits: str) -> list[Block]:
+        """Return the blocks of one of `count` shares, from 1, of about as many examples of the splits each.
+
+        Together, in their order, the shares are the whole table.
+        """
+        places, whole = self._places(splits), list(self._row_groups())
+        bounds = [int(places[len(places) * part // count]) for part in range(1, count) if len(places)]
+        cuts = [0, *(bounds or [0] * (count - 1)), sum(block.stop - block.start for block in whole)]
+        return _between(whole, cuts[number - 1], cuts[number])
 
     @property
     def raw(self) -> type[Raw]:
@@ -166,23 +184,40 @@ class Examples:
             raise DataError(f"{self.path}: {name} is missing, and perhaps others after it; run `extract` again")
         return files
 
+    def _places(self, splits: Sequence[str]) -> NDArray[np.int64]:
+        """Return the number in the table of each example of the splits."""
+        wanted, places, count = pa.array(splits, pa.string()), [np.empty(0, np.int64)], 0
+        for batch in self._batches(["split"]):
+            chosen = pa.compute.is_in(batch["split"], wanted).to_numpy(zero_copy_only=False)
+            places.append(np.flatnonzero(chosen) + count)
+            count += len(batch)
+        return np.concatenate(places)
+
+    def _row_groups(self) -> Iterator[Block]:
+        for part, path in enumerate(self.parts):
+            metadata = pq.read_metadata(path)
+            for group in range(metadata.num_row_groups):
+                yield Block(part, group, 0, metadata.row_group(group).num_rows)
+
+    def _starts(self) -> dict[tuple[int, int], int]:
+        """Return the number in the table of the first row of each row group."""
+        groups = list(self._row_groups())
+        ends = accumulate(block.stop for block in groups)
+        return {(block.part, block.group): end - block.stop for block, end in zip(groups, ends, strict=True)}
+
     def _batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         for path in self.parts:
             with pq.ParquetFile(path) as file:
                 yield from file.iter_batches(columns=columns)
 
     def _opened(self, blocks: Iterable[Block] | None) -> Iterator[tuple[pq.ParquetFile, Block]]:
-        """Yield blocks, or whole row groups, with the open file they are in."""
+        """Yield blocks (of all rows where none are given), with the open file that each is in."""
         paths = self.parts
-        if blocks is None:
-            for part, path in enumerate(paths):
-                with pq.ParquetFile(path) as file:
-                    for group in range(file.num_row_groups):
-                        yield file, Block(part, group, 0, file.metadata.row_group(group).num_rows)
-            return
-        for block in blocks:
-            with pq.ParquetFile(paths[block.part]) as file:
-                yield file, block
+        chosen = self._row_groups() if blocks is None else blocks
+        for part, blocks_of_part in groupby(chosen, key=lambda block: block.part):
+            with pq.ParquetFile(paths[part]) as file:
+                for block in blocks_of_part:
+                    yield file, block
 
     def _read(self, wanted: Callable[[Key], bool], blocks: Iterable[Block] | None) -> Iterator[Example]:
         for file, block in self._opened(blocks):
@@ -216,6 +251,17 @@ def _rows(file: pq.ParquetFile, block: Block, columns: list[str]) -> Iterator[di
             yield from batch.slice(first, last - first).to_pylist()
         if end >= block.stop:
             return
+
+
+def _between(blocks: Iterable[Block], start: int, stop: int) -> list[Block]:
+    """Return the rows with the numbers from `start` to `stop` of all those in the blocks."""
+    chosen, end = [], 0
+    for block in blocks:
+        first, end = end, end + block.stop - block.start
+        low, high = max(start, first) - first, min(stop, end) - first
+        if low < high:
+            chosen.append(replace(block, start=block.start + low, stop=block.start + high))
+    return chosen
 
 
 class _Groups:

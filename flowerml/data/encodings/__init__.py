@@ -3,10 +3,11 @@
 It is one file or, where the examples are a folder of parts, a folder with a part for each of these.
 """
 
-from flowerml.data.encodings.cache import EncodingCache
+from flowerml.data.encodings.cache import EncodingCache, fingerprints_of
 from flowerml.data.encodings.encoded import Encoded
 from flowerml.data.encodings.layout import Columns, Row
 from flowerml.data.encodings.rows import IN_MEMORY, RowValues, Vectors
+from flowerml.data.encodings.unfinished import Unfinished
 from flowerml.data.encodings.writer import write, write_resumably
 
 __all__ = [
@@ -16,7 +17,9 @@ __all__ = [
     "EncodingCache",
     "Row",
     "RowValues",
+    "Unfinished",
     "Vectors",
+    "fingerprints_of",
     "write",
     "write_resumably",
 ]

@@ -101,6 +101,12 @@ class EncodingCache:
         return BatchRows(file.batch(batch))
 
 
+def fingerprints_of(path: Path, columns: Columns) -> Mapping[str, str] | None:
+    """Return the fingerprints of a file of encodings; None where it is missing, damaged or has other columns."""
+    file = _File.open(path, schema_of(columns))
+    return None if file is None else file.fingerprints
+
+
 PLACES = 2**20  # rows in a batch, at most
 
 
