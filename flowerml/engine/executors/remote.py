@@ -36,7 +36,12 @@ class Link(Protocol):
 
 
 def ask(link: Link, name: str, operation: str, *arguments: Any, part: Any = None) -> Any:
-    """Return the Host's reply to a request; raises the error that it replied with."""
+    """Return the Host's reply to a request; raises the error that it replied with.
+
+    `part` is a part of a file: its bytes, or what the link's engine knows them by.
+    """
+    if isinstance(part, bytes):
+        arguments, part = (*arguments, part), None
     reply = wire.decode(link.request(wire.encode((operation, arguments)), part))
     if isinstance(reply, wire.Failure):
         raise reply.restored(name)
