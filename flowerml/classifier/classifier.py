@@ -185,6 +185,8 @@ class Classifier:
         """Yield the answer to each input as `predict` returns it, or an InputError where it cannot be read.
 
         At most `batch_size` inputs go through the network in one pass, fewer where that is faster. Memory is bounded.
+        An InputError among the inputs is its own answer, and keeps its place: the others go through the network with
+        the same neighbours, on which the last bits of a probability may depend.
         Raises InputError `bad_top_k` for a top_k below 1.
         """
         if isinstance(inputs, str | bytes | Path):
@@ -279,6 +281,8 @@ class Classifier:
         return [row for item in prepared for row in self._score([item])]
 
     def _prepare(self, raw: Any) -> Any:
+        if isinstance(raw, InputError):
+            return raw
         try:
             return self.preprocessing.transform(raw)
         except InputError as error:

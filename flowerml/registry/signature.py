@@ -1,4 +1,4 @@
-"""The signature of a served model: its column, its parameters, and the answers as `flowerml.serving.answer` writes them.
+"""The signature of a served model: its column, its parameters, and the answers that `flowerml.serving.answer` writes.
 
 MLflow reads from it what a Spark job gets, so that `mlflow.pyfunc.spark_udf` needs no result type.
 """

@@ -4,7 +4,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator
-from functools import partial
+from itertools import tee
 from time import monotonic
 from typing import Any
 
@@ -14,7 +14,6 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from flowerml.classifier.classifier import TOP_K, Classifier
 from flowerml.core.errors import InputError
-from flowerml.engine.parallel import map_readable
 from flowerml.serving.answer import answer_json, error_json
 from flowerml.serving.memory import LARGE, configure_malloc, trim_malloc
 from flowerml.serving.version import model_json
@@ -69,9 +68,8 @@ class ClassifierModel(PythonModel):
         return answers + [error_json(error, self.model)] * (len(values) - len(answers))
 
     def _answers(self, values: list[Any], top_k: Any, *, explain: bool) -> Iterator[dict[str, Any]]:
-        raws = (_decode(self.classifier, value) for value in values)
-        predict = partial(self.classifier.predict_each, top_k=top_k)
-        for raw, prediction in map_readable(((raw, raw) for raw in raws), predict):
+        inputs, raws = tee(_decode(self.classifier, value) for value in values)
+        for raw, prediction in zip(raws, self.classifier.predict_each(inputs, top_k=top_k), strict=True):
             if isinstance(prediction, InputError):
                 yield error_json(prediction, self.model)
             else:

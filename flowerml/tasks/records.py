@@ -109,7 +109,8 @@ class SectionTypes:
 
 @dataclass(frozen=True)
 class Snippets:
-    """How to query a registered version: a Python program, and the shell command that writes a request body."""
+    """How to query a registered version: programs in Python and for Spark, and the command that writes a request."""
 
     python: str
+    spark: str
     request: str

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from flowerml import Classifier
-from flowerml.core.errors import FlowermlError
+from flowerml.classifier.prediction import Prediction
+from flowerml.core.errors import FlowermlError, InputError
 from flowerml.engine.parallel import MOST_THREADS, THREADS_VARIABLE, thread_count
 from tests.classifier.test_old_classifiers import SAVED, THEN
 
@@ -91,3 +92,16 @@ def test_the_command_line_checks_the_variable_first(monkeypatch, tmp_path):
     result = CliRunner().invoke(app, ["info", str(tmp_path)])
     assert result.exit_code == 1
     assert "FLOWERML_THREADS: expected a whole number" in result.stderr
+
+
+def test_an_unread_input_keeps_its_place():
+    """The last bits of a text's probability depend on the texts that share its pass through the network."""
+    classifier = Classifier.load(SAVED)
+    texts = TEXTS[:40]
+    unread = [text if number % 5 else InputError("not_a_text", "null") for number, text in enumerate(texts)]
+    empty = [text if number % 5 else "" for number, text in enumerate(texts)]
+    expected, answers = (list(classifier.predict_each(inputs)) for inputs in (empty, unread))
+    assert [isinstance(answer, InputError) for answer in answers] == [number % 5 == 0 for number in range(40)]
+    assert [answer for answer in answers if isinstance(answer, Prediction)] == [
+        answer for answer in expected if isinstance(answer, Prediction)
+    ]

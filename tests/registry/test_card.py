@@ -157,7 +157,7 @@ def blocks(written, language):
 @pytest.mark.parametrize("pipeline", ["flowers", "reviews"])
 def test_every_example_runs(reproduced, pipeline, picture, tmp_path, request):
     written = (reproduced.folder / f"models/{pipeline}/mlflow/model_card.md").read_text()
-    (python,), (predict, serve, ask) = blocks(written, "python"), blocks(written, "sh")
+    (python, _spark), (predict, serve, ask) = blocks(written, "python"), blocks(written, "sh")
     server = request.getfixturevalue(f"{pipeline}_served")
     (tmp_path / "picture.jpg").write_bytes(picture)
     asked = picture if pipeline == "flowers" else REVIEW

@@ -14,6 +14,7 @@ class Examples:
     """One example for each way to ask for predictions; `curl` queries the server that `serve` starts."""
 
     python: str
+    spark: str
     shell: str
     serve: str
     curl: str
@@ -26,6 +27,7 @@ def examples(task: Task, name: str, version: str) -> Examples:
     snippets = task.snippets(address)
     return Examples(
         python=snippets.python,
+        spark=snippets.spark,
         shell=f"flowerml predict {task.EXAMPLE_ARGUMENT} --model {quoted}",
         serve=f"mlflow models serve -m {quoted} --env-manager local --host 127.0.0.1 --port {PORT}",
         curl=f"{snippets.request}\n  {CALL}",

@@ -28,8 +28,21 @@ import pandas as pd
 model = mlflow.pyfunc.load_model({address!r})
 picture = base64.b64encode(Path("picture.jpg").read_bytes()).decode()
 for answer in model.predict(pd.DataFrame({{"image": [picture]}}), params={{"top_k": 3}}):
+    if answer["error"]["code"]:
+        print(answer["error"]["message"])
     for candidate in answer["top"]:
         print(candidate["name"], candidate["probability"])
+"""
+SPARK = """
+from mlflow.pyfunc import spark_udf
+from pyspark.sql import SparkSession
+
+# Spark hands over 10,000 rows at a time by default, which is gigabytes of pictures.
+spark = SparkSession.builder.config("spark.sql.execution.arrow.maxRecordsPerBatch", 200).getOrCreate()
+predict = spark_udf(spark, {address!r}, env_manager="local", extra_env={{"FLOWERML_THREADS": "1"}})
+pictures = spark.read.format("binaryFile").load("pictures")
+answers = pictures.select("path", predict("content").alias("result"))
+answers.selectExpr("path", "get(result.top, 0).name", "result.error.code").show(truncate=False)
 """
 REQUEST = """
 (printf '{"dataframe_split": {"columns": ["image"], "data": [["'
@@ -70,7 +83,11 @@ def unlike(strangeness: float) -> str:
 
 def snippets(address: str) -> Snippets:
     """Return how to ask a registered version about `picture.jpg`."""
-    return Snippets(python=PROGRAM.format(address=address).strip(), request=REQUEST.strip())
+    return Snippets(
+        python=PROGRAM.format(address=address).strip(),
+        spark=SPARK.format(address=address).strip(),
+        request=REQUEST.strip(),
+    )
 
 
 def describe_network(encoder: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:

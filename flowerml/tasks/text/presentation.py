@@ -33,8 +33,20 @@ import pandas as pd
 model = mlflow.pyfunc.load_model({address!r})
 table = pd.DataFrame({{"text": ["{review}"]}})
 for answer in model.predict(table, params={{"top_k": 3}}):
+    if answer["error"]["code"]:
+        print(answer["error"]["message"])
     for candidate in answer["top"]:
         print(candidate["name"], candidate["probability"])
+"""
+SPARK = """
+from mlflow.pyfunc import spark_udf
+from pyspark.sql import SparkSession
+
+spark = SparkSession.builder.getOrCreate()
+predict = spark_udf(spark, {address!r}, env_manager="local", extra_env={{"FLOWERML_THREADS": "1"}})
+texts = spark.read.text("texts.txt")  # one a line
+answers = texts.select("value", predict("value").alias("result"))
+answers.selectExpr("value", "get(result.top, 0).name", "result.error.code").show(truncate=False)
 """
 REQUEST = """
 echo '{"dataframe_split": {"columns": ["text"], "data": [["%s"]]}}' |
@@ -86,7 +98,11 @@ def unlike(strangeness: float) -> str:
 
 def snippets(address: str) -> Snippets:
     """Return code and a command that classify a short review with a registered version."""
-    return Snippets(python=PROGRAM.format(address=address, review=REVIEW).strip(), request=(REQUEST % REVIEW).strip())
+    return Snippets(
+        python=PROGRAM.format(address=address, review=REVIEW).strip(),
+        spark=SPARK.format(address=address).strip(),
+        request=(REQUEST % REVIEW).strip(),
+    )
 
 
 def describe_network(encoder: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:

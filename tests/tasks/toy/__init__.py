@@ -259,7 +259,7 @@ def unlike(strangeness: float) -> str:
 
 
 def snippets(address: str) -> Snippets:
-    return Snippets(python=f"load({address!r})", request="echo ACGT |")
+    return Snippets(python=f"load({address!r})", spark=f"spark_udf({address!r})", request="echo ACGT |")
 
 
 def describe_network(encoder: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
