@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowerml.engine.devices import Inputs
+from flowerml.engine.on_disk import OnDisk, Source
 
 
 class FeedForward(nn.Sequential):
@@ -34,17 +35,38 @@ class FeedForward(nn.Sequential):
 class Views:
     """The features of N examples, of each one or more views: rows offsets[i] to offsets[i + 1] of `values` [M, D]."""
 
-    values: Tensor
+    values: Tensor | OnDisk
     offsets: Tensor
 
     @classmethod
-    def of(cls, values: NDArray[np.float32], offsets: NDArray[np.int64]) -> "Views":
-        """Return views of arrays; they are copied, as Arrow's memory is read-only and torch warns of tensors on it."""
-        return cls(torch.from_numpy(values.copy()), torch.from_numpy(offsets.copy()))
+    def of(cls, values: NDArray[np.float32] | Source, offsets: NDArray[np.int64]) -> "Views":
+        """Return views of arrays, or of vectors that stay on the disk.
+
+        An array in Arrow's memory is copied: it is read-only, and torch warns of tensors on it.
+        """
+        if not isinstance(values, np.ndarray):
+            return cls(OnDisk(values), torch.from_numpy(offsets.copy()))
+        return cls(torch.from_numpy(values if values.flags.writeable else values.copy()), torch.from_numpy(offsets))
+
+    def of_columns(self, columns: slice) -> "Views":
+        """Return the views of some dimensions."""
+        values = self.values
+        return Views(values.of_columns(columns) if isinstance(values, OnDisk) else values[:, columns], self.offsets)
+
+    def followed_by(self, others: "Views") -> "Views":
+        """Return the views of these examples and then of the others."""
+        offsets = torch.cat([self.offsets, others.offsets[1:] + len(self.values)])
+        if isinstance(self.values, OnDisk) and isinstance(others.values, OnDisk):
+            return Views(self.values.followed_by(others.values), offsets)
+        return Views(torch.cat([self.values[:], others.values[:]]), offsets)
+
+    def first(self, numbers: Tensor) -> Tensor:
+        """Return the first view of some examples, [len(numbers), D]."""
+        return self.values[self.offsets[:-1][numbers]]
 
 
 class FeatureBatches:
-    """Batches of cached features, held in memory; each epoch picks one view of each training example at random.
+    """Batches of cached features, in memory or on the disk; an epoch picks one view of each training example at random.
 
     `features` and `targets` [N] are those of the splits train and valid.
     """

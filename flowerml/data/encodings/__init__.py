@@ -6,7 +6,7 @@ It is one file or, where the examples are a folder of parts, a folder with a par
 from flowerml.data.encodings.cache import EncodingCache, fingerprints_of
 from flowerml.data.encodings.encoded import Encoded
 from flowerml.data.encodings.layout import Columns, Row
-from flowerml.data.encodings.rows import IN_MEMORY, RowValues, Vectors
+from flowerml.data.encodings.rows import IN_MEMORY, RowValues, Values, Vectors
 from flowerml.data.encodings.unfinished import Unfinished
 from flowerml.data.encodings.writer import write, write_resumably
 
@@ -18,6 +18,7 @@ __all__ = [
     "Row",
     "RowValues",
     "Unfinished",
+    "Values",
     "Vectors",
     "fingerprints_of",
     "write",

@@ -13,7 +13,7 @@ from flowerml.core.errors import DataError
 from flowerml.core.files import read_version
 from flowerml.data import parts
 from flowerml.data.encodings.layout import COUNT
-from flowerml.data.encodings.rows import RowValues
+from flowerml.data.encodings.rows import RowValues, Vectors
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,18 @@ class Encoded:
     def vectors(self, split: str, column: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """Return all vectors of a column of N rows of a split, [M, D], and the offsets of each row's, [N + 1]."""
         rows = self.row_values(split, column)
-        return rows.flat(), offsets_of(rows)
+        return rows.flat(), rows.offsets
+
+    def vectors_to_train_on(self, column: str) -> dict[str, tuple[NDArray[Any] | Vectors, NDArray[np.int64]]]:
+        """Return the same for both splits; where one has more than IN_MEMORY bytes, the vectors stay on the disk."""
+        splits = {split: self.row_values(split, column) for split in ("train", "valid")}
+        large = any(rows.is_large for rows in splits.values())
+        return {split: (rows.vectors() if large else rows.flat(), rows.offsets) for split, rows in splits.items()}
 
     def targets(self, split: str, classes: tuple[str, ...]) -> NDArray[np.int64]:
         """Return the class index of each row of a split, [N]."""
         index = {label: number for number, label in enumerate(classes)}
         return np.array([index[label] for label in self.of(split, "label").to_pylist()], dtype=np.int64)
-
-
-def offsets_of(rows: RowValues) -> NDArray[np.int64]:
-    """Return where the values of each row begin when they are in a row, and where they end, [N + 1]."""
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(rows.lengths)])
 
 
 def _map(path: Path) -> pa.Table:

@@ -63,10 +63,15 @@ class RowValues:
         return self._ends - self._starts
 
     @property
-    def nbytes(self) -> int:
-        """The bytes of all rows."""
+    def is_large(self) -> bool:
+        """Whether the rows are better left on the disk."""
         sample = self._chunks[0]
-        return int(self.lengths.sum()) * sample.itemsize * (sample.shape[1] if sample.ndim == 2 else 1)
+        return int(self.lengths.sum()) * sample.itemsize * (sample.shape[1] if sample.ndim == 2 else 1) > IN_MEMORY
+
+    @property
+    def offsets(self) -> Numbers:
+        """Where the values of each row begin when all are in a row, and where they end, [N + 1]."""
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum(self.lengths)])
 
     def flat(self) -> NDArray[Any]:
         """Return the values of all rows in a row, [M] or [M, D], as a copy in memory."""
@@ -81,6 +86,15 @@ class RowValues:
                 values[start:end] = self._chunks[self._chunk_of[rows[0]]][places]
         return values
 
+    def followed_by(self, others: "RowValues") -> "RowValues":
+        """Return these rows and then the others."""
+        return RowValues(
+            [*self._chunks, *others._chunks],
+            np.concatenate([self._chunk_of, others._chunk_of + np.int32(len(self._chunks))]),
+            np.concatenate([self._starts, others._starts]),
+            np.concatenate([self._ends, others._ends]),
+        )
+
     def vectors(self) -> "Vectors":
         """Return the vectors of all rows, [M, D], each of which is read when it is asked for."""
         return Vectors(self._chunks, np.repeat(self._chunk_of, self.lengths), _ranges(self._starts, self._ends))
@@ -88,6 +102,24 @@ class RowValues:
     def first(self, rows: Numbers) -> NDArray[Any]:
         """Return the first vector of some rows, [len(rows), D], as a copy."""
         return Vectors(self._chunks, self._chunk_of, self._starts)[rows]
+
+
+class Values:
+    """The values of all rows in a row, [M], in the memory map: a slice is a row's view, or a copy of several rows."""
+
+    def __init__(self, rows: RowValues) -> None:
+        self.rows, self._offsets = rows, rows.offsets
+
+    def __len__(self) -> int:
+        return int(self._offsets[-1])
+
+    def __getitem__(self, part: slice) -> NDArray[Any]:
+        start, stop, step = part.indices(len(self))
+        first = int(np.searchsorted(self._offsets, start, side="right")) - 1
+        if start < stop <= self._offsets[min(first + 1, len(self._offsets) - 1)]:
+            begin = int(self._offsets[first])
+            return self.rows[first][start - begin : stop - begin : step]
+        return self.rows.flat()[part]
 
 
 class Vectors:

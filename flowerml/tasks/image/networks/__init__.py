@@ -14,6 +14,7 @@ from flowerml.core.errors import ParamsError
 from flowerml.data.encodings import Encoded
 from flowerml.engine.devices import Inputs, device, on_device
 from flowerml.engine.feature_distance import (
+    MAX_EXAMPLES,
     MAX_PROTOTYPES,
     MIN_DEVIATION,
     PER_PROTOTYPE,
@@ -22,6 +23,7 @@ from flowerml.engine.feature_distance import (
 )
 from flowerml.engine.feed_forward import FeatureBatches, FeedForward, Views
 from flowerml.engine.fit import Batches, Trainer, Training
+from flowerml.engine.on_disk import OnDisk
 from flowerml.engine.optimizers import Group
 from flowerml.engine.recipe import Recipe
 from flowerml.tasks.image.encoder.features import select_engine
@@ -42,21 +44,22 @@ TrainingData = FeatureBatches | PictureData
 """Cached features alone, where nothing but a head is trained, or what is trained on besides."""
 
 BATCH = 64  # pictures at once where nothing is trained
+AT_ONCE = 2**17  # features at once that stay on the disk; those in memory are one product of matrices
 ENOUGH = MAX_PROTOTYPES * PER_PROTOTYPE  # pictures for a detector, which the backbone has to see once more
 
 
 def training_data(encoded: Encoded, classes: tuple[str, ...], encoder: "Encoder") -> TrainingData:
-    """Return the encodings, ready for any number of trials; features in memory, the rest on the disk."""
+    """Return the encodings, ready for any number of trials; features in memory if they fit, the rest on the disk."""
     features = feature_batches(encoded, classes)
     return features if encoder.cached is None else PictureData.read(encoded, features, encoder)
 
 
 def feature_batches(encoded: Encoded, classes: tuple[str, ...]) -> FeatureBatches:
-    """Return the cached features of all views of the training and validation pictures, in memory."""
-    splits = ("train", "valid")
+    """Return the cached features of all views of the training and validation pictures."""
+    features = encoded.vectors_to_train_on("features")
     return FeatureBatches(
-        {split: Views.of(*encoded.vectors(split, "features")) for split in splits},
-        {split: encoded.targets(split, classes) for split in splits},
+        {split: Views.of(*vectors) for split, vectors in features.items()},
+        {split: encoded.targets(split, classes) for split in features},
         classes=len(classes),
     )
 
@@ -191,7 +194,9 @@ def fit_detector(data: TrainingData, network: nn.Module, before: Detector | None
         distance, held_out = fit_feature_distance(train, held_out=_backbone_features(data, network, "valid"))
         return _detector(distance, held_out, seen=_moments(distance, train))
     views = _features(data).features["train"]
-    distance, held_out = fit_feature_distance(views.values[views.offsets[:-1]].numpy())
+    # Only those that would be clustered: all of a million would not fit into memory.
+    chosen = torch.arange(0, len(views.offsets) - 1, max(1, -(-(len(views.offsets) - 1) // MAX_EXAMPLES)))
+    distance, held_out = fit_feature_distance(views.first(chosen).numpy())
     return _detector(distance, held_out)
 
 
@@ -243,9 +248,9 @@ def _plain(data: TrainingData, network: nn.Module, split: str, numbers: Tensor) 
     if isinstance(network, FineTuned):
         assert isinstance(data, PictureData), "fine-tuned networks are trained on pictures or activations"
         return data.plain(split, numbers, batch_size=BATCH)
-    views = _features(data).features[split]
-    rows = views.values[views.offsets[:-1][numbers]]
-    return iter([((rows,), _features(data).targets[split][numbers])])
+    views, targets = _features(data).features[split], _features(data).targets[split]
+    parts = numbers.split(AT_ONCE) if isinstance(views.values, OnDisk) and len(numbers) else [numbers]
+    return (((views.first(part),), targets[part]) for part in parts)
 
 
 @torch.inference_mode()

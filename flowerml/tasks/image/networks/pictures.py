@@ -160,12 +160,10 @@ class PictureData:
 def with_valid(data: FeatureBatches) -> FeatureBatches:
     """Return cached features with the examples of both splits as training examples, and none to validate on."""
     train, valid = (data.features[split] for split in SPLITS)
-    values = torch.cat([train.values, valid.values])
-    offsets = torch.cat([train.offsets, valid.offsets[1:] + len(train.values)])
     targets = torch.cat([data.targets[split] for split in SPLITS])
     empty = Views(valid.values[:0], valid.offsets[:1])
     return FeatureBatches(
-        {"train": Views(values, offsets), "valid": empty},
+        {"train": train.followed_by(valid), "valid": empty},
         {"train": targets.numpy(), "valid": targets[:0].numpy()},
         classes=len(data.train_counts),
     )
@@ -174,7 +172,7 @@ def with_valid(data: FeatureBatches) -> FeatureBatches:
 def of_columns(data: FeatureBatches, columns: slice) -> FeatureBatches:
     """Return the features of some of the backbones."""
     return FeatureBatches(
-        {split: Views(views.values[:, columns], views.offsets) for split, views in data.features.items()},
+        {split: views.of_columns(columns) for split, views in data.features.items()},
         {split: targets.numpy() for split, targets in data.targets.items()},
         classes=len(data.train_counts),
     )

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowerml.core.errors import ParamsError
-from flowerml.data.encodings import Encoded
+from flowerml.data.encodings import Encoded, Vectors
 from flowerml.engine.devices import device
 from flowerml.engine.feed_forward import FeatureBatches, Views
 from flowerml.engine.fit import Trainer, Training, balanced_class_weights
 from flowerml.tasks.text.networks.batches import Sequences, StemBatches
 from flowerml.tasks.text.networks.blend import Blend, BlendTrainer, HeadBlend, HeadBlendTrainer
 from flowerml.tasks.text.networks.folds import HeldOut
-from flowerml.tasks.text.networks.head import Head, HeadFit, HeadModel, HeadTrainer, HiddenHead, fit_head
+from flowerml.tasks.text.networks.head import Features, Head, HeadFit, HeadModel, HeadTrainer, HiddenHead, fit_head
 from flowerml.tasks.text.networks.linear import LinearFit
 from flowerml.tasks.text.networks.lstm import Lstm
 from flowerml.tasks.text.networks.ngram_counts import NGramCounts
@@ -40,7 +40,8 @@ MANY = 10_000
 class Texts:
     """The encodings of the train and valid splits: stems (`codes` codes) for the LSTM, the rest for the n-grams.
 
-    `characters` are None where the encoder keeps none, `features` [N, D] where it has no pretrained encoder.
+    `characters` are None where the encoder keeps none, `features` [N, D] where it has no pretrained encoder. What is
+    large stays on the disk, until n-grams are counted or a linear head is fitted: their solvers need all in memory.
     """
 
     def __init__(self, encoded: Encoded, classes: tuple[str, ...], *, codes: int) -> None:
@@ -54,9 +55,10 @@ class Texts:
             self.characters = {split: Sequences.of(encoded, split, "characters") for split in ("train", "valid")}
         self._counts: dict[tuple[int | None, ...], NGramCounts] = {}
         self._fitted: dict[str, FittedNGrams] = {}
-        self.features: dict[str, NDArray[np.float32]] | None = None
+        self.features: dict[str, Features] | None = None
         if "features" in encoded.table.column_names:
-            self.features = {split: encoded.vectors(split, "features")[0] for split in ("train", "valid")}
+            features = encoded.vectors_to_train_on("features")
+            self.features = {split: vectors for split, (vectors, _) in features.items()}
         self._heads: dict[str, HeldOut[HeadModel]] = {}
 
     def with_valid(self) -> "Texts":
@@ -65,7 +67,7 @@ class Texts:
         joined.targets = _joined(self.targets)
         joined.stems, joined.words = _joined_sequences(self.stems), _joined_sequences(self.words)
         joined.characters = None if self.characters is None else _joined_sequences(self.characters)
-        joined.features = None if self.features is None else _joined(self.features)
+        joined.features = None if self.features is None else _joined_features(self.features)
         joined._counts, joined._fitted, joined._heads = {}, {}, {}
         return joined
 
@@ -119,11 +121,16 @@ def _joined(splits: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     return {"train": np.concatenate([splits["train"], splits["valid"]]), "valid": splits["valid"][:0]}
 
 
+def _joined_features(splits: Mapping[str, Features]) -> dict[str, Features]:
+    train, valid = splits["train"], splits["valid"]
+    if isinstance(train, Vectors) and isinstance(valid, Vectors):
+        return {"train": train.followed_by(valid), "valid": valid[:0]}
+    return {"train": np.concatenate([train[:], valid[:]]), "valid": valid[:0]}
+
+
 def _joined_sequences(splits: Mapping[str, Sequences]) -> dict[str, Sequences]:
     train, valid = splits["train"], splits["valid"]
-    offsets = np.concatenate([train.offsets, train.offsets[-1] + valid.offsets[1:]])
-    whole = Sequences(np.concatenate([train.values, valid.values]), offsets)
-    return {"train": whole, "valid": Sequences(valid.values[:0], np.zeros(1, np.int64))}
+    return {"train": train.followed_by(valid), "valid": Sequences(valid.values[:0], np.zeros(1, np.int64))}
 
 
 def build_network(data: Texts, section: "Train") -> tuple[nn.Module, Training]:

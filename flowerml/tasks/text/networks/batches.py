@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowerml.data.encodings import Encoded
+from flowerml.data.encodings import Encoded, Values
 from flowerml.engine.devices import Inputs
 
 # Texts of this many batches are sorted by length together: enough to save padding, few enough to keep batches random.
@@ -17,22 +17,28 @@ BATCHES_PER_BUCKET = 50
 
 @dataclass(frozen=True)
 class Sequences:
-    """Ragged rows of integers: row i is values[offsets[i] : offsets[i + 1]].
+    """Ragged rows of integers: row i is values[offsets[i] : offsets[i + 1]]. Large `values` stay on the disk.
 
     >>> rows = Sequences(np.array([3, 7, 5], np.int32), np.array([0, 2, 3]))
     >>> rows.padded(np.array([0, 1]))[0].tolist()
     [[3, 7], [5, 0]]
     """
 
-    values: NDArray[np.int32]
+    values: NDArray[np.int32] | Values
     offsets: NDArray[np.int64]
 
     @classmethod
     def of(cls, encoded: Encoded, split: str, column: str) -> "Sequences":
         """Read a column of one split of the encoded texts."""
-        lists = encoded.of(split, column)
-        offsets = np.concatenate([[0], np.cumsum(np.asarray(lists.value_lengths(), dtype=np.int64))])
-        return cls(np.asarray(lists.flatten()), offsets)
+        rows = encoded.row_values(split, column)
+        return cls(Values(rows) if rows.is_large else rows.flat(), rows.offsets)
+
+    def followed_by(self, others: "Sequences") -> "Sequences":
+        """Return these rows and then the others."""
+        offsets = np.concatenate([self.offsets, self.offsets[-1] + others.offsets[1:]])
+        if isinstance(self.values, Values) and isinstance(others.values, Values):
+            return Sequences(Values(self.values.rows.followed_by(others.values.rows)), offsets)
+        return Sequences(np.concatenate([self.values[:], others.values[:]]), offsets)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from flowerml.engine.feature_distance import MIN_UPPER, UPPER, FeatureDistance, fit_feature_distance
+from flowerml.data.encodings import Vectors
+from flowerml.engine.feature_distance import MAX_EXAMPLES, MIN_UPPER, UPPER, FeatureDistance, fit_feature_distance
 from flowerml.tasks.records import STRANGEST, Detector
 from flowerml.tasks.text.networks.batches import Sequences
 from flowerml.tasks.text.networks.lookup import Lookup
@@ -110,7 +111,7 @@ class Norms:
         return np.asarray((held_out.features - weights @ self.means) / (weights @ self.deviations))
 
 
-def fit_text_detector(texts: Sequences, features: NDArray[np.float32] | None) -> Detector:
+def fit_text_detector(texts: Sequences, features: NDArray[np.float32] | Vectors | None) -> Detector:
     """Return the detector of the training texts, each of them the hashes of its words.
 
     `features` [N, D] are those of a pretrained encoder that the graph has, too.
@@ -124,7 +125,8 @@ def fit_text_detector(texts: Sequences, features: NDArray[np.float32] | None) ->
     highest = norms.scores(whole).max(axis=1)
     distance = None
     if features is not None:
-        distance, distances = fit_feature_distance(features)
+        # Only those that would be clustered are read into memory.
+        distance, distances = fit_feature_distance(features[:: max(1, -(-len(features) // MAX_EXAMPLES))])
         # Which texts are held out differs, and few are strange in both ways: the pairs may be random ones.
         highest = np.maximum(highest, np.resize(distances, len(highest)))
     held_out = np.where(whole.known, np.logaddexp(0, highest), STRANGEST)
