@@ -90,8 +90,8 @@ def encode(
     source = Source(examples, encoder, section, facts, cache, workers)
     if only_join and (missing := source.missing()):
         raise DataError(
-            f"{path}: {missing:,} of {examples.count(*SPLITS):,} examples are in no shard, as the examples have "
-            "changed since; run the shards again"
+            f"{path}: {missing:,} of {examples.count(*SPLITS):,} examples are in no shard: the examples have "
+            "changed since, or a shard is damaged; run the shards again"
         )
     report = write(path, unfinished, source)
     unfinished.remove()
