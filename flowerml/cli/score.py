@@ -137,6 +137,7 @@ def _score(
             top_k=top_k,
             keep=tuple(map(str, columns.keep)),
             sight=local,
+            rows=opened.rows,
             shard=shard,
             progress=bar.update,
         )

@@ -73,17 +73,19 @@ def score(
     top_k: int = 1,
     keep: tuple[str, ...] = (),
     sight: Path | None = None,
+    rows: int | None = None,
     shard: Shard | None = None,
     progress: Progress = lambda rows: None,
 ) -> Written:
     """Write a row for each input of a source, in order: see `rows.fields`.
 
     `identity` is plain data on which the answers depend: what a killed command with another one has written is not
-    used. `sight` is the local file or folder that workers read by themselves. Raises FlowermlError.
+    used. `sight` is the local file or folder that workers read by themselves. `rows` is the number of all inputs, where
+    it is known. Raises FlowermlError.
     """
     top_k = min(top_k, len(classifier.classes))
     job = Job(dict(classifier.names), top_k, None if sight is None else Sight.of(sight))
-    with _target(out, fields(top_k, keep), {**identity, "top_k": top_k}, shard) as target:
+    with _target(out, fields(top_k, keep), {**identity, "top_k": top_k}, rows, shard) as target:
         count = 0
 
         def lacking() -> Iterator[Piece]:
@@ -106,12 +108,12 @@ def score(
 
 
 def _target(
-    out: str, names: tuple[str, ...], identity: Mapping[str, Any], shard: Shard | None
+    out: str, names: tuple[str, ...], identity: Mapping[str, Any], rows: int | None, shard: Shard | None
 ) -> AbstractContextManager[Target]:
     if is_folder(out):
-        return part_folder.opened(storage(out), names, identity, shard)
+        return part_folder.opened(storage(out), names, identity, rows=rows, shard=shard)
     if is_url(out):
-        return part_folder.opened(storage(f"{out}{PARTS}/"), names, identity, None)
+        return part_folder.opened(storage(f"{out}{PARTS}/"), names, identity, rows=rows)
     return part_file.opened(Path(out).expanduser(), names, identity)
 
 
@@ -134,7 +136,7 @@ def _join(folder: str, out: str | None) -> int:
         return rows
 
     def write(path: Path) -> None:
-        formats.write(path, PurePosixPath(out).suffix.lower(), names, part_folder.read(parts, rows))
+        formats.write(path, PurePosixPath(out).suffix.lower(), names, part_folder.read(parts))
 
     if is_url(out):
         above, _, name = out.rpartition("/")

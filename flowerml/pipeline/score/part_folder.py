@@ -1,6 +1,6 @@
 """A folder of answers in parts, part-00000.parquet and so on, on a disk or in a bucket; several shards may write it.
 
-A part holds PART pieces of the source, whoever answers them, and is written at once. Shard i of n writes every n-th
+A part holds a few pieces of the source, whoever answers them, and is written at once. Shard i of n writes every n-th
 part, so that all shards take equally long and together write the very files of one command. `_score.json` says of what
 model and source the parts are.
 """
@@ -18,11 +18,14 @@ from flowerml.core.errors import DataError, FlowermlError
 from flowerml.pipeline.score import formats
 from flowerml.pipeline.score.part_file import Written
 from flowerml.pipeline.score.pieces import CHUNK, Piece
-from flowerml.pipeline.score.rows import Row
+from flowerml.pipeline.score.rows import ERROR, Row
 from flowerml.pipeline.score.storage import Storage
 
 FORMAT = 1  # of a folder
-PART = 16  # pieces
+# A small source has a part for each of many shards, and a large one is not all small files.
+PARTS = 256
+MOST_PIECES = 64
+PIECES = 8  # where only reading the source tells its number of rows
 MANIFEST = "_score.json"  # Spark, Arrow and DuckDB pass over names with an underscore
 PART_NAME = re.compile(r"part-(\d{5,})\.parquet")
 SHARD_NAME = re.compile(r"_shard-(\d+)-of-(\d+)\.json")
@@ -72,16 +75,17 @@ class PartFolder:
     shard: Shard | None
     done: frozenset[int]
     _rows: list[Row] = field(default_factory=list)
+    _counts: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def lacks(self, piece: Piece) -> bool:
         """Return whether a piece is to be answered."""
-        part = piece.index // PART
+        part = piece.index // self._pieces
         return (self.shard or Shard()).holds(part) and part not in self.done
 
     def add(self, rows: Sequence[Row]) -> None:
         """Add the rows of the next piece, and write the part that they complete."""
         self._rows.extend(rows)
-        if len(self._rows) == PART * CHUNK:
+        if len(self._rows) == self.manifest["part"]:
             self._write()
 
     def finish(self, rows: int) -> Written:
@@ -89,40 +93,51 @@ class PartFolder:
         if self._rows:
             self._write()
         shard = self.shard or Shard()
-        mine = [part for part in range(parts_of(rows)) if shard.holds(part)]
+        mine = [part for part in range(parts_of(self.manifest, rows)) if shard.holds(part)]
         if self.shard is None:
             _write_json(self.storage, MANIFEST, {**self.manifest, "rows": rows})
         else:
             _write_json(self.storage, f"_{shard.name}.json", {"rows": rows})
-        counts = [_counts(self.storage, part) for part in mine]
+        counts = [self._counts.get(part) or _counts(self.storage, part) for part in mine]
         resumed = sum(count for part, (count, _) in zip(mine, counts, strict=True) if part in self.done)
         return Written(sum(count for count, _ in counts), sum(errors for _, errors in counts), resumed)
+
+    @property
+    def _pieces(self) -> int:
+        pieces: int = self.manifest["part"] // CHUNK
+        return pieces
 
     def _write(self) -> None:
         present = read_manifest(self.storage)
         if present is None or {**present, "rows": None} != self.manifest:
             raise FlowermlError(f"{self.storage.place}: another command has begun others in it; choose another --out")
         rows, self._rows = self._rows, []
-        part = (rows[0][0] - 1) // (PART * CHUNK)
+        part = (rows[0][0] - 1) // self.manifest["part"]
+        self._counts[part] = len(rows), sum(row[ERROR] is not None for row in rows)
         self.storage.write(part_name(part), lambda path: formats.write(path, formats.PARQUET, self.fields, iter(rows)))
 
 
 @contextmanager
 def opened(
-    storage: Storage, fields: tuple[str, ...], identity: Mapping[str, Any], shard: Shard | None
+    storage: Storage,
+    fields: tuple[str, ...],
+    identity: Mapping[str, Any],
+    *,
+    rows: int | None = None,
+    shard: Shard | None = None,
 ) -> Iterator[PartFolder]:
     """Open a folder of answers, with the parts that a killed command or other shards have left in it.
 
     `identity` is plain data on which the answers depend: parts with another one are removed first, but by a shard, as
-    other shards may be writing. Raises FlowermlError where another command writes the same parts, and where the folder
-    holds something else.
+    other shards may be writing. `rows` is the number of all inputs, where it is known. Raises FlowermlError where
+    another command writes the same parts, and where the folder holds something else.
     """
     manifest = {
         "format": FORMAT,
         "chunk": CHUNK,
-        "part": PART * CHUNK,
+        "part": pieces_of_part(rows) * CHUNK,
         "fields": list(fields),
-        **identity,
+        **json.loads(json.dumps(identity)),  # as it will be read: tuples are lists
         "rows": None,
     }
     with storage.lock((shard or Shard()).name if shard else "score") as is_free:
@@ -162,7 +177,12 @@ def _begin(storage: Storage, manifest: Mapping[str, Any], shard: Shard | None) -
 
 def read_manifest(storage: Storage) -> dict[str, Any] | None:
     """Return what a folder says of its parts; None where it says nothing. Raises DataError."""
-    return _read_json(storage, MANIFEST)
+    manifest = _read_json(storage, MANIFEST)
+    if manifest is not None:
+        part, names = manifest.get("part"), manifest.get("fields")
+        if not (isinstance(part, int) and part >= CHUNK and isinstance(names, list) and "error" in names):
+            raise _damaged(storage, MANIFEST)
+    return manifest
 
 
 def join(storage: Storage) -> tuple[tuple[str, ...], int]:
@@ -173,15 +193,16 @@ def join(storage: Storage) -> tuple[tuple[str, ...], int]:
     manifest = read_manifest(storage)
     if manifest is None:
         raise DataError(f"{storage.place}: holds no answers of `flowerml score` ({MANIFEST} is missing)")
-    names = storage.names()
+    names = set(storage.names())
     shards = {(int(match[1]), int(match[2])): name for name in names if (match := SHARD_NAME.fullmatch(name))}
     rows = _rows(manifest)
     if rows is None:
         rows = _rows_of_shards(storage, shards)
-    missing = [part_name(part) for part in range(parts_of(rows)) if part_name(part) not in set(names)]
+    expected = [part_name(part) for part in range(parts_of(manifest, rows))]
+    missing = [name for name in expected if name not in names]
     if missing:
         raise DataError(
-            f"{storage.place}: {len(missing):,} of {parts_of(rows):,} parts are missing ({preview_list(missing)}); run "
+            f"{storage.place}: {len(missing):,} of {len(expected):,} parts are missing ({preview_list(missing)}); run "
             "the shards again: they write what is missing"
         )
     _write_json(storage, MANIFEST, {**manifest, "rows": rows})
@@ -190,9 +211,10 @@ def join(storage: Storage) -> tuple[tuple[str, ...], int]:
     return tuple(manifest["fields"]), rows
 
 
-def read(storage: Storage, rows: int) -> Iterator[Row]:
-    """Yield the rows of a folder's parts, in order."""
-    for part in range(parts_of(rows)):
+def read(storage: Storage) -> Iterator[Row]:
+    """Yield the rows of a complete folder's parts, in order."""
+    manifest = read_manifest(storage) or {}
+    for part in range(parts_of(manifest, manifest["rows"])):
         with storage.local(part_name(part)) as path:
             yield from formats.read_parquet(path)
 
@@ -203,9 +225,18 @@ def remove(storage: Storage) -> None:
         storage.remove(name)
 
 
-def parts_of(rows: int) -> int:
+def pieces_of_part(rows: int | None) -> int:
+    """Return the number of pieces in a part, which depends on the source alone.
+
+    >>> [pieces_of_part(rows) for rows in (1_000, 1_000_000, 100_000_000, None)]
+    [1, 15, 64, 8]
+    """
+    return PIECES if rows is None else max(1, min(MOST_PIECES, rows // CHUNK // PARTS))
+
+
+def parts_of(manifest: Mapping[str, Any], rows: int) -> int:
     """Return the number of parts that so many rows take."""
-    return -(-rows // (PART * CHUNK))
+    return int(-(-rows // manifest["part"]))
 
 
 def part_name(part: int) -> str:
@@ -263,8 +294,12 @@ def _read_json(storage: Storage, name: str) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise DataError(f"{storage.place}: {name} is damaged; remove the folder and run the command again")
+        raise _damaged(storage, name)
     return value
+
+
+def _damaged(storage: Storage, name: str) -> DataError:
+    return DataError(f"{storage.place}: {name} is damaged; remove the folder and run the command again")
 
 
 def _write_json(storage: Storage, name: str, value: Mapping[str, Any]) -> None:
