@@ -29,7 +29,7 @@ def test_extended_search_equals_one_from_scratch(name):
     expected = searched(many, networks(), folder=Path("whole"))
     searched(few, networks())
     with pytest.raises(KeyboardInterrupt):
-        searched(many, networks(), display=Silent(epochs=12), **pools(name, 1))
+        searched(many, networks(), display=Silent(epochs=5), **pools(name, 1))
     outcome = searched(many, networks(), **pools(name, 2))
     assert (outcome.trials, outcome.networks) == (expected.trials, expected.networks)
     new = {f"trial {number}" for number in range(8, 20)}

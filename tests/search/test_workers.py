@@ -51,7 +51,7 @@ def test_ahead_of_one_is_the_search_of_before(name):
     assert outcome.networks[0]["trial"] == f"trial {expected['best']}"
 
 
-RATES = {"learning_rate": {"low": 0.001, "high": 10.0, "log": True}}
+RATES = {"learning_rate": {"low": 0.001, "high": 2.0, "log": True}}
 TRAINED = {"ensemble": 3, "repeats": 2, "refit": True, "schedule": "cosine", "epochs": 4}
 SOUP = {"ensemble": 3, "ensemble_by": "soup", "refit": True, "epochs": 3}
 SEARCHES = {

@@ -1,6 +1,9 @@
 """Trainings whose metrics are made up from their hyperparameters: quick, and the same on every processor."""
 
 import math
+import os
+import random
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +13,7 @@ from torch import Tensor, nn
 from flowerml.core.errors import DivergedError
 from flowerml.engine.fit import Epoch, State
 from flowerml.search.networks import Cost
-from flowerml.search.trainee import Trainee
+from flowerml.search.trainee import Advance, Trainee
 
 DIVERGES_ABOVE = 0.5  # learning rate
 
@@ -82,6 +85,22 @@ def points() -> Trainee:
     from tests.search.test_retraining import Points
 
     return Trainee(Points(), _section, None)
+
+
+class Dawdling(Trainee):
+    """It waits after each answer, as long as is drawn anew in each process, so that trials end in another order."""
+
+    def advance(self, seconds: float, want_state: bool) -> Advance:
+        answer = super().advance(seconds, want_state)
+        time.sleep(random.Random(os.urandom(8)).choice((0.0, 0.01, 0.1)))
+        return answer
+
+
+def dawdling() -> Trainee:
+    """Return what a worker that dawdles runs for a search of small networks that are really trained."""
+    from tests.search.test_retraining import Points
+
+    return Dawdling(Points(), _section, None)
 
 
 def _section(values: dict[str, Any]) -> Any:

@@ -1,0 +1,44 @@
+"""Searches in real processes, in whatever order these finish, have the outcome of one in this process."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from flowerml.engine.executors import Place, machine_facts, open_pool
+from tests.search.test_retraining import Points
+from tests.search.test_workers import TRAINED, database, folder  # noqa: F401 — fixtures
+from tests.support.searches import searched, section_of
+
+pytestmark = pytest.mark.engines
+DAWDLING = "tests.support.made_up:dawdling"
+
+
+def outcomes(place: Place, *, times: int):
+    """Return the outcome in this process, and those of several searches in workers."""
+    section = section_of({"trials": 8, "ahead": 4}, **TRAINED)
+    expected = searched(section, Points(), folder=Path("one"))
+    found = []
+    for number in range(times):
+        with open_pool(place, threads=1, facts=machine_facts()) as pool:
+            found.append(searched(section, Points(), pool=pool, factory=DAWDLING, folder=Path(str(number))))
+    return expected, found
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_local_processes_have_one_outcome(workers):
+    expected, found = outcomes(Place(workers=workers), times=5)
+    assert [outcome == expected for outcome in found] == [True] * 5
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="flowerml[ray] is not installed")
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_ray_actors_have_one_outcome(workers):
+    expected, found = outcomes(Place("ray", workers=workers), times=1)
+    assert found == [expected]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="flowerml[dask] is not installed")
+def test_dask_workers_have_one_outcome():
+    expected, found = outcomes(Place("dask", workers=2), times=1)
+    assert found == [expected]
