@@ -1,4 +1,4 @@
-"""The benchmarks of texts run on the embedded sample, and judge what they measured."""
+"""The benchmarks run on the embedded sample or on little, and judge what they measured."""
 
 import importlib
 import sys
@@ -50,3 +50,46 @@ def test_interval_draws_texts_with_all_their_splits(run):
     interval = measured.difference("peer")
     assert interval.estimate == pytest.approx(0.4)
     assert interval.high - interval.low > 0.5
+
+
+@pytest.mark.extended
+def test_growth_measures_processes(run):
+    printed = run("growth", "--stages", "texts/extract", "search/checkpoint", "--scales", "1", "2", "--share", "0.2")
+    assert "| texts/extract | 80 / 160 texts |" in printed and "exponents are at most 1.1" in printed
+
+
+@pytest.mark.parametrize("name", ["search/ask", "search/checkpoint", "search/journal"])
+def test_growth_measures_made_up_trials(run, name, tmp_path):
+    growth = importlib.import_module("growth")
+    cost = growth.measure_here(name, 3, tmp_path)
+    assert cost.items == 3 and cost.seconds > 0 and (cost.written_bytes > 0 or name == "search/ask")
+
+
+@pytest.mark.parametrize("name", ["pictures", "texts", "cosines", "labels"])
+def test_growth_finds_what_it_hides(run, name, tmp_path):
+    stages = importlib.import_module("growth_stages")
+    answer = stages.STAGES[f"checks/{name}"].prepare(600, tmp_path)()
+    assert answer if name == "labels" else answer.groups
+
+
+def test_growth_exponents(run):
+    growth = importlib.import_module("growth")
+
+    def costs(power):
+        counts = [10, 110, 410, 1610]
+        return [growth.Cost(n, 5 + (n - 10) ** power / 100, 0, 1e7) for n in counts]
+
+    assert growth.exponent(costs(2), "seconds") == 2
+    assert growth.exponent(costs(1), "written_bytes") is None
+    assert "search/ask: seconds grow with exponent 2.00" in growth.verdict({"search/ask": costs(2)})
+    assert "| 110 / 410 / 1,610 trials | 1.00 / 4.00 / 16.00 | 1.00 |" in growth.table({"search/ask": costs(1)})
+
+
+def test_growth_runs_the_steps_before(run):
+    growth = importlib.import_module("growth")
+    assert growth.with_steps_before(["texts/encode", "checks/labels"]) == [
+        "texts/download",
+        "texts/extract",
+        "texts/encode",
+        "checks/labels",
+    ]

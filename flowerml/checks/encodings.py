@@ -13,7 +13,7 @@ from flowerml.data.encodings import Encoded
 from flowerml.data.examples import Key
 from flowerml.data.findings import Finding, to_sorted_json
 from flowerml.data.layout import Row
-from flowerml.engine.similar import Pairs
+from flowerml.engine.similar import EXACT_ROWS, Pairs
 from flowerml.tasks.base import Task
 
 
@@ -34,6 +34,8 @@ def _findings(
     columns = (encoded.table.column(name).to_pylist() for name in Key.__slots__)
     keys = [Key(*values) for values in zip(*columns, strict=True)]
     vectors = task.vectors(encoded)
+    if len(keys) <= EXACT_ROWS:
+        vectors = vectors[:]  # both checks need all of them
     yield from labels.findings(keys, vectors, names)
     if section.near_cosine is not None:
         similar = similar_rows(vectors, section.near_cosine, unknown_pairs(keys, known_groups))

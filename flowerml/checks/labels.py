@@ -7,7 +7,7 @@ a class where its probability reaches the mean over that class's own examples.
 Not cleanlab, the authors' package: its license is the AGPL. `find_label_issues` there is given probabilities, and
 prunes by the estimated noise rate of each pair of classes; here cross-validated models of the cached encodings give the
 probabilities, and MIN_MARGIN keeps only the clearest cases. Up to EXACT_ROWS rows these are logistic regressions, or
-the votes of neighbors; beyond it linear discriminants, whose cost grows as the rows do (see `discriminant`).
+the votes of neighbors; beyond it models whose cost grows as the rows do (see `cross_fitted`).
 """
 
 import warnings
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from flowerml.checks import discriminant
+from flowerml.checks import cross_fitted
 from flowerml.checks.cosines import Matrix, Vectors
-from flowerml.checks.discriminant import FOLDS, MIN_MARGIN, Suspect
+from flowerml.checks.cross_fitted import FOLDS, MIN_MARGIN, Suspect
 from flowerml.data.examples import Key
 from flowerml.data.findings import Finding
 from flowerml.engine.similar import EXACT_ROWS
@@ -56,7 +56,7 @@ def findings(keys: Sequence[Key], vectors: Vectors, names: Mapping[str, str]) ->
     if len(classes) < 2:
         return
     if len(keys) > EXACT_ROWS:
-        suspects = discriminant.suspects(vectors, rows, targets)
+        suspects = cross_fitted.suspects(vectors, rows, targets)
     else:
         suspects = suspects_of(out_of_sample_probabilities(vectors[rows], targets), targets)
     notes = {}

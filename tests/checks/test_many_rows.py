@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from flowerml.checks import copies, discriminant, labels
+from flowerml.checks import copies, cross_fitted, labels
 from flowerml.checks.collect import DataSummary
 from flowerml.checks.cosines import similar_rows
 from flowerml.checks.encodings import unknown_pairs
@@ -166,11 +166,11 @@ def test_label_errors_of_many_rows_are_found(many, kind):
     assert len(found & wrong) >= len(exact & wrong) - 1
 
 
-def test_discriminant_is_the_same_in_small_blocks(many, monkeypatch):
+def test_label_errors_are_the_same_in_small_blocks(many, monkeypatch):
     keys, vectors, _ = planted()
     many(100)
     whole = label_errors(keys, vectors)
-    monkeypatch.setattr(discriminant, "NUMBERS_AT_ONCE", 32 * 7)
+    monkeypatch.setattr(cross_fitted, "MAX_BLOCK", 7)
     assert label_errors(keys, vectors) == whole
 
 
@@ -184,8 +184,8 @@ def test_too_many_classes_are_told(many, monkeypatch):
 
 def test_folds_are_even():
     targets = np.random.default_rng(0).integers(0, 9, 1000)
-    folds = discriminant.stratified_folds(targets)
-    counts = np.stack([np.bincount(targets[folds == fold]) for fold in range(discriminant.FOLDS)])
+    folds = cross_fitted.stratified_folds(targets)
+    counts = np.stack([np.bincount(targets[folds == fold]) for fold in range(cross_fitted.FOLDS)])
     assert (np.ptp(counts, axis=0) <= 1).all()
 
 
