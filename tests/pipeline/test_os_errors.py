@@ -1,7 +1,6 @@
 """Full disks, unwritable places, Ctrl-C and concurrent commands: one line, an exit code, and no damage."""
 
 import errno
-import resource
 import signal
 import subprocess
 
@@ -12,18 +11,18 @@ from flowerml.engine.fit import Trainer
 from flowerml.search.checkpoint import Checkpoint
 from tests.engine.test_fit import SECTION, batches, head
 from tests.search.test_resume import first_trial
-from tests.support.killing import file_written, kill_when, recorded_runs, stage_command, start, temporary_files
+from tests.support.killing import (
+    file_written,
+    is_finished,
+    kill_when,
+    recorded_runs,
+    stage_command,
+    start,
+    temporary_files,
+)
 from tests.support.project import Project
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def limit_file_size():
-    """Yield a function that limits the size of files in bytes, like a full disk; the limit ends with the test."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_full_disk_keeps_former_file(tmp_path, limit_file_size):
@@ -50,7 +49,7 @@ def test_full_disk_keeps_former_checkpoint(changed, tmp_path, limit_file_size):
         checkpoint.write(record, training)
     limit_file_size(10**9)
     assert refused.value.errno == errno.EFBIG and os_errors.explain_os_error(refused.value).startswith(str(tmp_path))
-    assert len(Checkpoint(tmp_path / "checkpoint", "key").records[0].epochs) == 1
+    assert len(Checkpoint(tmp_path / "checkpoint", "key").running(record).epochs) == 1
 
 
 def test_failed_write_keeps_former_folder(tmp_path):
@@ -136,4 +135,4 @@ def test_search_survives_ctrl_c_and_two_at_once(project):
     outputs = [process.communicate()[0] for process in (first, second)]
     assert first.returncode == second.returncode == 0
     assert sum("flowers: another process is running it" in text for text in outputs) == 1
-    assert {run["status"] for run in recorded_runs(project)} == {"FINISHED"} and not checkpoint.exists()
+    assert {run["status"] for run in recorded_runs(project)} == {"FINISHED"} and is_finished(checkpoint)

@@ -34,7 +34,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from flowerml.core import exchange
-from tests.support.killing import digests, temporary_files
+from tests.support.killing import digests, is_finished, temporary_files
 from tests.support.project import Project
 
 CRASH, ERRORS = "crash", {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO}
@@ -340,7 +340,8 @@ def _try_fault(
     outcome.equal += code == 0 and after == expected
     if code != 0 or after != expected:
         outcome.problems.append(f"{case}: the next run: {code}: {stderr[-2000:]} {_differences(after, expected)}")
-    left = [*temporary_files(folder), *map(str, folder.glob("data/*/checkpoint"))]
+    unfinished = [path for path in folder.glob("data/*/checkpoint") if not is_finished(path)]
+    left = [*temporary_files(folder), *map(str, unfinished)]
     outcome.half_written += bool(left)
     if left:
         outcome.problems.append(f"{case}: left behind by the next run: {left}")

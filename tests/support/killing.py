@@ -1,6 +1,7 @@
 """Commands that are killed half-way, and what they leave behind."""
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from flowerml.search.checkpoint import RECORDS, STATE
 from tests.support.project import Project
 
 TIMEOUT = 240.0  # seconds
@@ -96,6 +98,15 @@ def temporary_files(folder: Path) -> list[str]:
     """Return the half-written files and folders, which exist only while a command is writing."""
     paths = [path for top in ("data", "models", "reports") for path in folder.glob(f"{top}/**/.*.tmp")]
     return [str(path.relative_to(folder)) for path in paths]
+
+
+def is_finished(checkpoint: Path) -> bool:
+    """Return whether a checkpoint is that of a finished search: records and weights, and no training in flight."""
+    try:
+        *_, last = (checkpoint / RECORDS).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return False
+    return "finished" in json.loads(last) and not [*checkpoint.glob(f"{STATE}*"), *checkpoint.glob(".*")]
 
 
 def recorded_runs(project: Project) -> list[dict[str, object]]:

@@ -20,7 +20,7 @@ import pandas as pd
 import yaml
 from tqdm import tqdm
 
-from tests.support.killing import digests, kill_when, recorded_runs, temporary_files
+from tests.support.killing import digests, is_finished, kill_when, recorded_runs, temporary_files
 from tests.support.project import Project
 
 OUTPUTS = {
@@ -79,13 +79,14 @@ def torture(project: Project, pipeline: str, stage: str, *, kills: int, seed: in
             continue
         outcome.lock_restored += _restore_lock(project.folder / "dvc.lock", lock)
         checkpoint = project.folder / f"data/{pipeline}/checkpoint"
-        outcome.in_search += checkpoint.exists()
+        outcome.in_search += checkpoint.exists() and not is_finished(checkpoint)
         before = time.monotonic()
         project.run(*command)
         outcome.rerun_seconds += time.monotonic() - before
         outcome.kills += 1
         outcome.equal += digests(project.folder, *names) == expected
-        outcome.half_written += bool(temporary_files(project.folder)) or checkpoint.exists()
+        left = temporary_files(project.folder), checkpoint.exists() and not is_finished(checkpoint)
+        outcome.half_written += any(left)
         outcome.running += sum(run["status"] == "RUNNING" for run in recorded_runs(project))
     return outcome
 

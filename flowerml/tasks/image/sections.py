@@ -170,7 +170,12 @@ class Train(params.Train):
 
     def head_alone(self) -> Self:
         """Return the section of the head's own trials: see `flowerml.config.params.Train`."""
-        search = {"trials": max(self.search.head_trials, 1), "prune": self.search.prune, "space": HEAD_SPACE}
+        search = {
+            "trials": max(self.search.head_trials, 1),
+            "ahead": self.search.ahead,
+            "prune": self.search.prune,
+            "space": HEAD_SPACE,
+        }
         return self.with_values({**HEAD, "search": search})
 
     def head_choices(self) -> dict[str, Any]:
