@@ -1,6 +1,5 @@
 """Encodings in parts, and encodings that were killed half-way."""
 
-import os
 import shutil
 
 import pytest
@@ -152,7 +151,7 @@ def test_rows_of_an_old_file_are_read(table, tmp_path):
     path = tmp_path / "encoded.arrow"
     run(path, table)
     (tmp_path / "folder").mkdir()
-    os.rename(path, tmp_path / "folder" / "part-00000.arrow")  # a folder of one part
+    path.rename(tmp_path / "folder" / "part-00000.arrow")  # a folder of one part
     (tmp_path / "folder").rename(path)
     assert run(path, table).unchanged == len(PICTURES) and path.is_file()
 

@@ -15,7 +15,7 @@ from flowerml.pipeline import encode, shards
 from flowerml.pipeline.shards import Shard
 from flowerml.tasks.pipelines import checked_pipeline
 
-WORDS = "a fine dull film with actors who know their lines and a story that goes nowhere slowly".split()
+WORDS = ["a", "fine", "dull", "film", "with", "actors", "who", "know", "their", "lines"]
 
 
 def reviews(count: int) -> list[Example]:
