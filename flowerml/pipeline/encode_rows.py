@@ -1,6 +1,6 @@
 """The rows of encodings: reused where they are known, else encoded here or by workers."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ class Source:
     workers: Workers | None = None
     blocks: list[Block] | None = None
 
-    def encoded(self, folder: Path) -> Iterator[Row]:
+    def encoded(self, folder: Path) -> Generator[Row, None, None]:
         """Yield the encodings of the examples that are not known; workers are given the encoder in `folder`."""
         if self.workers is None:
             unknown = self.examples.of(*SPLITS, where=self._is_unknown, blocks=self.blocks)
