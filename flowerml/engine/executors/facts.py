@@ -63,6 +63,15 @@ def _settled_facts() -> dict[str, str]:
     }
 
 
+def location() -> str:
+    """Return where this process imports flowerml from: a folder of one machine, as another container is another one."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        boot = ""
+    return f"{platform.node()} {boot} {Path(__file__).parents[2]}"
+
+
 def differences(driver: Mapping[str, str], worker: Mapping[str, str]) -> list[str]:
     """Return in words where a worker's facts are not the driver's.
 

@@ -31,12 +31,25 @@ def main() -> None:
     """Serve the driver on the socket whose number is argument 1; arguments 2 and 3: its process, what to import."""
     control, driver, modules = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]), json.loads(sys.argv[3])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes of a terminal; the driver ends these
-    for name in modules:
+    _import(modules, driver)
+    _Server(control, driver).serve()
+
+
+def _import(modules: list[str], driver: int) -> None:
+    """Import modules, which takes seconds; end where the driver does meanwhile."""
+
+    def end_with_driver(*_: object) -> None:
         if os.getppid() != driver:
-            break
+            os._exit(1)
+
+    # Not PR_SET_PDEATHSIG, which also fires when the driver's thread that started this one ends.
+    signal.signal(signal.SIGALRM, end_with_driver)
+    signal.setitimer(signal.ITIMER_REAL, 0.5, 0.5)
+    for name in modules:
         with suppress(ImportError):
             importlib.import_module(name)
-    _Server(control, driver).serve()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
 class _Server:

@@ -1,7 +1,6 @@
 """The worker's side: one object, made by a factory, and the replies to requests for it."""
 
 import importlib
-import os
 import socket
 import sys
 from collections.abc import Callable
@@ -9,7 +8,7 @@ from typing import Any
 
 from flowerml.core.errors import FlowermlError
 from flowerml.engine.executors import wire
-from flowerml.engine.executors.facts import machine_facts
+from flowerml.engine.executors.facts import location, machine_facts
 from flowerml.engine.executors.sharing import Copies, Member, Shared
 
 
@@ -54,9 +53,9 @@ class Host:
         """Remove what this worker has on the disk."""
         self._copies.remove()
 
-    def _introduce(self) -> tuple[str, int, dict[str, str]]:
-        """Return this machine's name, the number of the process, and its facts."""
-        return socket.gethostname(), os.getpid(), machine_facts()
+    def _introduce(self) -> tuple[str, str, dict[str, str]]:
+        """Return this machine's name, where the code lies, and what the bits of a result depend on."""
+        return socket.gethostname(), location(), machine_facts()
 
     def _find(self, item: Shared) -> bool:
         there = self._copies.find(item)

@@ -1,4 +1,11 @@
-"""Workers as processes of this machine, which end with the driver, however that ends."""
+"""Workers as processes of this machine, which end with the driver, however that ends.
+
+Why not a library (two workers that import torch, on 2 busy cores): concurrent.futures.ProcessPoolExecutor with `spawn`
+and loky take 10 to 11 s until both are there, and one killed worker breaks the whole pool (BrokenProcessPool,
+TerminatedWorkerError), so that a search would lose its other trials; neither keeps an object in a chosen process. Here
+the first is there after 5.4 s, each further one 0.1 s later, also the one that replaces a lost one. A process of
+multiprocessing.managers goes on for ever when its driver is killed.
+"""
 
 import json
 import os
@@ -37,7 +44,6 @@ class LocalPool(RemotePool):
         if not hasattr(os, "fork") or not hasattr(socket, "send_fds"):
             raise FlowermlError(f"{sys.platform}: local workers need Linux or macOS; leave out FLOWERML_WORKERS")
         super().__init__(place, threads, facts)
-        self.same_files = True
         self._server: _Server | None = None
         self._starting = threading.Lock()
         self._gpus = _gpus() if facts.get("GPU", "none") != "none" else []

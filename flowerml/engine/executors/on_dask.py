@@ -59,7 +59,7 @@ class DaskPool(RemotePool):
                     return free[0]
             waited = time.monotonic() - started
             if waited > PATIENCE and not warned:
-                say(f"{name} waits for a place in the Dask cluster; it has {len(self.addresses())} processes")
+                say(f"{name} waits for a place; the Dask cluster has {len(self.addresses())} processes")
                 warned = True
             if waited > PLACED_WITHIN and not self._placed.is_set():
                 raise FlowermlError(f"the Dask cluster had no process for {name} in {waited:.0f} s; start more there")
@@ -82,7 +82,6 @@ class DaskPool(RemotePool):
         address: Any = place.address
         try:
             if address is None:
-                self.same_files = True
                 # In threads, as our workers are processes anyway; Dask's own would run this process's __main__ again.
                 address = self._cluster = distributed.LocalCluster(
                     n_workers=place.workers,

@@ -75,7 +75,6 @@ class RayPool(RemotePool):
                         _temp_dir=self._temporary,
                         **quiet,
                     )
-                    self.same_files = True
                     return
                 except FlowermlError as error:
                     self._shut()
@@ -180,12 +179,12 @@ class RayLink:
         started, warned = time.monotonic(), False
         while not self._ray.wait([reply], timeout=PATIENCE)[0]:
             if not warned:
-                say(f"{self._name} waits for a place in the Ray cluster; {self._pool.described}")
+                say(f"{self._name} is not there yet; the Ray cluster may be full ({self._pool.described})")
                 warned = True
             if not self._pool.placed.is_set() and time.monotonic() - started > PLACED_WITHIN:
                 raise FlowermlError(
                     f"the Ray cluster had no place for a worker with {self._pool.threads} CPUs in {PLACED_WITHIN:.0f} "
-                    f"s; {self._pool.described}: use fewer threads, or wait until others have finished"
+                    f"s ({self._pool.described}); use fewer threads, or wait until others have finished"
                 )
         self._placed = True
         self._pool.placed.set()

@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 from flowerml.core.display import visible
 from flowerml.core.errors import FlowermlError
 from flowerml.engine.executors import sharing, wire
-from flowerml.engine.executors.facts import CODE, check_alike
+from flowerml.engine.executors.facts import CODE, check_alike, location
 from flowerml.engine.executors.place import Place
 from flowerml.engine.executors.sharing import Member, Shared
 
@@ -140,7 +140,6 @@ class RemotePool:
     def __init__(self, place: Place, threads: int, facts: Mapping[str, str]) -> None:
         self.size = place.workers
         self.mixed = False
-        self.same_files = False  # whether workers import the very files that this process does
         self.threads = threads
         self.token = secrets.token_hex(16)
         self._facts = facts
@@ -157,7 +156,10 @@ class RemotePool:
         shared = tuple(self._shared)
 
         def introduce(link: Link) -> None:
-            host, _, facts = ask(link, name, "introduce")
+            host, folder, facts = ask(link, name, "introduce")
+            if folder == location():
+                # The very same files: an edit in the midst of a long search must not refuse a lost worker's heir.
+                facts[CODE] = self._facts.get(CODE, "")
             self._admit(f"{name} on {host}", facts)
             for item in shared:
                 self._bring(link, name, item)
@@ -209,9 +211,6 @@ class RemotePool:
 
     def _admit(self, name: str, facts: Mapping[str, str]) -> None:
         """Raise MixedMachines for an unlike worker; where FLOWERML_MIXED lets it in, say so, once for each kind."""
-        if self.same_files:
-            # An edit in the midst of a long search must not refuse a lost worker's heir.
-            facts = {**facts, CODE: self._facts.get(CODE, "")}
         warning = check_alike(self._facts, facts, name=name)
         if warning is None:
             return
