@@ -191,6 +191,8 @@ def _joined_by_copies(rows: list[Row], copies: Sequence[Collection[str]]) -> lis
 
     def root(group: str) -> str:
         while group in joined:
+            # Halve the path, or a chain of a million groups would be walked once for each of its rows.
+            joined[group] = joined.get(joined[group], joined[group])
             group = joined[group]
         return group
 
