@@ -149,8 +149,9 @@ def pictures_compared(items: int, folder: Path) -> Work:
     for start in range(0, items, 20_000):
         count = min(20_000, items - start)
         frequencies = rng.standard_normal((count, 8, 8), np.float32) * steepness
-        copied = frequencies[::COPIES]
-        copied[:] = frequencies[1::COPIES] + 0.02 * copied
+        originals = frequencies[1::COPIES]
+        copied = frequencies[::COPIES][: len(originals)]
+        copied[:] = originals + 0.02 * copied
         pixels = (picture_checks._COSINES.T @ frequencies @ picture_checks._COSINES).astype(np.float32)
         rows = pixels[:, ::4][:, :, np.linspace(0, 31, 9).astype(int)]
         bits = np.stack([rows[:, :, 1:] > rows[:, :, :-1], frequencies > 0], axis=1).reshape(count, 128)
