@@ -3,23 +3,28 @@
 import re
 import sys
 import threading
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flowerml.core import os_errors
 from flowerml.core.display import one_line, visible
 from flowerml.core.urls import scrub
+from flowerml.tracking.calls import Call, Numbered, calls
 from flowerml.tracking.journal import RUNNING, Entry, Journal
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput
 
 # Seconds. A call to the store takes longer than an epoch of a small network, so entries are sent in batches.
 SEND_INTERVAL = 2.0
 RETRY_INTERVAL = 30.0
 FLUSH_TIMEOUT = 20.0  # without progress
-# What MLflow accepts in one `log_batch`.
-MAX_METRICS = 1000
-MAX_PARAMS, MAX_TAGS = 100, 100
+# Entries that are sent together. Several trials at once write theirs in turns, and each run's go into one call.
+WINDOW = 1000
+LOOK_AHEAD = 20_000  # entries, in search of those that do not wait for a run which the server fails on
+FAILURES = 3  # in a row, of different runs, by which the server and not the runs has a problem
 # The tag by which a run is recognized whose creation was not acknowledged.
 IDENTITY = "flowerml.run"
 # In the value of a tag: a run of the same journal, replaced by its id when the tag is sent, as a child may be created
@@ -27,6 +32,8 @@ IDENTITY = "flowerml.run"
 REFERENCE = re.compile(r"⟦([^⟧]*)⟧")
 # Errors that a retry does not mend.
 PERMANENT = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "BAD_REQUEST", "PERMISSION_DENIED")
+# MLflow calls an error of a database that is not about the connection BAD_REQUEST, also where it is only a standby.
+TRANSIENT = ("read-only transaction", "recovery is in progress", "starting up", "shutting down")
 
 
 def reference(run: str) -> str:
@@ -34,11 +41,24 @@ def reference(run: str) -> str:
     return f"⟦{run}⟧"
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Why a call has to wait; `of_run`: the server answers, and may do so for other runs."""
+
+    problem: str
+    of_run: bool
+
+
 class Mirror:
     """Keeps MLflow up to date with a journal, in a thread, until it is closed.
 
     While the server is not responding, stderr says so once and sending is retried every RETRY_INTERVAL; nothing is
     lost, as entries that are not acknowledged stay in the journal. Entries that MLflow rejects for good are reported.
+    A run that the server fails on waits for the next retry, and the others go on.
+
+    Entries of different runs overtake each other, and those of one run keep their order. What is sent twice after a
+    kill is recorded once: MLflow takes an equal metric, parameter, tag or data set for the same one, and a run is
+    recognized by a tag.
     """
 
     def __init__(self, journal: Journal, client: "MlflowClient", *, server: str) -> None:
@@ -46,6 +66,9 @@ class Mirror:
         self._changed = threading.Condition()
         self._flushing = self._closed = False
         self._maybe_sent = len(journal)  # entries up to here may have been received without an acknowledgement
+        self._received: set[int] = set()  # numbers of entries after the first that is not received
+        self._calls = 0
+        self._reported: set[tuple[str, str]] = set()
         self.problem = ""
         self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
         self._thread.start()
@@ -55,10 +78,10 @@ class Mirror:
         with self._changed:
             self._flushing, self.problem = True, ""
             self._changed.notify_all()
-            sent = -1
-            while self._journal.pending and not self.problem and sent != self._journal.sent:
-                sent = self._journal.sent
-                self._changed.wait(FLUSH_TIMEOUT)
+            calls = -1
+            while self._journal.pending and not self.problem and calls != self._calls:
+                calls = self._calls
+                self._changed.wait_for(lambda: self.problem or self._calls != calls, FLUSH_TIMEOUT)  # noqa: B023, it is called at once
             self._flushing = False
             return not self._journal.pending
 
@@ -75,30 +98,13 @@ class Mirror:
     def _run(self) -> None:
         down = False
         while self._wait(RETRY_INTERVAL if down else SEND_INTERVAL):
-            while self._journal.pending:
-                count, problem = self._attempt()
-                with self._changed:
-                    if self._closed:
-                        return
-                    if not problem:
-                        problem = self._acknowledge(count)
-                    if problem:
-                        self._maybe_sent = max(self._maybe_sent, self._journal.sent + 1)
-                    self.problem = problem
-                    self._changed.notify_all()
-                if problem:
-                    break
-            if bool(self.problem) != down:
-                down = bool(self.problem)
+            problem = self._send_pending()
+            with self._changed:
+                self.problem = problem
+                self._changed.notify_all()
+            if bool(problem) != down and not self._closed:
+                down = bool(problem)
                 self._report(down)
-
-    def _acknowledge(self, count: int) -> str:
-        """Record that entries were received; return why the journal cannot be written, such as a full disk."""
-        try:
-            self._journal.acknowledge(count)
-        except OSError as error:
-            return os_errors.explain_os_error(error) or os_errors.reason(error)
-        return ""
 
     def _wait(self, seconds: float) -> bool:
         """Wait, or until a flush; return False when the mirror is closed."""
@@ -106,64 +112,106 @@ class Mirror:
             self._changed.wait_for(lambda: self._closed or (self._flushing and not self.problem), seconds)
             return not self._closed
 
-    def _attempt(self) -> tuple[int, str]:
-        """Send the next batch; return the number of its entries, and what is wrong with the server."""
-        from mlflow.exceptions import MlflowException
+    def _send_pending(self) -> str:
+        """Send what is not sent; return what is wrong with the server, also if only some runs have to wait."""
+        failing: dict[str, str] = {}
+        in_a_row = 0
+        if problem := self._acknowledge():  # what was received while the journal could not be written
+            return problem
+        while waiting := self._next_calls(failing):
+            while waiting and not self._closed:
+                call, *waiting = waiting
+                if call.run in failing:
+                    continue
+                outcome = self._attempt(call)
+                if isinstance(outcome, list):
+                    waiting = outcome + waiting
+                elif outcome is None:
+                    in_a_row = 0
+                    if problem := self._acknowledge(call.numbers):
+                        return problem
+                else:
+                    failing[call.run] = outcome.problem
+                    in_a_row += 1
+                    if not outcome.of_run or in_a_row == FAILURES:
+                        return outcome.problem
+        return next(iter(failing.values()), "")
 
-        batch = self._next_batch()
+    def _next_calls(self, failing: Collection[str]) -> list[Call]:
+        """Return the calls for the first entries that are not sent; none when the mirror is closed."""
+        window: list[Numbered] = []
+        with self._changed:
+            if self._closed:
+                return []
+            first = self._journal.sent
+            for number, entry in enumerate(self._journal.unsent(LOOK_AHEAD), start=first):
+                if number not in self._received and entry["run"] not in failing:
+                    window.append((number, entry))
+                    if len(window) == WINDOW:
+                        break
+        return calls(window)
+
+    def _attempt(self, call: Call) -> "Failure | list[Call] | None":
+        """Send a call: return None if it was received or rejected for good, why it has to wait, or smaller calls."""
+        from mlflow.exceptions import MlflowException, RestException
+
         try:
-            try:
-                self._send(batch)
-            except MlflowException as error:
-                if error.error_code not in PERMANENT or len(batch) == 1:
-                    raise
-                batch = batch[:1]  # the rest may be accepted
-                self._send(batch)
+            self._send(call)
         except MlflowException as error:
             reason = os_errors.reason(error)
-            if error.error_code not in PERMANENT:
-                return 0, reason
-            notify(f"MLflow at {self._server} rejected part of the run {batch[0]['run']!r}: {reason}")
+            if error.error_code not in PERMANENT or any(words in str(error) for words in TRANSIENT):
+                self._maybe_sent = max(self._maybe_sent, call.numbers[-1] + 1)
+                is_answer = isinstance(error, RestException) and error.error_code != "TEMPORARILY_UNAVAILABLE"
+                return Failure(reason, of_run=is_answer and call.kind != "create")
+            if len(call.entries) > 1 and error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                return call.halves()  # all but the cause may be accepted
+            if (call.run, reason) not in self._reported:
+                self._reported.add((call.run, reason))
+                notify(f"MLflow at {self._server} rejected part of the run {call.run!r}: {reason}")
         except OSError as error:
-            return 0, one_line(error, 300)
-        return len(batch), ""
+            self._maybe_sent = max(self._maybe_sent, call.numbers[-1] + 1)
+            return Failure(one_line(error, 300), of_run=False)
+        return None
 
-    def _next_batch(self) -> list[Entry]:
-        """Return the entries for one call: of one run, and no more than MLflow accepts."""
-        journal = self._journal
-        first, *rest = journal.entries[journal.sent : journal.sent + MAX_METRICS]
-        batch = [first]
-        for entry in rest:
-            if not (entry["do"] == first["do"] == "log" and entry["run"] == first["run"]):
-                break
-            if any(
-                sum(len(logged[kind]) for logged in [*batch, entry]) > most
-                for kind, most in (("metrics", MAX_METRICS), ("params", MAX_PARAMS), ("tags", MAX_TAGS))
-            ):
-                break
-            batch.append(entry)
-        return batch
+    def _acknowledge(self, numbers: Iterable[int] = ()) -> str:
+        """Record that entries were received; return why the journal cannot be written, such as a full disk."""
+        with self._changed:
+            if self._closed:
+                return ""
+            self._received.update(numbers)
+            first = end = self._journal.sent
+            while end in self._received:
+                end += 1
+            try:
+                if end > first:
+                    self._journal.acknowledge(end - first)
+            except OSError as error:
+                return os_errors.explain_os_error(error) or os_errors.reason(error)
+            self._received.difference_update(range(first, end))
+            self._calls += 1
+            self._changed.notify_all()
+        return ""
 
-    def _send(self, batch: list[Entry]) -> None:
-        entry, ids = batch[0], self._journal.ids
-        run_id = ids.get(entry["run"], "")
-        if entry["do"] == "create":
-            ids[entry["run"]] = self._create_run(entry)
+    def _send(self, call: Call) -> None:
+        entry, ids = call.entries[0], self._journal.ids
+        run_id = ids.get(call.run, "")
+        if call.kind == "create":
+            self._journal.assign(call.run, self._create_run(entry, call.numbers[0]))
         elif not run_id:
             return  # its creation was rejected, which was reported
-        elif entry["do"] == "log":
-            self._log_batch(run_id, batch)
-        elif entry["do"] == "data":
-            self._log_dataset(run_id, entry["values"])
+        elif call.kind == "log":
+            self._log_batch(run_id, call.entries)
+        elif call.kind == "data":
+            self._client.log_inputs(run_id, [_dataset(entry["values"]) for entry in call.entries])
         elif entry["status"] == RUNNING:
             self._client.update_run(run_id, status=RUNNING)
         else:
             self._client.set_terminated(run_id, entry["status"], end_time=entry["time"])
 
-    def _create_run(self, entry: Entry) -> str:
+    def _create_run(self, entry: Entry, number: int) -> str:
         experiment_id = self._journal.header["experiment"]
         identity = f"{self._journal.header['id']}/{entry['run']}"
-        if self._journal.sent < self._maybe_sent:
+        if number < self._maybe_sent:
             runs = self._client.search_runs([experiment_id], f"tags.`{IDENTITY}` = '{identity}'", max_results=1)
             if runs:
                 return str(runs[0].info.run_id)
@@ -173,25 +221,18 @@ class Mirror:
         )
         return str(run.info.run_id)
 
-    def _log_batch(self, run_id: str, batch: list[Entry]) -> None:
+    def _log_batch(self, run_id: str, entries: Iterable[Entry]) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
         merged: dict[str, list[Any]] = {
-            kind: [value for entry in batch for value in entry[kind]] for kind in ("metrics", "params", "tags")
+            kind: [value for entry in entries for value in entry[kind]] for kind in ("metrics", "params", "tags")
         }
         self._client.log_batch(
             run_id,
             metrics=[Metric(*metric) for metric in merged["metrics"]],
             params=[Param(*param) for param in merged["params"]],
-            tags=[RunTag(name, self._resolve(value)) for name, value in merged["tags"]],
+            tags=[RunTag(name, self._resolve(value)) for name, value in dict(merged["tags"]).items()],
         )
-
-    def _log_dataset(self, run_id: str, values: dict[str, str]) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        fields = ("name", "digest", "source_type", "source", "schema", "profile")
-        context = InputTag("mlflow.data.context", values["context"])
-        self._client.log_inputs(run_id, [DatasetInput(Dataset(*(values[field] for field in fields)), [context])])
 
     def _resolve(self, text: str) -> str:
         """Replace references by the ids that MLflow has given."""
@@ -203,6 +244,14 @@ class Mirror:
             notify(f"MLflow at {self._server} is not responding: {self.problem}; the work continues, and {kept}")
         else:
             notify(f"MLflow at {self._server} is responding again and has received everything that was kept for it")
+
+
+def _dataset(values: dict[str, str]) -> "DatasetInput":
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    fields = ("name", "digest", "source_type", "source", "schema", "profile")
+    context = InputTag("mlflow.data.context", values["context"])
+    return DatasetInput(Dataset(*(values[field] for field in fields)), [context])
 
 
 def notify(message: str) -> None:

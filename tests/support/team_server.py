@@ -39,7 +39,19 @@ class Postgres:
         if self._user:
             for path in (self.folder, secret):
                 shutil.chown(path, self._user.pw_uid, self._user.pw_gid)
-        self._run("initdb", "-D", f"{self.folder}/data", "-U", "team", "-A", "scram-sha-256", f"--pwfile={secret}", "-N", "-E", "UTF8")
+        self._run(
+            "initdb",
+            "-D",
+            f"{self.folder}/data",
+            "-U",
+            "team",
+            "-A",
+            "scram-sha-256",
+            f"--pwfile={secret}",
+            "-N",
+            "-E",
+            "UTF8",
+        )
         self.start()
 
     def start(self) -> None:
@@ -101,7 +113,9 @@ class Bucket:
         self._server = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self._server.start()
         host, port = self._server.get_host_and_port()
-        self.variables = dict(zip(S3_VARIABLES, (f"http://{host}:{port}", "team", "s3-s3cret", "us-east-1"), strict=True))
+        self.variables = dict(
+            zip(S3_VARIABLES, (f"http://{host}:{port}", "team", "s3-s3cret", "us-east-1"), strict=True)
+        )
         self.client.create_bucket(Bucket=BUCKET)
 
     @property

@@ -199,6 +199,6 @@ def test_torn_last_line_is_dropped(tmp_path):
     complete = first.path.read_bytes()
     first.path.write_bytes(complete + b'{"do": "end", "run": "sea')
     second = Journal(first.path)
-    assert second.entries == first.entries and second.header == first.header
+    assert list(second.unsent(9)) == list(first.unsent(9)) and second.header == first.header
     second.end("search", "FINISHED", time=2)
     assert first.path.read_bytes().startswith(complete) and Journal(first.path).open_runs == []
