@@ -4,4 +4,4 @@ from flowerml.cli import stage
 from flowerml.pipeline import extract
 
 if __name__ == "__main__":
-    stage.run(extract.run, extract.summary)
+    stage.run(extract.run, extract.summary, before_train="extract")

@@ -63,4 +63,4 @@ def encode(name: str, shard: str | None, *, join: bool) -> None:
     elif join:
         stage.in_turn(name, shards.join, lambda report: shards.summary_of_join(name, report))
     else:
-        stage.in_turn(name, whole.run, whole.summary)
+        stage.in_turn(name, whole.run, whole.summary, before_train="encode")

@@ -14,14 +14,17 @@ from flowerml.core.errors import FlowermlError
 from flowerml.core.locks import hold_lock
 from flowerml.core.urls import scrub_output
 from flowerml.tasks.pipelines import load_pipeline
+from flowerml.tracking import reachable
 
 R = TypeVar("R")
 
 
-def run(stage: Callable[[Pipeline], R], summary: Callable[[R], str] | None = None) -> None:
+def run(
+    stage: Callable[[Pipeline], R], summary: Callable[[R], str] | None = None, *, before_train: str | None = None
+) -> None:
     """Call `stage` with the pipeline named on the command line, and print its summary; one at a time per pipeline."""
     name = parser(stage.__doc__).parse_args().pipeline
-    execute(lambda: in_turn(name, stage, summary))
+    execute(lambda: in_turn(name, stage, summary, before_train=before_train))
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -31,8 +34,19 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return arguments
 
 
-def in_turn(name: str, stage: Callable[[Pipeline], R], summary: Callable[[R], str] | None = None) -> None:
-    """Call `stage` with a pipeline once no other process runs it, and print its summary."""
+def in_turn(
+    name: str,
+    stage: Callable[[Pipeline], R],
+    summary: Callable[[R], str] | None = None,
+    *,
+    before_train: str | None = None,
+) -> None:
+    """Call `stage` with a pipeline once no other process runs it, and print its summary.
+
+    One that comes `before_train`, by its name, says at once that a tracking server cannot be reached.
+    """
+    if before_train:
+        reachable.warn(before_train)
     # If only `dvc repro` was killed, its stage is still running.
     with hold_lock(Paths(name).lock, waiting=f"{name}: another process is running it; waiting for it to finish"):
         result = stage(load_pipeline(name))

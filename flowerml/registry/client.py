@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowerml.core.display import one_line
 from flowerml.core.errors import ModelError
-from flowerml.core.urls import without_password
+from flowerml.core.urls import scrub, without_password
 from flowerml.tracking import connection, database
 
 if TYPE_CHECKING:
@@ -90,14 +90,14 @@ def mlflow_errors(subject: str = "") -> Iterator[None]:
             f"{subject}no MLflow registry at {store} (relative to {Path.cwd()}); run this in the project's folder, or "
             "set MLFLOW_TRACKING_URI"
         )
-    database.prepare(store)
+    connection.prepare_store(store)
     try:
         yield
     except (MlflowException, OSError, ValueError) as error:
         if isinstance(error, ModelError):
             raise
         reason = one_line(error, 300) or type(error).__name__
-        raise ModelError(f"{subject}{reason} (registry: {without_password(store)})") from error
+        raise ModelError(f"{subject}{reason} (registry: {scrub(without_password(store))})") from error
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from flowerml.core import os_errors
 from flowerml.core.errors import FlowermlError
 from flowerml.core.urls import without_password
-from flowerml.tracking import database
+from flowerml.tracking import database, postgres
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -54,8 +54,16 @@ def check() -> None:
 
 
 def prepare() -> None:
-    """Create a missing SQLite database as a whole, and repair one that was left half-made."""
-    database.prepare(uri())
+    """Create a missing database's tables as a whole, and repair a SQLite database that was left half-made."""
+    prepare_store(uri())
+
+
+def prepare_store(store: str) -> None:
+    """Do so for any URI of MLflow's."""
+    if store.startswith("postgresql"):
+        postgres.prepare(store)
+    else:
+        database.prepare(store)
 
 
 def first_call(call: Callable[[], T]) -> T:
@@ -120,23 +128,28 @@ def experiment_id(client: "MlflowClient", name: str) -> str:
 
 
 def artifact_location(experiment: str) -> str | None:
-    """Return where an experiment's artifacts go: MLflow's own choice, unless this folder's name must be encoded.
+    """Return where an experiment's artifacts go: where MLflow chooses, but for two cases.
 
-    MLflow decodes the path of its default, the folder mlruns here, and would write to another folder.
+    A database without a server between knows no place that its users share, and they name one as `mlflow server` has
+    it, in MLFLOW_DEFAULT_ARTIFACT_ROOT. MLflow decodes the path of its default, the folder mlruns here, and would write
+    to another folder where this one's name has to be encoded.
     """
+    root, name = os.environ.get("MLFLOW_DEFAULT_ARTIFACT_ROOT"), quote(experiment, safe="")
+    if root and uri().startswith("postgresql"):
+        return f"{root.rstrip('/')}/{name}"
     folder = Path.cwd() / "mlruns"
     is_local = database.sqlite_path(uri()) is not None
     is_plain = not any(character in str(folder) for character in "%?#")
-    return None if is_plain or not is_local else (folder / quote(experiment, safe="")).as_uri()
+    return None if is_plain or not is_local else (folder / name).as_uri()
 
 
 def uri() -> str:
-    """Return MLFLOW_TRACKING_URI; a path with % or ? that the user did not encode is encoded.
+    """Return MLFLOW_TRACKING_URI, with the driver of a database; a path with % or ? that is not encoded is encoded.
 
     Jenkins names the folder of a branch `job@feature%2Fx`. SQLAlchemy decodes what follows sqlite:///, so MLflow would
     look for `job@feature/x`, retry for two minutes and report that it may not read that.
     """
-    given = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    given = postgres.with_driver(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
     decoded = database.sqlite_path(given)
     literal = Path(given.removeprefix(SQLITE))
     folder = str(literal.parent)
@@ -148,6 +161,9 @@ def uri() -> str:
 
 
 def address() -> str:
-    """Return where runs are recorded, without a password; a database is always given by its absolute path."""
-    path = database.sqlite_path(uri())
-    return without_password(uri()) if path is None else f"{SQLITE}{path.resolve()}"
+    """Return where runs are recorded, without a password; a SQLite database is always given by its absolute path."""
+    store = uri()
+    if store.startswith("postgresql"):
+        return postgres.without_login(store)
+    path = database.sqlite_path(store)
+    return without_password(store) if path is None else f"{SQLITE}{path.resolve()}"

@@ -83,7 +83,7 @@ def _is_ready(path: Path) -> bool:
         return False
     with _reading(path) as database:
         tables = _tables(database)
-        if any(table.startswith(TEMPORARY) for table in tables) or not _expected_tables() <= tables:
+        if any(table.startswith(TEMPORARY) for table in tables) or not expected_tables() <= tables:
             return False
         return _count(database, "experiments") > 0 or _revision(database) == _head()
 
@@ -242,7 +242,8 @@ def _revision(database: sqlite3.Connection) -> str | None:
     return row and str(row[0])
 
 
-def _expected_tables() -> set[str]:
+def expected_tables() -> set[str]:
+    """Return the tables of MLflow's current schema."""
     import mlflow.store.db.utils  # noqa: F401, which imports all models
     from mlflow.store.db.base_sql_model import Base
 
@@ -253,7 +254,7 @@ def _known_tables() -> set[str]:
     """Return the tables of MLflow's current, first and intermediate schemas."""
     from mlflow.store.tracking.dbmodels.initial_models import Base
 
-    return _expected_tables() | set(Base.metadata.tables) | {"alembic_version"}
+    return expected_tables() | set(Base.metadata.tables) | {"alembic_version"}
 
 
 def _head() -> str | None:

@@ -1,4 +1,4 @@
-"""What a team shares: an MLflow server on PostgreSQL, with artifacts on S3 (moto). Each is started in a folder of its own."""
+"""What a team shares: an MLflow server on PostgreSQL, with artifacts on S3 (moto)."""
 
 import os
 import pwd
