@@ -1,6 +1,8 @@
 """Encodings in parts, and encodings that were killed half-way."""
 
+import resource
 import shutil
+import signal
 
 import pytest
 
@@ -159,3 +161,19 @@ def test_rows_of_an_old_file_are_read(table, tmp_path):
 def contents(path):
     paths = sorted(path.iterdir()) if path.is_dir() else [path]
     return [part.read_bytes() for part in paths]
+
+
+def test_a_full_disk_names_the_encodings(table, tmp_path):
+    path, limits = tmp_path / "encoded.arrow", resource.getrlimit(resource.RLIMIT_FSIZE)
+    before, made = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), encoder()
+    made.fingerprint(section(), "train")  # exports its graph to a file
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        with pytest.raises(OSError) as error:
+            run(path, table)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert error.value.filename == str(path) and not path.exists()
+    run(path, table)
+    assert path.is_file()

@@ -54,9 +54,9 @@ def write_resumably(
     folder.mkdir(parents=True, exist_ok=True)
     metadata = metadata_of(fingerprints, parts, count=len(divided))
     written = [folder / part_name(number, SUFFIX) for number in range(len(divided))]
-    for file, rows in zip(written, divided, strict=True):
-        _write_file(file, rows, columns, metadata)
-    with replacing(path) as temporary:
+    with replacing(path) as temporary:  # from the start: it names the path in errors, such as those of a full disk
+        for file, rows in zip(written, divided, strict=True):
+            _write_file(file, rows, columns, metadata)
         if len(written) == 1:
             written[0].rename(temporary)
         else:
