@@ -3,8 +3,10 @@
 import resource
 import shutil
 import signal
+from functools import partial
 
 import pytest
+from tqdm import tqdm
 
 from flowerml.data import encodings, examples
 from flowerml.data.encodings import Encoded, Unfinished, writer
@@ -163,7 +165,8 @@ def contents(path):
     return [part.read_bytes() for part in paths]
 
 
-def test_a_full_disk_names_the_encodings(table, tmp_path):
+def test_a_full_disk_names_the_encodings(table, tmp_path, monkeypatch):
+    monkeypatch.setattr(encoding, "tqdm", partial(tqdm, disable=True))  # pytest keeps its output in a file
     path, limits = tmp_path / "encoded.arrow", resource.getrlimit(resource.RLIMIT_FSIZE)
     before, made = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), encoder()
     made.fingerprint(section(), "train")  # exports its graph to a file
