@@ -167,13 +167,13 @@ def contents(path):
 
 def test_a_full_disk_names_the_encodings(table, tmp_path, monkeypatch):
     monkeypatch.setattr(encoding, "tqdm", partial(tqdm, disable=True))  # pytest keeps its output in a file
-    path, limits = tmp_path / "encoded.arrow", resource.getrlimit(resource.RLIMIT_FSIZE)
-    before, made = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), encoder()
+    path, made, limits = tmp_path / "encoded.arrow", encoder(), resource.getrlimit(resource.RLIMIT_FSIZE)
     made.fingerprint(section(), "train")  # exports its graph to a file
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-        with pytest.raises(OSError) as error:
-            run(path, table)
+        with pytest.raises(OSError, match="File too large") as error:
+            run(path, table, made)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
