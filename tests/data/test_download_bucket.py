@@ -5,6 +5,7 @@ import fsspec
 import pytest
 
 from flowerml.core.errors import DownloadError
+from flowerml.data.download import bucket_folder
 from tests.support.downloading import CONTENT, NAME, SHA256, fetch
 
 
@@ -87,12 +88,67 @@ def test_bucket_file_changed_while_read(bucket, target):
     assert bucket.starts == [0, 0] and target.read_bytes() == CONTENT[::-1]
 
 
-@pytest.mark.parametrize(
-    "name, words", [("folder", "expected one file, found a folder"), ("b.bin", "FileNotFoundError")]
-)
-def test_folder_in_a_bucket_is_refused(bucket, target, name, words):
-    with pytest.raises(DownloadError, match=words):
-        fetch(f"bucket://b/{name}", target)
+def test_missing_file_in_a_bucket_is_refused(bucket, target):
+    with pytest.raises(DownloadError, match="FileNotFoundError"):
+        fetch("bucket://b/b.bin", target)
+
+
+@pytest.fixture
+def folder():
+    """Return the files of a folder in memory that stands for a bucket's."""
+    memory = fsspec.filesystem("memory")
+    memory.pipe({"/flowers/rose/1.jpg": b"1", "/flowers/rose/2.jpg": b"22", "/flowers/tulip/1.jpg": b"333"})
+    yield memory
+    memory.rm("/flowers", recursive=True)
+
+
+def copied(target: Path) -> dict[str, bytes]:
+    return {path.relative_to(target).as_posix(): path.read_bytes() for path in target.rglob("*") if path.is_file()}
+
+
+def test_folder_of_a_bucket_is_copied(folder, tmp_path):
+    for url in ("memory://flowers", "memory://flowers/"):
+        fetch(url, tmp_path / "data" / "copy")
+        assert copied(tmp_path / "data" / "copy") == {
+            "rose/1.jpg": b"1",
+            "rose/2.jpg": b"22",
+            "tulip/1.jpg": b"333",
+        }
+
+
+def test_changes_of_a_folder_are_followed(folder, tmp_path):
+    fetch("memory://flowers", tmp_path / "copy")
+    kept = (tmp_path / "copy/rose/1.jpg").stat().st_mtime_ns
+    folder.rm("/flowers/tulip/1.jpg")
+    folder.pipe("/flowers/rose/2.jpg", b"new")
+    (tmp_path / "copy/stray.jpg").write_bytes(b"")
+    fetch("memory://flowers", tmp_path / "copy")
+    assert copied(tmp_path / "copy") == {"rose/1.jpg": b"1", "rose/2.jpg": b"new"}
+    assert (tmp_path / "copy/rose/1.jpg").stat().st_mtime_ns == kept
+
+
+def test_names_that_lead_out_of_the_folder_are_refused(folder, tmp_path, monkeypatch):
+    entries = {"/flowers/../../evil": {"name": "/flowers/../../evil", "size": 1}}
+    monkeypatch.setattr(type(folder), "find", lambda *_, **__: entries)
+    with pytest.raises(DownloadError, match=r"\.\./\.\./evil would be written outside the folder"):
+        fetch("memory://flowers/", tmp_path / "a/b/copy")
+    assert not (tmp_path / "a/evil").exists()
+
+
+def test_interrupted_folder_goes_on_where_it_was(folder, tmp_path, monkeypatch):
+    read = type(folder).cat_file
+    fetched = []
+
+    def break_once(self, path, **settings):
+        fetched.append(path)
+        if len(fetched) == 2:
+            raise ConnectionError("cut")
+        return read(self, path, **settings)
+
+    monkeypatch.setattr(type(folder), "cat_file", break_once)
+    monkeypatch.setattr(bucket_folder, "THREADS", 1)
+    fetch("memory://flowers/", tmp_path / "copy")
+    assert len(copied(tmp_path / "copy")) == 3 and fetched.count("/flowers/rose/1.jpg") == 1
 
 
 def test_failing_bucket_is_given_up(bucket, target):

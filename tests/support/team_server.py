@@ -1,5 +1,6 @@
 """What a team shares: an MLflow server on PostgreSQL, with artifacts on S3 (moto)."""
 
+import logging
 import os
 import pwd
 import shutil
@@ -110,6 +111,7 @@ class Bucket:
 
     def __init__(self) -> None:
         server = pytest.importorskip("moto.server", reason="moto[server] is not installed")
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request
         self._server = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self._server.start()
         host, port = self._server.get_host_and_port()

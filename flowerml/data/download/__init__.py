@@ -32,7 +32,9 @@ def download(
     timeout: float = 30.0,
     pause: float = 1.0,
 ) -> None:
-    """Download the file at `url` to `target`, which appears only when it is complete.
+    """Download the file at `url` to `target`, which appears only when it is complete; or a bucket's folder.
+
+    Of a folder each file appears when it is complete, and those that have not changed are kept.
 
     Until then its bytes are in `target`.part and its version in `target`.part.json; a call after any interruption
     resumes from there. `checksum` is "md5:…" or "sha256:…" (at least the first eight digits). Without one, a file
@@ -52,6 +54,9 @@ def download(
         check_url(url)
         expected = Checksum.parse(checksum) if checksum else None
         with _disk_errors(target.parent):
+            if not checksum and _is_folder(url, target):
+                _download_folder(url, target, attempts=attempts, pause=pause)
+                return
             _download(url, target, expected, attempts=attempts, timeout=timeout, pause=pause)
     except PermanentError as error:
         way_out = f", {alternative}" if alternative else ""
@@ -84,6 +89,39 @@ def _download(
         partial.finish()
 
 
+def _is_folder(url: str, target: Path) -> bool:
+    """Return whether a URL is a bucket's folder; what is there decides where the bucket cannot be reached."""
+    if _is_web(url) or target.is_file():
+        return False
+    from flowerml.data.download.bucket_folder import is_folder
+
+    try:
+        return is_folder(url)
+    except TransientError:
+        return target.is_dir()
+
+
+def _download_folder(url: str, target: Path, *, attempts: int, pause: float) -> None:
+    from flowerml.data.download.bucket_folder import download_folder
+
+    partial = beside(target, ".partial")
+    with hold_lock(beside(target, ".lock"), waiting=f"{target.name}: another process is downloading it; waiting"):
+        complete = None if partial.exists() or not target.is_dir() else _stamp(beside(target, ".json"))
+        partial.touch()
+        try:
+            download_folder(url, target, attempts=attempts, pause=pause)
+        except PermanentError as error:
+            unreachable = isinstance(error.__cause__, TransientError)
+            if complete is None or not unreachable or complete != _stamp(beside(target, ".json")):
+                raise
+            _report(f"{target}: kept; whether {_without_login(url)} has changed is unknown ({clean(error)})")
+        partial.unlink()
+
+
+def _is_web(url: str) -> bool:
+    return urlsplit(url).scheme.lower() in ("http", "https")
+
+
 def _up_to_date(target: Path, checksum: Checksum | None) -> bool:
     """Return whether the file at `target` can be used without asking the server."""
     if not target.exists():
@@ -112,7 +150,7 @@ def _still_current(remote: RemoteFile, url: str, target: Path) -> bool:
 
 
 def _remote_file(url: str, target: Path, timeout: float, checksum: Checksum | None) -> RemoteFile:
-    if urlsplit(url).scheme.lower() in ("http", "https"):
+    if _is_web(url):
         from flowerml.data.download.http import HttpFile
 
         page_wanted = target.suffix.lower() in (".html", ".htm")
