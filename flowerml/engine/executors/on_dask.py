@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from flowerml.core.display import one_line
 from flowerml.core.errors import FlowermlError, cause_message
 from flowerml.core.urls import without_secrets
+from flowerml.engine.executors.address import check_answers
 from flowerml.engine.executors.facts import machine_facts
 from flowerml.engine.executors.local import LocalPool
 from flowerml.engine.executors.place import Place
@@ -80,6 +81,8 @@ class DaskPool(RemotePool):
         for name in LOGGERS:  # they tell of every process that ends, as ours do
             logging.getLogger(name).setLevel(logging.CRITICAL)
         address: Any = place.address
+        if place.address is not None:
+            check_answers(place.address, schemes=("tcp", "tls"), example="tcp://scheduler:8786")
         try:
             if address is None:
                 # In threads, as our workers are processes anyway; Dask's own would run this process's __main__ again.

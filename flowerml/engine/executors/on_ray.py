@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flowerml.core.display import one_line
 from flowerml.core.errors import FlowermlError, cause_message
 from flowerml.core.urls import without_secrets
+from flowerml.engine.executors.address import check_answers
 from flowerml.engine.executors.facts import MIXED
 from flowerml.engine.executors.host import Host, environment
 from flowerml.engine.executors.place import Place
@@ -61,6 +62,8 @@ class RayPool(RemotePool):
         handler = signal.getsignal(signal.SIGTERM)
         try:
             if place.address is not None:
+                if place.address != "auto":
+                    check_answers(place.address, schemes=("ray",), example="head:6379 or ray://head:10001")
                 self._attempt(address=place.address, **quiet)
                 return
             for remaining in reversed(range(STARTS)):
