@@ -2,6 +2,7 @@
 
 import csv
 import json
+import resource
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -10,6 +11,7 @@ import pytest
 from flowerml.classifier.prediction import ClassProbability, Prediction
 from flowerml.core.errors import FlowermlError
 from flowerml.core.locks import try_lock
+from flowerml.core.os_errors import explain_os_error
 from flowerml.engine.executors import Place
 from flowerml.pipeline import score
 from flowerml.pipeline.score import formats
@@ -140,3 +142,24 @@ def test_part_of_fewer_classes_is_not_resumed(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write(path, Lengths(kill_after=600))
     assert write(path, Lengths(), top_k=2).resumed == 0
+
+
+@pytest.mark.parametrize("out", ["answers.csv", "answers/"])
+def test_full_disk_is_one_line_and_is_resumed(tmp_path, out):
+    expected = contents(tmp_path / "expected", out, Lengths())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000 if out == "answers.csv" else 3_000, hard))
+    try:
+        with pytest.raises(OSError) as caught:
+            contents(tmp_path / "full", out, Lengths())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert explain_os_error(caught.value).startswith(f"{tmp_path / 'full' / out}")
+    assert contents(tmp_path / "full", out, Lengths()) == expected
+
+
+def contents(folder, out, classifier):
+    """Write answers in a folder, and return the bytes of its files."""
+    folder.mkdir(exist_ok=True)
+    write(f"{folder}/{out}", classifier)
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -48,13 +48,9 @@ class PartFile:
     def add(self, rows: Sequence[Row]) -> None:
         """Append the rows of the next piece."""
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        try:
-            self.file.write("".join(lines).encode())
-            self.file.flush()
-            os.fsync(self.file.fileno())
-        except OSError as error:
-            error.filename = error.filename or str(_part(self.path))
-            raise
+        self.file.write("".join(lines).encode())
+        self.file.flush()
+        os.fsync(self.file.fileno())
 
     def finish(self, rows: int) -> Written:
         """Write the file itself; `rows` is the number of all inputs. Raises FlowermlError."""
@@ -88,12 +84,17 @@ def opened(path: Path, fields: tuple[str, ...], identity: Mapping[str, Any]) -> 
     with try_lock(lock) as is_free:
         if not is_free:
             raise FlowermlError(f"{path}: another command is writing it; wait for it, or choose another --out")
-        with part.open("a+b") as file:
-            done, end = _resume(file, header)
-            file.truncate(end)
-            if not end:
-                file.write(header)
-            yield PartFile(path, fields, file, done)
+        try:
+            with part.open("a+b") as file:
+                done, end = _resume(file, header)
+                file.truncate(end)
+                if not end:
+                    file.write(header)
+                yield PartFile(path, fields, file, done)
+        except OSError as error:  # also of closing the file, which writes what a full disk did not take before
+            if error.filename is None and error.errno is not None:
+                error.filename = str(part)
+            raise
         part.unlink()
         lock.unlink(missing_ok=True)
 
