@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flowerml.core.errors import FlowermlError, InputError, root_cause
-from flowerml.engine.executors import Place, WorkerLost, facts, machine_facts, open_pool, ordered
+from flowerml.engine.executors import Place, WorkerLost, facts, local, machine_facts, open_pool, ordered, warm_up
 from tests.support.project import REPOSITORY
 
 WORKSHOP = "tests.engine.workshop:Workshop"
@@ -123,6 +123,22 @@ def test_a_killed_server_is_replaced():
         with pytest.raises(WorkerLost):
             call.result(5)
         assert pool.start(WORKSHOP).call("add", 2).result() == 2
+
+
+def test_a_server_that_was_warmed_up_is_taken(monkeypatch):
+    monkeypatch.setattr(local, "SLOW_IMPORTS", ("colorsys",))
+    place = Place(workers=2)
+    warm_up(Place())
+    assert local._warm == []
+    warm_up(place)
+    warm_up(place)
+    (server,) = local._warm
+    monkeypatch.setenv("FLOWERML_TEST", "set later")
+    with open_pool(place, threads=1, facts=machine_facts()) as pool:
+        assert pool.start(WORKSHOP).call("variable", "FLOWERML_TEST").result() == "set later"
+        assert pool._server is server
+    assert local._warm == []
+    assert server.ended
 
 
 def test_workers_have_their_share_of_threads_and_no_workers(worker):

@@ -114,6 +114,7 @@ def _become_worker(request: dict[str, Any], connection: int, errors: int, server
     code = 1
     try:
         die_with(server)
+        os.environ.clear()
         os.environ.update(request["environment"])
         os.dup2(errors, 2)
         os.dup2(2, 1)  # what a library prints belongs to no command's output

@@ -18,7 +18,7 @@ def environment(threads: int) -> dict[str, str]:
     return {
         "OMP_NUM_THREADS": count,
         "MKL_NUM_THREADS": count,
-        "OPENBLAS_NUM_THREADS": count,
+        "OPENBLAS_NUM_THREADS": "1",  # NumPy's and SciPy's, whose sums depend on it: as many on each machine
         "FLOWERML_THREADS": count,
         "FLOWERML_ENGINE": "local",
         "FLOWERML_WORKERS": "1",
