@@ -114,13 +114,17 @@ def table(efficiencies: dict[tuple[str, int], float], workers: Sequence[int]) ->
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def plot(efficiencies: dict[tuple[str, int], float], workers: Sequence[int], path: Path, title: str) -> None:
-    """Draw the speed-up over the number of workers."""
+def plot(
+    efficiencies: dict[tuple[str, int], float], workers: Sequence[int], slept: dict[int, float], path: Path, title: str
+) -> None:
+    """Draw the speed-up over the number of workers, and that of real searches."""
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
     axes.plot(workers, workers, color="0.7", linestyle=":", label="ideal")
     for name in dict.fromkeys(name for name, _ in efficiencies):
         axes.plot(workers, [count * efficiencies[name, count] for count in workers], marker="o", ms=4, label=name)
+    if slept:
+        axes.plot([*slept], [*slept.values()], "kx", label="real driver, ahead 2 x workers")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
     axes.set_xticks(workers, [str(count) for count in workers])
@@ -263,6 +267,7 @@ def main() -> None:
         (order.name, count): efficiency(order, searches, count) for order, count in product(ORDERS, workers)
     }
     print(table(efficiencies, workers))
+    speedups: dict[int, float] = {}
     if arguments.sleep:
         print("\nreal searches whose workers sleep, with ahead = 2 x workers")
         print("| workers | seconds | speed-up | efficiency | simulated | CPU of the driver |")
@@ -271,11 +276,13 @@ def main() -> None:
         for count in workers:
             wall, busy = slept(seconds, count, 2 * count)
             expected = efficiency(ORDERS[0], [seconds], count)
-            speedup = sum(seconds) / wall
+            speedup = speedups[count] = sum(seconds) / wall
             cells = (f"{wall:.1f}", f"{speedup:.1f}", f"{speedup / count:.2f}", f"{expected:.2f}", f"{busy / wall:.0%}")
             print(f"| {count} | {' | '.join(cells)} |", flush=True)
     if arguments.plot:
-        plot(efficiencies, workers, arguments.plot, f"Searches of {arguments.trials} trials, simulated")
+        plot(
+            efficiencies, workers, speedups, arguments.plot, f"Searches of {arguments.trials} trials of measured times"
+        )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from flowerml.engine.executors import Place, machine_facts, open_pool
+from flowerml.engine.executors.facts import MixedMachines
 from tests.search.test_retraining import Points
 from tests.search.test_workers import TRAINED, database, folder  # noqa: F401 — fixtures
 from tests.support.searches import searched, section_of
@@ -42,3 +43,19 @@ def test_ray_actors_have_one_outcome(workers):
 def test_dask_workers_have_one_outcome():
     expected, found = outcomes(Place("dask", workers=2), times=1)
     assert found == [expected]
+
+
+def test_search_in_unlike_workers_is_refused_in_a_line():
+    facts = {**machine_facts(), "processor": "another one"}
+    with open_pool(Place(workers=2), threads=1, facts=facts) as pool, pytest.raises(MixedMachines) as error:
+        searched(section_of({"trials": 2}), Points(), pool=pool, factory=DAWDLING)
+    assert "another one" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_search_in_unlike_workers_may_be_allowed(monkeypatch, capsys):
+    monkeypatch.setenv("FLOWERML_MIXED", "allow")
+    facts = {**machine_facts(), "processor": "another one"}
+    with open_pool(Place(workers=2), threads=1, facts=facts) as pool:
+        outcome = searched(section_of({"trials": 2}), Points(), pool=pool, factory=DAWDLING)
+    assert outcome.runs["search"]["tags"]["mixed_processors"] == "true"
+    assert capsys.readouterr().err.count("warning: ") == 1

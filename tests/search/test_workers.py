@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from tests.search.test_retraining import Points
 from tests.support.drawn_pool import DrawnPool
 from tests.support.made_up import MadeUp
-from tests.support.searches import searched, section_of
+from tests.support.searches import Silent, searched, section_of
 
 MADE_UP = "tests.support.made_up:trainee"
 POINTS = "tests.support.made_up:points"
@@ -87,3 +87,12 @@ def test_no_order_of_completion_changes_the_outcome(name, workers, ahead):
         assert searched(section, networks(), pool=pool, factory=factory, folder=Path(f"drawn-{seed}")) == expected
         orders.add(tuple(pool.order))
     assert len(orders) > 1
+
+
+@pytest.mark.extended
+def test_search_that_began_in_unlike_workers_keeps_the_tag():
+    section = section_of({"trials": 6, "ahead": 2})
+    with pytest.raises(KeyboardInterrupt):
+        searched(section, MadeUp(), pool=DrawnPool(2, 0, mixed=True), factory=MADE_UP, display=Silent(epochs=20))
+    outcome = searched(section, MadeUp(), pool=DrawnPool(2, 0), factory=MADE_UP)
+    assert outcome.runs["search"]["tags"] == {"mixed_processors": "true"}

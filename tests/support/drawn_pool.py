@@ -17,6 +17,7 @@ class DrawnWorker:
     def __init__(self, pool: "DrawnPool", name: str, factory: str, arguments: tuple[Any, ...]) -> None:
         self.name = name
         self.lost = False
+        self.ready: Future[None] = Future()
         self.speed = pool.generator.choice((1, 10, 100))
         self.calls: list[tuple[Future[Any], str, tuple[Any, ...]]] = []
         self._generators = rng_state()
@@ -32,14 +33,19 @@ class DrawnWorker:
 
     def close(self) -> None:
         self.lost = True
+        if not self.ready.done():
+            self.ready.set_exception(self._lost("start"))
         for future, method, _ in self.calls:
             future.set_exception(self._lost(method))
         self.calls.clear()
 
     def run(self, *, dies: str) -> None:
-        """Run the first call; if the worker `dies` before or after it, the answer is lost."""
+        """Become ready, or run the first call; if the worker `dies` before or after it, the answer is lost."""
         if dies == "before":
             self.close()
+            return
+        if not self.ready.done():
+            self.ready.set_result(None)
             return
         future, method, args = self.calls.pop(0)
         outside = rng_state()
@@ -63,10 +69,9 @@ class DrawnWorker:
 class DrawnPool:
     """Workers of different speeds: which one is ready next, and whether it dies in it, is drawn with a seed."""
 
-    mixed = False
-
-    def __init__(self, size: int, seed: int, *, losses: int = 0, share: float = 0.1) -> None:
-        self.size, self.losses, self._share = size, losses, share
+    def __init__(self, size: int, seed: int, *, losses: int = 0, share: float = 0.1, mixed: bool = False) -> None:
+        self.size, self.mixed = size, mixed
+        self.losses, self._share = losses, share
         self.generator = random.Random(seed)
         self.order: list[str] = []
         self.workers: list[DrawnWorker] = []
@@ -81,10 +86,10 @@ class DrawnPool:
         """Run calls in a drawn order until one of the pending futures is done."""
         assert pending, "nobody waits for nothing"
         while not (done := [future for future in pending if future.done()]):
-            busy = [worker for worker in self.workers if worker.calls]
+            busy = [worker for worker in self.workers if worker.calls or not worker.ready.done()]
             worker = self.generator.choices(busy, weights=[worker.speed for worker in busy])[0]
             dies = self.generator.choice(("before", "after")) if self._draws_death() else ""
-            self.order.append(f"{worker.name}: {worker.calls[0][1]} {dies}")
+            self.order.append(f"{worker.name}: {worker.calls[0][1] if worker.calls else 'ready'} {dies}")
             worker.run(dies=dies)
         return done
 

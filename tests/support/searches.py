@@ -105,6 +105,7 @@ def runs() -> dict[str, dict[str, Any]]:
         run.info.run_name: {
             "status": run.info.status,
             "params": run.data.params,
+            "tags": {name: value for name, value in run.data.tags.items() if name in ("pruned", "mixed_processors")},
             "metrics": {name: value for name, value in run.data.metrics.items() if "seconds" not in name},
             "epochs": sorted({row.step: row.value for row in client.get_metric_history(run.info.run_id, "valid_loss")}),
         }
