@@ -56,7 +56,7 @@ class Discriminant:
 
     def fit(self) -> Scores:
         """Return the classifier of these rows."""
-        from scipy import linalg
+        from scipy import linalg  # type: ignore[import-untyped]
 
         means = self.sums / np.maximum(self.counts, 1)[:, None]
         covariance = (self.products - means.T @ self.sums) / max(1.0, self.counts.sum() - len(self.counts))

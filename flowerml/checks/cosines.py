@@ -89,20 +89,20 @@ def folding(vectors: Vectors, dimensions: int) -> Callable[[Matrix], NDArray[np.
     More columns are added up, each with a random sign, which keeps cosines to within some hundredths (K. Weinberger et
     al., "Feature Hashing", ICML 2009).
     """
-    from scipy import sparse
+    from scipy import sparse  # type: ignore[import-untyped]
 
     width = vectors.shape[1]
     if width <= dimensions:
-        return lambda matrix: matrix.toarray() if sparse.issparse(matrix) else matrix
+        return _dense
     rng = np.random.default_rng(0)
     columns, values = rng.integers(0, dimensions, width), rng.choice(np.array([-1, 1], np.float32), width)
     sums = sparse.csr_matrix((values, columns, np.arange(width + 1)), shape=(width, dimensions))
 
-    def fold(matrix: Matrix) -> NDArray[np.float32]:
-        folded = matrix @ sums
-        return folded.toarray() if sparse.issparse(folded) else folded
+    return lambda matrix: _dense(matrix @ sums)
 
-    return fold
+
+def _dense(matrix: Any) -> NDArray[np.float32]:
+    return matrix.toarray() if hasattr(matrix, "toarray") else matrix
 
 
 def _confirmed(vectors: Vectors, pairs: Pairs, cosine: float, allowed: Allowed) -> NDArray[np.bool_]:

@@ -57,7 +57,7 @@ def suspects(vectors: Vectors, rows: NDArray[np.int64], targets: NDArray[np.int6
     thresholds = np.bincount(targets, weights=of_label) / np.bincount(targets)
     margins = best - of_label
     chosen = np.flatnonzero((margins >= MIN_MARGIN) & (best >= thresholds[suggested]))
-    return [Suspect(row, suggested[row], margins[row], best[row]) for row in chosen]
+    return [Suspect(row, suggested[row], margins[row], best[row]) for row in chosen.tolist()]
 
 
 def stratified_folds(targets: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -88,13 +88,13 @@ class _Rows:
     def fit(self) -> list[Scores]:
         """Return a model for each fold, fitted without it."""
         columns = self._read(np.arange(1)).shape[1]
-        parts = [self._model.empty(self._classes, columns) for _ in range(FOLDS)]
+        parts: list[Any] = [self._model.empty(self._classes, columns) for _ in range(FOLDS)]
         for block in self.blocks(np.arange(len(self.targets))):
             vectors = self._read(block)
             for fold, part in enumerate(parts):
                 chosen = np.flatnonzero(self._folds[block] == fold)
                 part.add(vectors[chosen], self.targets[block][chosen])
-        total: Any = reduce(self._model.plus, parts)
+        total = reduce(lambda total, part: total.plus(part), parts[1:], parts[0])
         return [total.without(part).fit() for part in parts]
 
     def scores(self, models: list[Scores], block: NDArray[np.int64]) -> NDArray[np.float32]:

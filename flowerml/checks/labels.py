@@ -74,7 +74,7 @@ def suspects_of(probabilities: NDArray[np.floating], targets: NDArray[np.int64])
     """Return the rows with a likely wrong label. probabilities [N, C], targets [N]."""
     margins, suggested = label_margins(probabilities, targets)
     rows = np.flatnonzero(margins >= MIN_MARGIN)
-    return [Suspect(row, suggested[row], margins[row], probabilities[row, suggested[row]]) for row in rows]
+    return [Suspect(row, suggested[row], margins[row], probabilities[row, suggested[row]]) for row in rows.tolist()]
 
 
 def label_margins(
