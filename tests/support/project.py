@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
@@ -72,10 +72,10 @@ class Project:
             "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db",
         }
 
-    def copy(self, folder: Path) -> "Project":
+    def copy(self, folder: Path) -> Self:
         """Return a copy in another folder, with all outputs so far."""
         shutil.copytree(self.folder, folder, symlinks=True)
-        copied = Project.__new__(Project)
+        copied = type(self).__new__(type(self))
         copied.folder = folder
         return copied
 
