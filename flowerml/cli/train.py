@@ -116,8 +116,10 @@ def main(
     Other parameters come from params.yaml; in a project, from the winner of its last search.
     Every trial is an MLflow run (at MLFLOW_TRACKING_URI, by default mlflow.db in this folder).
     """
+    from flowerml.engine.executors import warm_up
+
     _select_device(options.Device.cuda if gpu else device)
-    options.use_workers(engine, address, workers)
+    warm_up(options.use_workers(engine, address, workers))
     chosen = {
         "encode.backbone": backbone or arch,
         "train.network": network,

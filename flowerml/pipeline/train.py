@@ -21,7 +21,7 @@ from flowerml.data.encodings import Encoded
 from flowerml.data.examples import Examples
 from flowerml.data.names import category_names
 from flowerml.engine import devices
-from flowerml.engine.executors import Place
+from flowerml.engine.executors import Place, warm_up
 from flowerml.pipeline import repeats, scored
 from flowerml.pipeline.origin import origin_of
 from flowerml.pipeline.trainers import TaskNetworks, open_workers
@@ -76,6 +76,7 @@ def run(
     process, or in the workers that the environment asks for: see `flowerml.engine.executors.Place`.
     """
     place = Place.from_environment()
+    warm_up(place)
     connection.check()
     paths, task, section = pipeline.paths, task_of(pipeline), pipeline.train
     repeats_folder = paths.repeats if folder is None else beside(folder)
@@ -84,11 +85,12 @@ def run(
     examples = Examples(paths.examples)
     data_digest = examples.digest()
     encoder = warm_start.encoder if warm_start else task.Encoder.load(paths.encoder)
-    if section.threads is not None:
-        torch.set_num_threads(section.threads)
+    threads = section.threads
+    if threads is not None:
+        torch.set_num_threads(threads)
     data = task.training_data(encoded, encoded.classes, encoder)
-    if section.threads is None and (suggested := task.suggested_threads(data, section)):
-        torch.set_num_threads(suggested)
+    # In any case, as it also stops MKL from using fewer threads for small products: workers do the same.
+    torch.set_num_threads(threads or task.suggested_threads(data, section) or torch.get_num_threads())
     precision = section.model_dump().get("precision", "float32")
     print(f"{pipeline.name}: training on {devices.describe(precision)}", file=sys.stderr)
     networks = TaskNetworks(task, encoder, data, task.with_valid(data, section) if section.refit else None)

@@ -80,6 +80,7 @@ class _Content:
     records: dict[str, TrialRecord] = field(default_factory=dict)
     finished: int | None = None
     earlier: Earlier | None = None
+    mixed: bool = False
     length: int = 0
 
     def add(self, value: Mapping[str, Any]) -> None:
@@ -92,6 +93,8 @@ class _Content:
             self.records = {id: record for id, record in self.records.items() if record.kind in SEARCHED}
         elif "extended" in value:
             self.finished = None
+        elif "mixed" in value:
+            self.mixed = True
         else:
             record = TrialRecord.from_json(value)
             self.records[record.id] = record
@@ -111,10 +114,12 @@ class Checkpoint:
         self._writes: dict[str, tuple[float, float]] = {}  # by id: when the state was written, and how long it took
         self.records: dict[str, TrialRecord] = {}
         self.earlier: Earlier | None = None
+        self.mixed = False
+        """Whether a trial may have been trained on a machine unlike the driver's."""
         self.notice: str | None = None
         content = self._read()
         if self._continues(content, trials):
-            self.records, self.earlier = content.records, content.earlier
+            self.records, self.earlier, self.mixed = content.records, content.earlier, content.mixed
             os.truncate(folder / RECORDS, content.length)  # drop a line that was being written
             if content.finished is not None:
                 self._append({"extended": trials})
@@ -180,6 +185,13 @@ class Checkpoint:
         self._writes.pop(trial.id, None)
         if weights is not None:
             self._keep([trial.id, *(other.id for other in keep)])
+
+    def note_mixed(self) -> None:
+        """Record that machines are mixed, also for a search that resumes or extends this one."""
+        if not self.mixed:
+            self._begin()
+            self._append({"mixed": True})
+            self.mixed = True
 
     def has_weights(self, trial: "Trial") -> bool:
         """Return whether the weights of a finished trial were kept."""

@@ -5,6 +5,7 @@ pruned, or that ends after an epoch that was set, ends in the worker by itself: 
 """
 
 import sys
+from collections import deque
 from collections.abc import Callable, Collection, Generator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
@@ -33,8 +34,9 @@ SECONDS = 0.5
 Wait = Callable[["Collection[Future[Any]]"], "Collection[Future[Any]]"]
 """Returns some of the pending futures once they are done."""
 
-Steps = Generator["Future[Any]", Any, bytes | None]
-"""A training as a coroutine: it yields what it waits for and is sent the result; it returns the weights to keep."""
+Steps = Generator["Future[Any] | None", Any, bytes | None]
+"""A training as a coroutine: it yields what it waits for, None for a worker, and is sent the result. It returns the
+weights to keep."""
 
 
 def first_done(pending: "Collection[Future[Any]]") -> "Collection[Future[Any]]":
@@ -55,92 +57,143 @@ class Workers:
     wait: Wait = first_done
 
 
-@dataclass
-class _Seat:
-    """A place for one worker, which is started when there is work for it, and again when it was lost."""
-
-    workers: Workers
-    worker: Worker | None = None
-
-    def call(self, method: str, *args: Any) -> "Future[Any]":
-        if self.worker is None:
-            self.worker = self.workers.pool.start(self.workers.factory, *self.workers.arguments)
-        return self.worker.call(method, *args)
-
-    def leave(self) -> None:
-        """Let go of a worker that was lost."""
-        if self.worker is not None:
-            self.worker.close()
-        self.worker = None
-
-
 class InWorkers:
     """Runs trainings in workers, as many at once as there are workers and as the source permits: see `Runner`."""
 
-    def __init__(self, trials: Trials, workers: Workers) -> None:
-        self._trials, self._wait = trials, workers.wait
-        self._seats = [_Seat(workers) for _ in range(workers.pool.size)]
+    def __init__(self, trials: Trials, staff: "Staff") -> None:
+        self._trials, self._staff = trials, staff
 
     def run(self, source: Source, progress: Progress) -> "nn.Module | None":
         """See `Runner`; networks are in the checkpoint, none is at hand."""
-        _Run(self._trials, self._wait, self._seats, source, progress).to_the_end()
+        _Run(self._trials, self._staff, source, progress).to_the_end()
         return None
 
 
 @dataclass
+class Staff:
+    """The workers of a search: started as there is work for them, and free once they are ready.
+
+    On a full cluster one may wait for its place for minutes; no training is given to it before. When one is lost
+    another is started.
+    """
+
+    workers: Workers
+    free: list[Worker] = field(default_factory=list)
+    starting: "dict[Future[None], Worker]" = field(default_factory=dict)
+    busy: int = 0
+    losses: int = 0
+
+    def take(self) -> Worker | None:
+        """Return a worker that is free, the one that was so last; None if none is."""
+        if not self.free:
+            return None
+        self.busy += 1
+        return self.free.pop()
+
+    def give_back(self, worker: Worker, *, lost: bool = False) -> None:
+        """Take back a worker, which others may have then, unless it was lost."""
+        self.busy -= 1
+        if lost:
+            worker.close()
+        else:
+            self.free.append(worker)
+
+    def start(self, wanted: int) -> None:
+        """Start workers until so many are on the way, if the pool has as many."""
+        while len(self.starting) < wanted and self.busy + len(self.free) + len(self.starting) < self.workers.pool.size:
+            worker = self.workers.pool.start(self.workers.factory, *self.workers.arguments)
+            self.starting[worker.ready] = worker
+
+    def settle(self, future: "Future[None]") -> None:
+        """Take note that a worker is ready; raises what kept it from that, WorkerLost only when it happens again."""
+        worker = self.starting.pop(future)
+        error = future.exception()
+        if error is None:
+            self.losses = 0
+            self.free.append(worker)
+            return
+        worker.close()
+        self.losses += 1
+        if not isinstance(error, WorkerLost) or self.losses == LOSSES:
+            raise error
+
+
+@dataclass
 class _Flight:
-    """A training in flight: its coroutine, and the seat it holds."""
+    """A training that has begun: its coroutine, and its worker, if it has one."""
 
     trial: Trial
-    seat: _Seat
-    steps: Steps
+    worker: Worker | None = None
+    steps: Steps = field(init=False)
+
+    def call(self, method: str, *args: Any) -> "Future[Any]":
+        assert self.worker is not None, "a training calls nothing before it has a worker"
+        return self.worker.call(method, *args)
 
 
 @dataclass
 class _Run:
-    """The trainings of one source, and those of them that are in flight."""
+    """The trainings of one source, those of them that are in flight, and those that wait for a worker."""
 
     trials: Trials
-    wait: Wait
-    free: list[_Seat]
+    staff: Staff
     source: Source
     progress: Progress
     flying: "dict[Future[Any], _Flight]" = field(default_factory=dict)
+    waiting: deque[_Flight] = field(default_factory=deque)
 
     def to_the_end(self) -> None:
         try:
             self._begin()
-            while self.flying:
-                for future in self.wait(self.flying.keys()):
-                    self._go_on(self.flying.pop(future), future)
+            while self.flying or self.waiting:
+                for future in self.staff.workers.wait([*self.flying, *self.staff.starting]):
+                    if future in self.staff.starting:
+                        self.staff.settle(future)
+                    else:
+                        self._go_on(self.flying.pop(future), future)
                 self._begin()
         finally:
             self._interrupt()
 
     def _begin(self) -> None:
-        """Start trainings while a worker is free and the source has one whose time has come."""
-        while self.free and (trial := self.source.ask()) is not None:
+        """Begin trainings whose time has come, as many as there are workers; start a worker for each that has none."""
+        size = self.staff.workers.pool.size
+        while len(self.flying) + len(self.waiting) < size and (trial := self.source.ask()) is not None:
             if self.trials.restore(trial):
                 self.source.finish(trial)
                 self.progress.trial(trial)
             else:
-                seat = self.free.pop()  # the one that was free last: it has started
-                self._go_on(_Flight(trial, seat, self._steps(trial, seat)))
+                flight = _Flight(trial)
+                flight.steps = self._steps(flight)
+                self._go_on(flight)
+        while self.waiting and (worker := self.staff.take()):
+            flight = self.waiting.popleft()
+            flight.worker = worker
+            if self.staff.workers.pool.mixed:
+                self.trials.note_mixed()
+            self._go_on(flight)
+        self.staff.start(len(self.waiting))
 
     def _go_on(self, flight: _Flight, future: "Future[Any] | None" = None) -> None:
         """Take the next step of a training; after the last one record its end."""
         error = future.exception() if future is not None else None
         try:
             if error is not None:
-                waiting = flight.steps.throw(error)
+                needed = flight.steps.throw(error)
             else:
-                waiting = flight.steps.send(None if future is None else future.result())
-            self.flying[waiting] = flight
+                needed = flight.steps.send(None if future is None else future.result())
         except StopIteration as end:
-            self.free.append(flight.seat)
-            self._finish(flight.trial, end.value)
+            self._finish(flight, end.value)
+        else:
+            if needed is None:
+                self.waiting.append(flight)
+            else:
+                self.flying[needed] = flight
 
-    def _finish(self, trial: Trial, weights: bytes | None) -> None:
+    def _finish(self, flight: _Flight, weights: bytes | None) -> None:
+        trial = flight.trial
+        if flight.worker is not None:
+            self.staff.give_back(flight.worker)
         kept = self.source.kept_with(trial)
         self.trials.checkpoint.finish(trial, weights if trial in kept else None, keep=kept)
         self.source.finish(trial)
@@ -148,40 +201,42 @@ class _Run:
 
     def _interrupt(self) -> None:
         """End the trainings that are still in flight after an error or Ctrl-C, so that MLflow shows no run at work."""
-        for flight in self.flying.values():
+        for flight in (*self.flying.values(), *self.waiting):
             with suppress(KeyboardInterrupt, OSError):
                 flight.steps.throw(KeyboardInterrupt())
         self.flying.clear()
+        self.waiting.clear()
 
-    def _steps(self, trial: Trial, seat: _Seat) -> Steps:
-        """Train a trial in the worker of a seat; if that is lost, take it up in another from its last state."""
-        losses, weights = 0, None
+    def _steps(self, flight: _Flight) -> Steps:
+        """Train a trial in a worker; if that is lost, take it up in another from its last state."""
+        trial, losses, weights = flight.trial, 0, None
+        yield None
         with self.trials.recorded(trial) as run:
             while True:
                 try:
-                    yield from self._train(trial, seat, run)
+                    yield from self._train(flight, run)
                     if trial in self.source.kept_with(trial):
-                        weights = yield seat.call("weights")
+                        weights = yield flight.call("weights")
                     break
                 except WorkerLost as lost:
                     losses += 1
-                    seat.leave()
-                    self._report(trial, lost, losses)
+                    self._lose(flight, lost, losses)
+                yield None
         return weights
 
-    def _train(self, trial: Trial, seat: _Seat, run: Run) -> Steps:
+    def _train(self, flight: _Flight, run: Run) -> "Generator[Future[Any], Any, None]":
         """Train until the end, report each epoch once, and write the state now and then."""
-        checkpoint = self.trials.checkpoint
+        trial, checkpoint = flight.trial, self.trials.checkpoint
         section, label = trial.section.model_dump(), checkpoint.label(trial)
-        behind = yield seat.call("start", trial.kind, section, trial.stop, label, checkpoint.state(trial))
+        behind = yield flight.call("start", trial.kind, section, trial.stop, label, checkpoint.state(trial))
         if behind > len(trial.epochs) and (saved := checkpoint.running(trial)):
             trial.restore(saved.epochs, state="complete", reason="")
             self.progress.epoch(trial, trial.epochs[-1])
-        advance: Advance = yield seat.call("advance", SECONDS, checkpoint.is_due(trial))
+        advance: Advance = yield flight.call("advance", SECONDS, checkpoint.is_due(trial))
         while True:
             # The worker goes on while its answer is recorded here.
             due = advance.state is None and checkpoint.is_due(trial)
-            future = None if advance.ended else seat.call("advance", SECONDS, due)
+            future = None if advance.ended else flight.call("advance", SECONDS, due)
             for epoch in advance.epochs:
                 if epoch.number > len(trial.epochs):  # else it was seen before a worker was lost
                     trial.report(epoch)
@@ -192,15 +247,18 @@ class _Run:
             if advance.diverged is not None:
                 raise DivergedError(advance.diverged)
             if future is None:
-                return None
+                return
             advance = yield future
 
-    def _report(self, trial: Trial, lost: WorkerLost, losses: int) -> None:
-        """Say that a worker was lost; raises FlowermlError when that has happened too often."""
-        kept = f"{len(self.trials.checkpoint.records)} finished trainings and the states of others are kept"
+    def _lose(self, flight: _Flight, lost: WorkerLost, losses: int) -> None:
+        """Let go of a worker that was lost, and say so; raises FlowermlError when that has happened too often."""
+        assert flight.worker is not None, "a training that waits for a worker loses none"
+        self.staff.give_back(flight.worker, lost=True)
+        flight.worker, name = None, flight.trial.name
         if losses == LOSSES:
+            finished = len(self.trials.checkpoint.records)
             raise FlowermlError(
-                f"{trial.name}: its worker was lost {LOSSES} times ({one_line(lost, 200)}); {kept}: re-run the command "
-                "to resume, with fewer workers if memory is short"
+                f"{name}: its worker was lost {LOSSES} times ({one_line(lost, 200)}); {finished} finished trials and "
+                "the states of others are kept: re-run the command to resume, with fewer workers if memory is short"
             ) from None
-        tqdm.write(f"{trial.name}: {one_line(lost, 200)}; another worker goes on from its last state", file=sys.stderr)
+        tqdm.write(f"{name}: {one_line(lost, 200)}; another worker goes on from its last state", file=sys.stderr)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from flowerml.search.checkpoint import Checkpoint
-from flowerml.search.driver import InWorkers, Workers
+from flowerml.search.driver import InWorkers, Staff, Workers
 from flowerml.search.ensemble import greedy_counts, greedy_soup, score
 from flowerml.search.networks import Gain, Member, Networks, Repeats, Winner, described
 from flowerml.search.progress import Bar, ShowProgress, best_so_far
@@ -91,6 +91,9 @@ def run_search(
     """
     search = Search(section)
     checkpoint = Checkpoint(storage.checkpoint, storage.fingerprint, plan=search.plan, trials=search.count)
+    staff = Staff(workers) if workers is not None else None
+    if staff is not None:  # now, as their start takes seconds, and so does that of a run
+        staff.start(min(search.at_once, search.count - len(checkpoint.records)))
     # Under another plan trials of the same number have other parameters, which a run that is resumed would not log.
     with runs.run(storage.experiment, RUN, tags, resume=f"{storage.fingerprint} {search.plan}") as parent:
         for dataset in datasets:
@@ -102,7 +105,9 @@ def run_search(
         if workers is not None and search.at_once < min(workers.pool.size, search.count):
             tqdm.write(_waiting(search.at_once, workers.pool.size), file=sys.stderr)
         trials = Trials(networks, parameters, parent, tags, checkpoint, weights)
-        runner: Runner = InProcess(trials) if workers is None else InWorkers(trials, workers)
+        if checkpoint.mixed:
+            trials.note_mixed()
+        runner: Runner = InProcess(trials) if staff is None else InWorkers(trials, staff)
         with show_progress(search) as progress:
             network = runner.run(search, progress)
         winner, gain = _winner(search, trials, networks, network)
@@ -116,8 +121,6 @@ def run_search(
                 runner.run(retraining, progress)
             winner, repeats = retraining.result(winner)
             parent.metrics(repeats_score(retraining.scores()))
-        if workers is not None and workers.pool.mixed:
-            parent.tags({"mixed_processors": "true"})
         return SearchResult(search, winner, repeats, gain, checkpoint)
 
 

@@ -125,6 +125,11 @@ class Trials:
         trial.restore(record.epochs, state=record.state, reason=record.reason)
         return True
 
+    def note_mixed(self) -> None:
+        """Tag the search as one of unlike machines, whose results may differ in the last bits."""
+        self.checkpoint.note_mixed()
+        self.parent.tags({"mixed_processors": "true"})
+
     @contextmanager
     def recorded(self, trial: Trial) -> Iterator[runs.Run]:
         """Record a trial in its own MLflow run. A DivergedError ends it as failed; other errors are raised."""
