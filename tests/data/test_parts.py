@@ -112,7 +112,7 @@ def test_file_becomes_folder_and_back(whole, small, tmp_path):
     assert path.is_dir() and list(Examples(path)) == ROWS
     examples.PART_BYTES = examples.ROW_GROUP_BYTES = 2**20  # restored by the fixture
     examples.write(path, ROWS, raw=str)
-    assert path.read_bytes() == content and os.listdir(tmp_path) == [path.name]
+    assert path.read_bytes() == content and list(tmp_path.iterdir()) == [path]
 
 
 def test_failure_keeps_the_former_folder(table):
