@@ -93,3 +93,19 @@ def test_growth_runs_the_steps_before(run):
         "texts/encode",
         "checks/labels",
     ]
+
+
+def test_running_ahead_beats_rounds(run, tmp_path):
+    table = run(
+        "workers", "--trials", "100", "--draws", "5", "--workers", "1", "8", "--plot", str(tmp_path / "plot.png")
+    )
+    row = next(line for line in table.splitlines() if line.startswith("| 8 |"))
+    ahead, _, rounds, one, without_order = (float(cell.split()[0]) for cell in row.split("|")[2:-1])
+    assert one == pytest.approx(1 / 8, abs=0.01) and rounds < 0.6 < 0.85 < ahead <= without_order <= 1
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+@pytest.mark.extended
+def test_real_search_with_sleeping_workers(run):
+    table = run("workers", "--trials", "12", "--workers", "2", "--sleep", "0.05")
+    assert table.splitlines()[-1].startswith("| 2 | ")

@@ -78,6 +78,10 @@ class Training:
         """Return what it has printed, in all attempts."""
         return (self.folder / "output.log").read_text(encoding="utf-8")
 
+    def epochs_seen(self) -> int:
+        """Return how many epochs it has reported, in all attempts."""
+        return self.output().count(", epoch ")
+
     def outcome(self) -> dict[str, Any]:
         """Return the trials, the digests of what was saved, and MLflow's runs, all without times."""
         reports = self.folder / ".flowerml/reports/sample"
@@ -135,26 +139,29 @@ def workers(session: int) -> list[int]:
     return sorted(process for process, (parent, _) in alive.items() if parent in servers)
 
 
-def killed_search(training: Training, *, kills: int, drivers: int, count: int, every: float, seed: int) -> Killed:
-    """Run a search in `count` workers to its end, and on the way kill workers and drivers, every few seconds."""
+def killed_search(training: Training, *, kills: int, drivers: int, count: int, every: int, seed: int) -> Killed:
+    """Run a search in `count` workers to its end, and on the way kill workers and drivers, each after some epochs.
+
+    Epochs and not seconds, so that the search gets on between two kills also on a busy machine.
+    """
     generator, killed = random.Random(seed), Killed()
     events = ["worker"] * kills + ["driver"] * drivers
     generator.shuffle(events)
     while True:
         killed.attempts += 1
         process = training.start(FLOWERML_WORKERS=str(count))
+        due = training.epochs_seen() + generator.randint(1, 2 * every)
         while process.poll() is None:
-            if not events or not (alive := workers(process.pid)):
-                time.sleep(0.02)
+            time.sleep(0.01)
+            if not events or training.epochs_seen() < due or not (alive := workers(process.pid)):
                 continue
-            moment = time.monotonic() + generator.uniform(0, 2 * every)
-            while time.monotonic() < moment and process.poll() is None:
-                time.sleep(0.01)
-            if process.poll() is None and (alive := workers(process.pid)):
-                event = events.pop()
-                _kill(process.pid if event == "driver" else generator.choice(alive))
-                killed.workers += event == "worker"
-                killed.drivers += event == "driver"
+            event = events.pop()
+            _kill(process.pid if event == "driver" else generator.choice(alive))
+            killed.workers += event == "worker"
+            killed.drivers += event == "driver"
+            due = training.epochs_seen() + generator.randint(1, 2 * every)
+            if event == "driver":
+                process.wait()
         ended = time.monotonic()
         while (left := processes(process.pid)) and time.monotonic() < ended + SECONDS_TO_END:
             time.sleep(0.02)
@@ -175,7 +182,7 @@ def _kill(process: int) -> None:
 
 
 def compared(
-    folder: Path, *, kills: int, drivers: int, count: int, every: float, seed: int, trials: int, epochs: int
+    folder: Path, *, kills: int, drivers: int, count: int, every: int, seed: int, trials: int, epochs: int
 ) -> Killed:
     """Search in one process, and again with kills; return these with all differences as faults."""
     alone, disturbed = (Training(folder / name, trials, epochs) for name in ("alone", "disturbed"))
@@ -202,9 +209,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, help="of workers")
     parser.add_argument("--drivers", type=int, default=5, help="kills of the driver")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--every", type=float, default=2.0, help="seconds between two kills, on average")
-    parser.add_argument("--trials", type=int, default=16)
-    parser.add_argument("--epochs", type=int, default=200)
+    parser.add_argument("--every", type=int, default=40, help="epochs between two kills, on average")
+    parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="keep everything in this new folder")
     arguments = parser.parse_args()
