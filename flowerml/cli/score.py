@@ -174,6 +174,7 @@ def table_columns(
         trained.get("data.label_column"),
         tuple(map(_column, keep)),
         option,
+        given=text is not None,
     )
 
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from flowerml.cli.app import app
 from flowerml.core.errors import DataError, FlowermlError
 from flowerml.core.locks import try_lock
+from flowerml.data.examples import Example, write
 from flowerml.pipeline import score
 from flowerml.pipeline.score import part_folder
 from flowerml.pipeline.score.answering import Sight
@@ -218,3 +219,15 @@ def test_name_that_is_not_unicode_is_escaped(tmp_path):
         )
     (row,) = pq.read_table(tmp_path / "a.parquet").to_pylist()
     assert (row["input"], row["more"]) == (r"a\udcff.txt", r"\udcff")
+
+
+def test_example_table_is_read_by_its_own_columns(run, tmp_path):
+    examples = [Example(f"{number}.txt", "test", "pos", f"good film {number}") for number in range(3)]
+    write(tmp_path / "examples.parquet", examples, raw=str)
+    code, _ = run(tmp_path / "examples.parquet", "--model", MODEL, "--keep", "label", "--out", tmp_path / "a.csv")
+    assert code == 1  # the answers have a column of this name
+    code, _ = run(tmp_path / "examples.parquet", "--model", MODEL, "--keep", "split", "--out", tmp_path / "a.csv")
+    with (tmp_path / "a.csv").open(newline="") as file:
+        assert [(row["input"], row["split"], row["error"]) for row in csv.DictReader(file)] == [
+            (f"{number}.txt", "test", "") for number in range(3)
+        ]

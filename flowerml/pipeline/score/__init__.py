@@ -97,9 +97,9 @@ def score(
                 else:
                     progress(len(piece))
 
-        for rows in answers(classifier, job, lacking(), place):
-            target.add(rows)
-            progress(len(rows))
+        for answered in answers(classifier, job, lacking(), place):
+            target.add(answered)
+            progress(len(answered))
         written = target.finish(count)
     if is_url(out) and not is_folder(out):
         _join(f"{out}{PARTS}/", out)

@@ -42,6 +42,7 @@ class TableColumns:
     """The columns of a table to predict: names, or numbers from 0 where it has no header.
 
     `keep` are carried along. The label, where there is one, only helps to find rows that a quotation mark swallows.
+    `given` is whether the user has named the text's; if not, an examples.parquet is read by its own columns.
     """
 
     text: str | int | None = "text"
@@ -49,6 +50,7 @@ class TableColumns:
     label: str | int | None = None
     keep: tuple[str | int, ...] = ()
     option: str = "--text-column"
+    given: bool = True
 
     def to_read(self, suffix: str) -> list[Column]:
         """Return what to read of a table with this ending."""
@@ -164,13 +166,13 @@ def _columns_of(place: str, columns: TableColumns) -> TableColumns:
     """Return the columns to read; of an examples.parquet its inputs and ids, where the user names no others."""
     import pyarrow.parquet as pq
 
-    if columns.text is not None:
+    if columns.given:
         return columns
     with buckets.table_file(place).open() as file:
         names = set(pq.read_schema(file).names)
     if names >= EXAMPLE_TABLE:
-        return TableColumns("raw", columns.id or "id", None, columns.keep)
-    return TableColumns("text", columns.id, columns.label, columns.keep)
+        return replace(columns, text="raw", id=columns.id or "id", label=None)
+    return columns if columns.text is not None else replace(columns, text="text")
 
 
 def _check_kind(name: str, task: "Task") -> None:
@@ -185,7 +187,7 @@ def _check_kind(name: str, task: "Task") -> None:
 def table_entries(path: Path, columns: TableColumns, say: Say, prefix: str = "") -> Iterator[Entry]:
     """Yield the rows of a table, by their ids or else numbers; warnings go to `say`. Raises DataError."""
     file = tables.table_file(path, DEFAULT_LIMITS)
-    chosen = TableColumns("text", columns.id, columns.label, columns.keep) if columns.text is None else columns
+    chosen = replace(columns, text="text") if columns.text is None else columns
     table = tables.open_table(file, chosen.to_read(file.suffix))
     for warning in table.warnings:
         say(f"warning: {warning}")
