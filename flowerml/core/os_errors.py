@@ -66,7 +66,7 @@ the command'
 
 def reason(error: BaseException) -> str:
     """Return an error's text as one short line, without the SQL statement and its values that SQLAlchemy adds."""
-    return one_line(str(error).removeprefix(AUTOFLUSH).partition("[SQL:")[0], 300)
+    return one_line(str(error).replace(AUTOFLUSH, "").partition("[SQL:")[0], 300)
 
 
 def _error_number(error: BaseException) -> int:
