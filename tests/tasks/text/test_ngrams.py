@@ -1,5 +1,8 @@
 import math
+import os
 import re
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -325,3 +328,24 @@ def test_class_weights_favor_rare_class():
         fresh = torch.from_numpy(np.stack([rng.integers(20, 80, 8) for _ in range(200)]))
         recalls[name] = network(fresh, torch.full((200,), 8)).argmax(1).double().mean().item()
     assert recalls["none"] < 0.85 < recalls["balanced"]
+
+
+OF_MANY = """
+import hashlib, numpy, scipy.sparse
+from flowerml.tasks.text.networks.linear import Fitter
+size = 10_400
+features = scipy.sparse.random(size, size, density=0.0005, random_state=0, format="csr")
+targets = numpy.random.default_rng(0).integers(0, 2, size)
+fitter = Fitter(features, targets, numpy.ones(size), numpy.ones(size, numpy.int64), 1.0, 1.0, 0, None)
+print(hashlib.sha256(fitter.together(2)[0].tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.extended
+def test_the_threads_of_blas_change_no_bit():
+    def digest(threads: int) -> str:
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": str(threads)}
+        done = subprocess.run([sys.executable, "-c", OF_MANY], env=environment, capture_output=True, check=True)
+        return done.stdout.decode()
+
+    assert digest(1) == digest(2)

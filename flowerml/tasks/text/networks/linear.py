@@ -1,6 +1,7 @@
 """Linear SVMs on weighted n-grams: one for each class against the rest, fitted by liblinear."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -131,7 +132,17 @@ class Fitter:
         # Not in threads: liblinear's generator of random numbers is one for the whole process, so that fits beside
         # each other return other bits each time.
         svm = LinearSVC(C=self.penalty, tol=TOLERANCE, random_state=self.seed)
-        return svm.fit(features, targets, sample_weight=self.sample_weights)
+        # OpenBLAS splits the sums of more than 10,000 numbers over its threads, whose number changes the last bits.
+        with _libraries().limit(limits=1, user_api="blas"):
+            return svm.fit(features, targets, sample_weight=self.sample_weights)
+
+
+@cache
+def _libraries() -> Any:
+    """Return the control of the threads of NumPy's and SciPy's libraries; finding them takes 2 ms."""
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+    return ThreadpoolController()
 
 
 def _empty(grams: int, classes: int, present: NDArray[np.int64]) -> tuple[NDArray[np.float32], Floats]:
