@@ -66,12 +66,15 @@ def file_written(folder: Path, pattern: str) -> Condition:
     return condition
 
 
-def file_replaced(path: Path) -> Condition:
-    """Return the condition that another file than now is at the path."""
-    before = path.stat().st_ino
+def file_replaced(folder: Path, pattern: str) -> Condition:
+    """Return the condition that another file than now matches the pattern."""
+    before = {path.stat().st_ino for path in folder.glob(pattern)}
 
     def condition(_: float) -> bool:
-        return path.exists() and path.stat().st_ino != before
+        try:
+            return any(path.stat().st_ino not in before for path in folder.glob(pattern))
+        except FileNotFoundError:
+            return False
 
     return condition
 
