@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from flowerml.cli import encode as command
 from flowerml.config.defaults import defaults
 from flowerml.core import files
 from flowerml.core.errors import DataError, FlowermlError
@@ -150,3 +151,14 @@ def test_shards_are_numbers(text):
     with pytest.raises(FlowermlError, match="--shard: expected NUMBER/COUNT") as error:
         Shard.parse(text)
     assert "\n" not in str(error.value)
+
+
+def test_a_shard_is_not_joined():
+    with pytest.raises(FlowermlError, match="--join: is for after all shards have ended"):
+        command.encode("reviews", "1/2", join=True)
+
+
+def test_the_stage_takes_the_options_of_the_command():
+    arguments = command.parser().parse_args(["reviews", "--shard", "3/16"])
+    assert (arguments.pipeline, arguments.shard, arguments.join) == ("reviews", "3/16", False)
+    assert command.parser().parse_args(["reviews"]).shard is None
