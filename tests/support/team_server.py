@@ -165,7 +165,13 @@ class MlflowServer:
             self._process = subprocess.Popen(
                 [*self._command, "--host", "127.0.0.1", "--port", str(self.port)],
                 cwd=self.folder,
-                env={**os.environ, "PATH": path, **self._variables},
+                # Without its job runner, which starts eight more processes.
+                env={
+                    **os.environ,
+                    "PATH": path,
+                    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+                    **self._variables,
+                },
                 start_new_session=True,
                 stdout=log,
                 stderr=log,
