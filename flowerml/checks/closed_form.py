@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from flowerml.checks.cosines import Vectors, folding
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
+    from scipy.sparse import csr_matrix
 
 MAX_DIMENSIONS = 2048  # of a discriminant; more columns are folded to so many
 SHRINKAGE = 1.0  # how much of the mean variance is added to each
@@ -56,7 +56,7 @@ class Discriminant:
 
     def fit(self) -> Scores:
         """Return the classifier of these rows."""
-        from scipy import linalg  # type: ignore[import-untyped]
+        from scipy import linalg
 
         means = self.sums / np.maximum(self.counts, 1)[:, None]
         covariance = (self.products - means.T @ self.sums) / max(1.0, self.counts.sum() - len(self.counts))

@@ -10,7 +10,7 @@ from flowerml.engine import similar
 from flowerml.engine.similar import Components, Pairs, Similar
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
+    from scipy.sparse import csr_matrix
 
 BLOCK = 512  # rows that are compared with all others in one matrix product
 ROWS_AT_ONCE = 32  # of a block, whose pairs are listed at once: a block of equal rows would have 50 million
@@ -89,7 +89,7 @@ def folding(vectors: Vectors, dimensions: int) -> Callable[[Matrix], NDArray[np.
     More columns are added up, each with a random sign, which keeps cosines to within some hundredths (K. Weinberger et
     al., "Feature Hashing", ICML 2009).
     """
-    from scipy import sparse  # type: ignore[import-untyped]
+    from scipy import sparse
 
     width = vectors.shape[1]
     if width <= dimensions:

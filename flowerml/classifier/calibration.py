@@ -138,8 +138,8 @@ def fit_temperature(logits: Array, targets: Indices) -> float:
 
     Returns 1.0 where nothing can be gained: no examples, fewer than two classes, or constant logits.
     """
-    from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
-    from scipy.special import log_softmax  # type: ignore[import-untyped]
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
 
     count, classes = logits.shape
     if count == 0 or classes < 2:

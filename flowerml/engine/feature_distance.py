@@ -79,7 +79,7 @@ def _distances(rows: Features, prototypes: Features) -> Float:
 
 def _prototypes(rows: Features) -> Features:
     """Return the centers of clusters of rows of length 1, of length 1 themselves, [K, D]."""
-    from scipy.cluster.vq import kmeans2  # type: ignore[import-untyped]
+    from scipy.cluster.vq import kmeans2
 
     count = min(max(len(rows) // PER_PROTOTYPE, 1), MAX_PROTOTYPES)
     with warnings.catch_warnings():

@@ -56,8 +56,8 @@ class Components:
 
     def join(self, pairs: Pairs) -> None:
         """Join the components of the rows of each pair [M, 2]."""
-        from scipy.sparse import coo_array  # type: ignore[import-untyped]
-        from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
 
         edges = self._lowest[self.separate(pairs)]
         if not len(edges):

@@ -113,7 +113,7 @@ def _of_examples(paired: Array, pseudo_examples: float, *, size: float) -> tuple
 
 
 def _student(degrees: float, confidence: float) -> float:
-    from scipy.stats import norm, t  # type: ignore[import-untyped]
+    from scipy.stats import norm, t
 
     share = (1 + confidence) / 2
     return float(norm.ppf(share) if math.isinf(degrees) else t.ppf(share, degrees))

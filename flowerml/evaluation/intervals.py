@@ -84,7 +84,7 @@ def wilson_interval(hits: int, count: int, *, confidence: float = CONFIDENCE) ->
     >>> f"{interval.estimate} ({interval.low:.3f} to {interval.high:.3f})"
     '0.8 (0.490 to 0.943)'
     """
-    from scipy.stats import binomtest  # type: ignore[import-untyped]
+    from scipy.stats import binomtest
 
     if not count:
         return Interval(math.nan, 0.0, 1.0)

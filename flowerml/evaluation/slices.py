@@ -84,7 +84,7 @@ def _slices_of_present(column: pd.Series) -> Iterator[tuple[str, Mask]]:
 
 
 def _row(name: str, part: str, inside: Mask, hits: Mask) -> tuple[object, ...]:
-    from scipy.stats import hypergeom  # type: ignore[import-untyped]
+    from scipy.stats import hypergeom
 
     support, correct = int(inside.sum()), int(hits[inside].sum())
     interval = wilson_interval(correct, support)

@@ -131,7 +131,7 @@ def collapsed(new: "pd.DataFrame", old: "pd.DataFrame", *, max_drop: float) -> "
     classes with 8 examples each, one that falls from 8 correct answers to 1 has collapsed; with 20 examples, one from
     20 to 11.
     """
-    from scipy.stats import betabinom  # type: ignore[import-untyped]
+    from scipy.stats import betabinom
 
     collapses = []
     correct_before, correct_after = _correct_per_class(old), _correct_per_class(new)

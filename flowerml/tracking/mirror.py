@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flowerml.core import os_errors
@@ -81,9 +82,13 @@ class Mirror:
             calls = -1
             while self._journal.pending and not self.problem and calls != self._calls:
                 calls = self._calls
-                self._changed.wait_for(lambda: self.problem or self._calls != calls, FLUSH_TIMEOUT)  # noqa: B023, it is called at once
+                self._changed.wait_for(partial(self._went_on, calls), FLUSH_TIMEOUT)
             self._flushing = False
             return not self._journal.pending
+
+    def _went_on(self, calls: int) -> bool:
+        """Return whether there was another call since so many, or a problem."""
+        return bool(self.problem) or self._calls != calls
 
     def close(self) -> bool:
         """Flush and stop sending; return whether everything is acknowledged."""

@@ -6,10 +6,12 @@ import pytest
 
 from flowerml.core.errors import FlowermlError
 from flowerml.search.driver import LOSSES
-from tests.search.test_workers import MADE_UP, database, folder  # noqa: F401 — fixtures
+from tests.search.test_workers import MADE_UP
 from tests.support.drawn_pool import DrawnPool, DrawnWorker
 from tests.support.made_up import MadeUp
 from tests.support.searches import searched, section_of
+
+pytestmark = pytest.mark.usefixtures("often_written")
 
 
 class FullCluster(DrawnPool):

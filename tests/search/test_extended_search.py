@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from tests.search.test_workers import SEARCHES, database, folder  # noqa: F401 — fixtures
+from tests.search.test_workers import SEARCHES
 from tests.support.drawn_pool import DrawnPool
 from tests.support.searches import Silent, searched, section_of
+
+pytestmark = pytest.mark.usefixtures("often_written")
 
 
 def sections(name: str, *counts: int):

@@ -8,10 +8,10 @@ import pytest
 from flowerml.engine.executors import Place, machine_facts, open_pool
 from flowerml.engine.executors.facts import MixedMachines
 from tests.search.test_retraining import Points
-from tests.search.test_workers import TRAINED, database, folder  # noqa: F401 — fixtures
+from tests.search.test_workers import TRAINED
 from tests.support.searches import searched, section_of
 
-pytestmark = pytest.mark.engines
+pytestmark = [pytest.mark.engines, pytest.mark.usefixtures("often_written")]
 DAWDLING = "tests.support.made_up:dawdling"
 
 

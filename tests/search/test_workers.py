@@ -1,11 +1,9 @@
 """A search has the same outcome whatever its workers, the order in which they finish, and how often they are lost."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
 from tests.search.test_retraining import Points
 from tests.support.drawn_pool import DrawnPool
@@ -14,27 +12,9 @@ from tests.support.searches import Silent, searched, section_of
 
 MADE_UP = "tests.support.made_up:trainee"
 POINTS = "tests.support.made_up:points"
+pytestmark = pytest.mark.usefixtures("often_written")
 # Written by the search as it was before there were workers (commit 9cfab31).
 ONE_BY_ONE = json.loads(Path(__file__).with_name("one_by_one.json").read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory):
-    path = tmp_path_factory.mktemp("database") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch, database):
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(database, tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    # An answer and a state after each epoch, so that there is much to draw.
-    monkeypatch.setattr("flowerml.search.driver.SECONDS", 0.0)
-    monkeypatch.setattr("flowerml.search.checkpoint.SECONDS_BETWEEN", 0.0)
-    monkeypatch.setattr("flowerml.search.checkpoint.SHARE", 0)
-    return tmp_path
 
 
 @pytest.mark.parametrize(

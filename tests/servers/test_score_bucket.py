@@ -1,23 +1,22 @@
 """`flowerml score` from and to a bucket (moto), on local workers."""
 
+import importlib.util
 import os
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
-pytestmark = pytest.mark.engines
+from flowerml.cli.app import app
+from flowerml.pipeline.score import buckets
+from tests.support.project import REPOSITORY
 
-pytest.importorskip("moto", reason="S3 is played by moto")
-boto3 = pytest.importorskip("boto3")
-pytest.importorskip("s3fs")
-
-from typer.testing import CliRunner  # noqa: E402 — after the skips
-
-from flowerml.cli.app import app  # noqa: E402
-from flowerml.pipeline.score import buckets  # noqa: E402
-from tests.support.project import REPOSITORY  # noqa: E402
-
+missing = [name for name in ("moto", "boto3", "s3fs") if importlib.util.find_spec(name) is None]
+pytestmark = [
+    pytest.mark.engines,
+    pytest.mark.skipif(bool(missing), reason=f"S3 is played by moto; missing: {', '.join(missing)}"),
+]
 MODEL = REPOSITORY / "tests/classifier/saved_by_0_1_0"
 OPTIONS = ("--model", MODEL, "--column", "review")
 
@@ -25,6 +24,7 @@ OPTIONS = ("--model", MODEL, "--column", "review")
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory):
     """Return a client of a bucket with 600 texts as tables and as objects, and the folder with the tables."""
+    import boto3
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

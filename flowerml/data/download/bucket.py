@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-import fsspec  # type: ignore[import-untyped]
+import fsspec
 
 from flowerml.data.download.address import EXAMPLES
 from flowerml.data.download.remote import PermanentError, RemoteInfo, RemoteStream, TransientError

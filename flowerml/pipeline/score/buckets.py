@@ -75,7 +75,7 @@ def listing(url: str) -> list[Stored]:
 
 @cache
 def _file_system(scheme: str) -> Any:
-    import fsspec  # type: ignore[import-untyped]
+    import fsspec
 
     return fsspec.filesystem(scheme)
 

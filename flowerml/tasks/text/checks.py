@@ -31,7 +31,7 @@ from flowerml.tasks.text.encoder.cleaning import Memo, text_lines
 from flowerml.tasks.text.reading import read
 
 if TYPE_CHECKING:
-    from scipy import sparse  # type: ignore[import-untyped]
+    from scipy import sparse
 
     from flowerml.data.encodings import Encoded
     from flowerml.tasks.text.sections import Checks, Data

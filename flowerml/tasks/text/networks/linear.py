@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any, Literal
 
 import numpy as np
-import scipy.sparse as sparse  # type: ignore[import-untyped]
+import scipy.sparse as sparse
 from numpy.typing import NDArray
 
 from flowerml.tasks.text.networks.folds import Rows
@@ -140,7 +140,7 @@ class Fitter:
 @cache
 def _libraries() -> Any:
     """Return the control of the threads of NumPy's and SciPy's libraries; finding them takes 2 ms."""
-    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+    from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
 
