@@ -4,7 +4,6 @@ The last bits of a probability may depend on the other inputs of a pass through 
 where one process would begin a pass, and a worker reads its own from the table.
 """
 
-import os
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from flowerml.classifier.classifier import BATCH_SIZE, Classifier, Probabilities
 from flowerml.data.examples import Block, Example, Examples, Key
 from flowerml.engine.executors import Place, machine_facts, open_pool, ordered
-from flowerml.engine.parallel import THREADS_VARIABLE, batches, thread_count
+from flowerml.engine.parallel import batches
 
 if TYPE_CHECKING:
     from flowerml.data.examples import Raw
@@ -141,7 +140,7 @@ def _on_workers(
 ) -> Iterator[UnitScores]:
     size = classifier.pass_size(job.batch_size)
     units = map(_unit, batches(located, -(-UNIT // size) * size))
-    threads = threads_of_worker(place)
+    threads = place.threads_of_worker
     with open_pool(place, threads=threads, facts=machine_facts()) as pool:
         arguments = (pool.share(classifier.folder), pool.share(examples.path), job, threads)
         factory = f"{__name__}:{start.__name__}"
@@ -165,13 +164,3 @@ def _unit(located: "Sequence[tuple[Block, Key]]") -> Unit:
         first, *others = rows
         blocks.append(replace(first, stop=others[-1].stop if others else first.stop))
     return Unit(tuple(blocks), tuple(key.id for _, key in located))
-
-
-def threads_of_worker(place: Place) -> int:
-    """Return the threads of a worker: those of FLOWERML_THREADS, else its share of this machine's cores.
-
-    In a cluster it has one, as the engine gives each worker one core.
-    """
-    if os.environ.get(THREADS_VARIABLE, "").strip():
-        return thread_count()
-    return max(1, thread_count() // place.workers) if place.engine == "local" else 1

@@ -95,8 +95,8 @@ def test_training_reuses_the_encodings(monkeypatch):
     encoded = []
     original = backbones.encode.encode
 
-    def counted(*arguments):
-        encoded.append(original(*arguments))
+    def counted(*arguments, **options):
+        encoded.append(original(*arguments, **options))
         return encoded[-1]
 
     monkeypatch.setattr(backbones.encode, "encode", counted)

@@ -6,6 +6,7 @@ import pytest
 from flowerml import Classifier
 from flowerml.core.errors import InputError
 from flowerml.data.examples import Example, Examples, write
+from flowerml.engine.executors import Place
 from flowerml.pipeline import scored
 from flowerml.pipeline.evaluate import PROPERTIES
 from tests.support.project import REPOSITORY
@@ -31,7 +32,7 @@ def scores(classifier, examples, **options):
     return scored.scores(classifier, examples, "test", **options)
 
 
-@pytest.mark.parametrize("batch_size", [7, 32])
+@pytest.mark.parametrize("batch_size", [7, pytest.param(32, marks=pytest.mark.extended)])
 def test_workers_give_the_bits_of_one_process(tmp_path, monkeypatch, classifier, batch_size):
     examples = table(tmp_path)
     alone = scores(classifier, examples, batch_size=batch_size, describe=PROPERTIES)
@@ -44,6 +45,7 @@ def test_workers_give_the_bits_of_one_process(tmp_path, monkeypatch, classifier,
     assert together.properties == alone.properties and "words" in str(alone.properties[0])
 
 
+@pytest.mark.extended
 def test_some_of_a_split_are_scored(tmp_path, monkeypatch, classifier):
     examples = table(tmp_path)
     monkeypatch.setattr(scored, "FEW", 10)
@@ -64,11 +66,9 @@ def test_unreadable_example_is_an_input_error_on_workers_too(tmp_path, monkeypat
 
 
 def test_threads_of_a_worker(monkeypatch):
-    from flowerml.engine.executors import Place
-
     monkeypatch.setenv("FLOWERML_THREADS", "6")
-    assert scored.threads_of_worker(Place("ray", None, 3)) == 6
+    assert Place("ray", None, 3).threads_of_worker == 6
     monkeypatch.delenv("FLOWERML_THREADS")
-    monkeypatch.setattr(scored, "thread_count", lambda: 8)
-    assert scored.threads_of_worker(Place("ray", None, 3)) == 1
-    assert [scored.threads_of_worker(Place("local", None, workers)) for workers in (2, 3, 20)] == [4, 2, 1]
+    monkeypatch.setattr("flowerml.engine.executors.place.thread_count", lambda: 8)
+    assert Place("ray", None, 3).threads_of_worker == 1
+    assert [Place("local", None, workers).threads_of_worker for workers in (2, 3, 20)] == [4, 2, 1]

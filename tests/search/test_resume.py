@@ -25,6 +25,7 @@ def first_trial(changed, **values):
 
 def write_and_read(trial, training, folder):
     """Return the state of a training, written to a checkpoint and read again."""
+    trial.epochs = [Epoch(1, 1.0, 0.5, 1.0, 0.5, 0.1, 0.1)]  # a state without an epoch is none
     Checkpoint(folder, "key").write(trial, training)
     saved = Checkpoint(folder, "key").running(trial)
     assert saved is not None

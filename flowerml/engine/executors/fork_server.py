@@ -9,6 +9,7 @@ The server outlives the driver by a second at most, and no worker outlives the s
 
 import ctypes
 import errno
+import gc
 import importlib
 import json
 import os
@@ -32,6 +33,8 @@ def main() -> None:
     control, driver, modules = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]), json.loads(sys.argv[3])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes of a terminal; the driver ends these
     _import(modules, driver)
+    # The garbage collector would write into each page of what was imported, and so copy it in each worker.
+    gc.freeze()
     _Server(control, driver).serve()
 
 

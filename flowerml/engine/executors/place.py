@@ -7,6 +7,7 @@ from typing import Self
 from flowerml.core.display import one_line
 from flowerml.core.errors import FlowermlError
 from flowerml.core.urls import without_secrets
+from flowerml.engine.parallel import THREADS_VARIABLE, thread_count
 
 ENGINE, ADDRESS, WORKERS = "FLOWERML_ENGINE", "FLOWERML_ADDRESS", "FLOWERML_WORKERS"
 ENGINES = ("local", "ray", "dask")
@@ -49,6 +50,16 @@ class Place:
     def in_process(self) -> bool:
         """Whether the work runs in this process, as no worker beside it was asked for."""
         return self.engine == "local" and self.workers == 1
+
+    @property
+    def threads_of_worker(self) -> int:
+        """The threads of a worker that predicts: those of FLOWERML_THREADS, else its share of this machine's cores.
+
+        In a cluster it has one, as the engine gives each worker one core.
+        """
+        if os.environ.get(THREADS_VARIABLE, "").strip():
+            return thread_count()
+        return max(1, thread_count() // self.workers) if self.engine == "local" else 1
 
 
 def _count(text: str) -> int:

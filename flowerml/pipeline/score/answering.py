@@ -12,7 +12,6 @@ from flowerml.core.errors import DataError
 from flowerml.pipeline.score.pieces import Piece
 from flowerml.pipeline.score.reading import Reader
 from flowerml.pipeline.score.rows import Row, answer_rows
-from flowerml.pipeline.scored import threads_of_worker
 
 if TYPE_CHECKING:
     from flowerml.engine.executors import Place, Shared
@@ -77,7 +76,7 @@ def answers(classifier: Classifier, job: Job, pieces: Iterable[Piece], place: "P
         return
     from flowerml.engine.executors import machine_facts, open_pool, ordered
 
-    threads = threads_of_worker(place)
+    threads = place.threads_of_worker
     with open_pool(place, threads=threads, facts=machine_facts()) as pool:
         arguments = (pool.share(classifier.folder), job, threads)
         factory = f"{__name__}:{start.__name__}"

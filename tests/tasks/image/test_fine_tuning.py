@@ -238,7 +238,8 @@ def test_training_resumes_to_the_bit(tmp_path):
     whole, training = networks.build_network(data(), values)
     expected = [epoch.valid_loss for epoch in training]
     _, first = networks.build_network(data(), values)
-    seen = [epoch.valid_loss for epoch in islice(first, 1)]
+    trial.epochs = [*islice(first, 1)]
+    seen = [epoch.valid_loss for epoch in trial.epochs]
     # Read again, tensors lie in memory as files have them and no longer channels last.
     Checkpoint(tmp_path, "key").write(trial, first)
     state = Checkpoint(tmp_path, "key").running(trial).state
