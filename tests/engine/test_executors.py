@@ -234,7 +234,7 @@ def test_ctrl_c_ends_workers_without_stack_traces():
         ({"FLOWERML_WORKERS": "0"}, "expected a number from 1 to 10000; found 0"),
         ({"FLOWERML_WORKERS": "two"}, "found two"),
         ({"FLOWERML_ADDRESS": "ray://me:pw@host:10001"}, "found ray://host:10001"),
-        ({"FLOWERML_ENGINE": "ray"}, "FLOWERML_WORKERS: expected the number of workers on ray"),
+        ({"FLOWERML_ENGINE": "ray"}, "expected the number of workers on ray"),
     ],
 )
 def test_a_place_that_cannot_be_followed_is_refused(monkeypatch, values, message):

@@ -64,6 +64,7 @@ def test_killed_export_leaves_no_running_run(project):
     assert [run["status"] for run in recorded_runs(project) if run["name"] == "export"][-2:] == ["KILLED", "FINISHED"]
 
 
+@pytest.mark.extended
 def test_search_killed_twice_resumes_to_the_bit(project, tmp_path):
     # Batches so small that a trial takes seconds: on a fast machine a search would end before the first kill.
     project.set({"flowers.train.epochs": 200, "flowers.train.batch_size": 4, "flowers.train.search.trials": 2})

@@ -125,10 +125,16 @@ def test_file_in_place_of_folder_is_one_line(project):
     assert "error: reports/flowers: " in done.stderr and "expected a folder, found a file" in done.stderr
 
 
+def begun(records: Path) -> bool:
+    """Return whether a search has recorded its first trial, and is not finished."""
+    lines = records.read_text(encoding="utf-8").splitlines() if records.exists() else []
+    return len(lines) > 1 and "finished" not in lines[-1]
+
+
 def test_search_survives_ctrl_c_and_two_at_once(project):
     project.set({"flowers.train.epochs": 60, "flowers.train.batch_size": 16, "flowers.train.search.trials": 2})
     train, checkpoint = stage_command("train", "flowers"), project.folder / "data/flowers/checkpoint"
-    output = kill_when(project, train, file_written(checkpoint, "state.*"), signal.SIGINT)
+    output = kill_when(project, train, lambda _: begun(checkpoint / "records.jsonl"), signal.SIGINT)
     assert output.endswith("interrupted; re-run the command to resume\n") and "Traceback" not in output
     assert {run["status"] for run in recorded_runs(project)} <= {"FINISHED", "KILLED"}
     first, second = start(project, train), start(project, train)

@@ -195,6 +195,7 @@ def test_first_version_is_promoted(client, runs):
     assert float(version.tags["accuracy"]) == runs["export"].data.metrics["accuracy"]
 
 
+@pytest.mark.extended
 def test_experiment_faces_the_champion(reproduced, client):
     reproduced.run("dvc", "exp", "run", "--temp", "export@flowers", "-S", "flowers.train.search.trials=1")
     assert "flowers.train.search.trials" in reproduced.run("dvc", "exp", "show", "--csv").stdout

@@ -43,7 +43,9 @@ class Place:
                 "dask, or leave the address out"
             )
         if engine != "local" and not workers:
-            raise FlowermlError(f"{WORKERS}: expected the number of workers on {engine}; it is not set")
+            raise FlowermlError(
+                f"expected the number of workers on {engine}, found none; give it by --workers or {WORKERS}"
+            )
         return cls(engine, address, _count(workers or "1"))
 
     @property
