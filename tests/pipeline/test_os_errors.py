@@ -3,6 +3,7 @@
 import errno
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,6 @@ from flowerml.search.checkpoint import Checkpoint
 from tests.engine.test_fit import SECTION, batches, head
 from tests.search.test_resume import first_trial
 from tests.support.killing import (
-    file_written,
     is_finished,
     kill_when,
     recorded_runs,
