@@ -29,8 +29,10 @@ trial, checkpoint = next(iter(Search(values))), Checkpoint(Path(sys.argv[1]), "k
 network, training = build_network(data(), values)
 saved = checkpoint.running(trial)
 if saved is not None:
+    trial.restore(saved.epochs, state="complete", reason="")
     training.resume(saved.state)
 for epoch in training:
+    trial.report(epoch)
     checkpoint.write(trial, training)
     print(epoch.number, flush=True)
 print(of_tensors(network.state_dict()))
