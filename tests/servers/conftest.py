@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
+import mlflow
 import pytest
 
-from tests.support.team_server import Team, team
+from tests.support.team_server import Team, forget_buckets, team
 
 
 @pytest.fixture(scope="session")
@@ -20,4 +21,7 @@ def member(servers, tmp_path, monkeypatch) -> Team:
     monkeypatch.chdir(tmp_path)
     for name, value in servers.variables.items():
         monkeypatch.setenv(name, value)
+    # Earlier tests of this process have set MLflow's address, and may have opened other buckets of the same names.
+    mlflow.set_tracking_uri(servers.server.uri)
+    forget_buckets()
     return servers

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from flowerml.cli.app import app
 from flowerml.pipeline.score import buckets
 from tests.support.project import REPOSITORY
+from tests.support.team_server import forget_buckets
 
 missing = [name for name in ("moto", "boto3", "s3fs") if importlib.util.find_spec(name) is None]
 pytestmark = [
@@ -50,6 +51,7 @@ def bucket(tmp_path_factory):
             client.put_object(Bucket="shop", Key=f"texts/{number:02d}.txt", Body=f"good film {number}".encode())
         client.put_object(Bucket="shop", Key="texts/notes.pdf", Body=b"no text")
         buckets._file_system.cache_clear()
+        forget_buckets()
         yield client, folder
     server.stop()
 

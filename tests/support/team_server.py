@@ -25,6 +25,13 @@ STARTING = 120.0  # seconds, on a busy machine
 S3_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
 
 
+def forget_buckets() -> None:
+    """Close the connections to buckets that s3fs keeps by the bucket's name, also where the server is another one."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
 class Postgres:
     """A PostgreSQL server with a role `team` that logs in with a password; not run as root, which it refuses."""
 
