@@ -193,6 +193,17 @@ def test_mistakes_are_one_line(run, arguments, message):
     assert code == 1 and message in line
 
 
+def test_damaged_parquet_is_one_line(run, tmp_path):
+    (tmp_path / "damaged.parquet").write_bytes(bytes(range(100)))
+    code, output = run(tmp_path / "damaged.parquet", "--out", "x.csv", "--model", MODEL)
+    assert code == 1 and "damaged.parquet: cannot be read as parquet" in output
+    assert run("a.parquet", "--out", f"{tmp_path}/whole/", "--column", "review", "--model", MODEL)[0] < 2
+    part = next((tmp_path / "whole").glob("part-*.parquet"))
+    part.write_bytes(bytes(range(100)))
+    code, output = run(part.parent, "--join", "--out", "x.csv")
+    assert code == 1 and f"{part.name} is damaged" in output
+
+
 def test_worker_that_does_not_see_the_source_says_so(tmp_path):
     path = tmp_path / "a.parquet"
     path.write_bytes(b"1234")

@@ -212,11 +212,19 @@ def join(storage: Storage) -> tuple[tuple[str, ...], int]:
 
 
 def read(storage: Storage) -> Iterator[Row]:
-    """Yield the rows of a complete folder's parts, in order."""
+    """Yield the rows of a complete folder's parts, in order; raises DataError for one that is damaged."""
+    import pyarrow as pa
+
     manifest = read_manifest(storage) or {}
-    for part in range(parts_of(manifest, manifest["rows"])):
-        with storage.local(part_name(part)) as path:
-            yield from formats.read_parquet(path)
+    for name in map(part_name, range(parts_of(manifest, manifest["rows"]))):
+        with storage.local(name) as path:
+            try:
+                yield from formats.read_parquet(path)
+            except pa.ArrowException as error:
+                raise DataError(
+                    f"{storage.place}: {name} is damaged ({one_line(error, 100)}); remove it and run the command "
+                    "that wrote it again: it writes what is missing"
+                ) from None
 
 
 def remove(storage: Storage) -> None:

@@ -164,12 +164,16 @@ def _parquet(places: Sequence[str], columns: TableColumns, state: str, *, prefix
 
 def _columns_of(place: str, columns: TableColumns) -> TableColumns:
     """Return the columns to read; of an examples.parquet its inputs and ids, where the user names no others."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     if columns.given:
         return columns
-    with buckets.table_file(place).open() as file:
-        names = set(pq.read_schema(file).names)
+    try:
+        with buckets.table_file(place).open() as file:
+            names = set(pq.read_schema(file).names)
+    except (pa.ArrowException, OSError):
+        names = set()  # row_names, which opens the file next, says what is wrong with it
     if names >= EXAMPLE_TABLE:
         return replace(columns, text="raw", id=columns.id or "id", label=None)
     return columns if columns.text is not None else replace(columns, text="text")
