@@ -19,6 +19,8 @@ FLOORS = (
     ("serving",),
     ("evaluation", "web"),
     ("registry",),
+    ("monitoring",),
+    ("server",),
     ("pipeline",),
     ("cli",),
     ("flowerml", "stages"),  # the package's own modules, and the stages

@@ -1,6 +1,6 @@
 """The answer of a classifier to an input."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ class Prediction:
 
     `out_of_distribution` says from 0 to 1 how unlike the training examples the input is: 0.5 is the threshold. It is
     None for a classifier that was saved before there was one. `reason` says in a few words why `known` is False.
+    `features` are numbers of the input by which drift is found (see `Classifier.features`); no answer shows them.
 
     >>> Prediction((ClassProbability("1", "rose", 0.93),), known=True).to_json()
     {'top': [{'label': '1', 'name': 'rose', 'probability': 0.93}], 'known': True}
@@ -33,6 +34,7 @@ class Prediction:
     known: bool
     out_of_distribution: float | None = None
     reason: str | None = None
+    features: tuple[float, ...] = field(default=(), repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return {"top": [{"label", "name", "probability"}, …], "known": true, "out_of_distribution": 0.2}.
@@ -46,7 +48,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Scored:
-    """What the graph says of an input: probabilities [C], and its strangeness, None where no detector tells it."""
+    """What the graph says of an input: probabilities [C], its strangeness, and its features [F].
+
+    The strangeness is None where no detector tells it; a graph that was saved before there were features gives none.
+    """
 
     probabilities: Probabilities
     strangeness: float | None
+    features: tuple[float, ...] = ()

@@ -175,5 +175,5 @@ def test_bug_is_logged_and_not_sent(loaded, flower, caplog):
     model.classifier.names.clear()  # no folder can do this: names are checked when it is loaded
     answers = model.predict(None, pd.DataFrame({"image": [flower, flower]}))
     error = InputError("internal_error", "the server failed; its log says why")
-    assert answers == [error_json(error, model.model)] * 2
+    assert answers == [error_json(error, model.answering.model)] * 2
     assert "KeyError" in caplog.text
