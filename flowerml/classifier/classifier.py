@@ -7,8 +7,9 @@ an environment takes 100 MB instead of 5.5 GB and starts in half a second.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -191,11 +192,25 @@ class Classifier:
         """
         if isinstance(inputs, str | bytes | Path):
             raise TypeError("expected a list of inputs, found a single input; write predict([…])")
+        self.check_top_k(top_k)
+        for row in self.scored_each(inputs, batch_size=batch_size):
+            yield row if isinstance(row, InputError) else self._prediction(row, top_k)
+
+    def answer_one(self, raw: Any, *, top_k: int = TOP_K) -> Prediction | InputError:
+        """Return the answer to one input, or an InputError where it cannot be read.
+
+        It has the bits of `predict_each([raw])`, and is computed in the caller's thread: a server with threads of its
+        own decides how many inputs are worked on at a time. Raises InputError `bad_top_k`.
+        """
+        self.check_top_k(top_k)
+        (row,) = self._read_and_score([raw])
+        return row if isinstance(row, InputError) else self._prediction(row, top_k)
+
+    def check_top_k(self, top_k: Any) -> None:
+        """Raise InputError `bad_top_k` for anything but a whole number from 1 on."""
         if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
             value = repr(top_k) if isinstance(top_k, int | float) and abs(top_k) < 10**9 else type(top_k).__name__
             raise InputError("bad_top_k", f"top_k must be a whole number from 1 to {len(self.classes)}, not {value}")
-        for row in self.scored_each(inputs, batch_size=batch_size):
-            yield row if isinstance(row, InputError) else self._prediction(row, top_k)
 
     def probabilities(self, inputs: Iterable[Any], *, batch_size: int = BATCH_SIZE) -> Probabilities:
         """Return the probability of each class, [N, C] in the order of `classes`; raises InputError."""
@@ -236,13 +251,16 @@ class Classifier:
         """Return the number of inputs in one pass through the network, of at most `batch_size`."""
         return min(batch_size, self._largest_batch)
 
-    def explain(self, raw: Any, *, label: str | None = None) -> Explanation:
+    def explain(self, raw: Any, *, label: str | None = None, check: Callable[[], None] | None = None) -> Explanation:
         """Return what in an input speaks for a class and what against it; by default for the most probable class.
 
         A picture gets a heat map, a text its words with weights: see `explanation.py` of each task for the method.
         This runs the network about fifty times (a picture) to 385 times (a long text; with a pretrained encoder 65
-        times). Raises InputError `unknown_label`, and those of `predict`.
+        times). `check` is called between these passes, in the caller's thread, and may raise to end the work: no
+        further pass begins. Raises InputError `unknown_label`, and those of `predict`.
         """
+        check = check or _no_check
+        check()
         if label is None:
             label = self.predict([raw], top_k=1)[0].top[0].label
         elif label not in self.classes:
@@ -250,13 +268,18 @@ class Classifier:
         index = self.classes.index(label)
 
         def log_odds(prepared: Iterable[Any]) -> NDArray[np.float64]:
-            groups = batches(prepared, self._largest_batch)
-            logits = np.concatenate([logits for logits, _ in self._each(self._outputs, groups)])
+            groups = batches(_checked(prepared, check), self._largest_batch)
+            results = []
+            with closing(self._each(self._outputs, groups)) as passes:
+                for logits, _ in passes:
+                    results.append(logits)
+                    check()
+            logits = np.concatenate(results)
             return _log_odds(logits / self.calibration.temperature, index)
 
         return self.task.explain(raw, self.preprocessing, log_odds, label=label)
 
-    def _each(self, function: Callable[[list[Any]], R], groups: Iterable[list[Any]]) -> Iterator[R]:
+    def _each(self, function: Callable[[list[Any]], R], groups: Iterable[list[Any]]) -> Generator[R, None, None]:
         """Apply a function to groups in the shared pool, a few ahead, so that threads take turns; yield its results."""
         return ordered_map_in(self._pool(), function, groups, ahead=2 * self.threads)
 
@@ -326,6 +349,17 @@ class Classifier:
         if strangeness is None or not self.calibration.is_strange(strangeness):
             return NOT_PROBABLE
         return self.task.unlike(strangeness)
+
+
+def _no_check() -> None:
+    """Do nothing: the work goes on to its end."""
+
+
+def _checked(items: Iterable[R], check: Callable[[], None]) -> Iterator[R]:
+    """Yield items, and call `check` before each."""
+    for item in items:
+        check()
+        yield item
 
 
 def _log_odds(logits: Logits, index: int) -> NDArray[np.float64]:

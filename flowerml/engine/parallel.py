@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -49,7 +49,9 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], *, threads: int 
         yield from ordered_map_in(pool, function, items, ahead=ahead)
 
 
-def ordered_map_in(pool: Executor, function: Callable[[T], R], items: Iterable[T], *, ahead: int) -> Iterator[R]:
+def ordered_map_in(
+    pool: Executor, function: Callable[[T], R], items: Iterable[T], *, ahead: int
+) -> Generator[R, None, None]:
     """Do the same in an existing pool, which may be shared."""
     # Not Executor.map: it submits every item at once, so memory grows with their number (`buffersize`, which bounds
     # it, needs Python 3.14).
