@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from flowerml.core.errors import InputError
 from flowerml.data.examples import Raw
+from flowerml.evaluation import holm
 from flowerml.evaluation.intervals import wilson_interval
 from flowerml.tasks.base import Task
 
@@ -33,7 +34,7 @@ def slice_table(properties: Sequence[Properties], hits: Mask) -> pd.DataFrame:
     """
     rows = [_row(name, part, inside, hits) for name, part, inside in _slices(properties)]
     table = pd.DataFrame(rows, columns=list(COLUMNS[:-1]))
-    table["p"] = _holm(table["p"].to_numpy(np.float64))
+    table["p"] = holm.corrected(table["p"])
     table["worse"] = table["p"] < LEVEL
     return table.sort_values("accuracy", kind="stable", ignore_index=True)
 
@@ -93,17 +94,6 @@ def _row(name: str, part: str, inside: Mask, hits: Mask) -> tuple[object, ...]:
     # The distribution itself, and not scipy.stats.fisher_exact, which takes a 2 x 2 table and returns this same number.
     p = float(hypergeom.cdf(correct, len(hits), int(hits.sum()), support))
     return name, part, support, interval.estimate, interval.low, interval.high, rest, p
-
-
-def _holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return p-values with Holm's correction (1979), so that a level bounds the chance of any false alarm in all tests.
-
-    Three lines here; statsmodels' `multipletests` would be a dependency for them.
-    """
-    order = np.argsort(p, kind="stable")
-    corrected = np.empty_like(p)
-    corrected[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
-    return corrected
 
 
 def _format(value: object) -> str:
