@@ -187,9 +187,9 @@ def _tests(reference: HasColumns, window: Columns, generator: np.random.Generato
     names = reference.features or tuple(
         name for name, values in reference.columns.items() if not any(isinstance(value, str) for value in values)
     )
-    before, after = _matrix(reference.columns, names), _matrix(window, names)
-    if names and min(len(before), len(after)) >= MIN_RECORDS:
-        yield _mmd(before, after, generator)
+    rows = _matrix(reference.columns, names), _matrix(window, names)
+    if names and min(len(side) for side in rows) >= MIN_RECORDS:
+        yield _mmd(*rows, generator)
 
 
 def _readable(count: int, records: Sequence[Record], generator: np.random.Generator) -> _Test:
