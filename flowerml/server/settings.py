@@ -94,8 +94,8 @@ class Settings:
         for name in self.models:
             if not NAME.fullmatch(name):
                 raise FlowermlError(
-                    f"expected a model's name of letters, digits, '.', '-' and '_', found {printable(name, 80)!r}; give it "
-                    "another with NAME=MODEL"
+                    f"expected a model's name of letters, digits, '.', '-' and '_', found {printable(name, 80)!r}; give "
+                    "it another with NAME=MODEL"
                 )
         if not 0 <= self.port <= 65535:
             raise FlowermlError(f"expected a port from 1 to 65535, found {self.port}")
@@ -104,8 +104,8 @@ class Settings:
             _check_origin(origin)
         if self.token is not None and not TOKEN.fullmatch(self.token):
             raise FlowermlError(
-                f"expected a token of 16 to 1,024 letters, digits or -._~+/ in --token-file or ${TOKEN_VARIABLE}, found "
-                f"another of {len(self.token):,} characters; make one with: openssl rand -hex 32"
+                f"expected a token of 16 to 1,024 letters, digits or -._~+/ in --token-file or ${TOKEN_VARIABLE}, "
+                f"found another of {len(self.token):,} characters; make one with: openssl rand -hex 32"
             )
         if self.token is None and not self.no_token and not is_loopback(self.host):
             raise FlowermlError(
