@@ -20,7 +20,10 @@ GRAPH, WEIGHTS = "network.onnx", "weights.safetensors"
 MAX_BYTES = 64 * 2**20  # of classifier.json; a dictionary of a million stems takes 15 MB
 MAX_WEIGHTS = 2**34  # the graph, which holds them too, has at most 2 GiB
 ASSETS = {"tokenizer.json": 64 * 2**20}  # files that a preprocessing may need, and the bytes they have at most
+REFERENCE = "reference.json"  # the watched numbers of validation examples: see flowerml.monitoring.reference
+EXTRAS = {REFERENCE: 2**20}  # files that travel with a classifier, and that predicting does without
 MAX_CLASSES = 10**6
+MAX_FEATURES = 64
 MAX_HEADER = 10**8  # bytes; what safetensors accepts
 DIGEST = schema.text(64)
 COLUMN = schema.either("the name or number of a column", schema.text(), schema.whole(0, 10**6))
@@ -61,7 +64,8 @@ SCHEMA = schema.record(
     {
         "calibration": schema.mapping(schema.nullable(schema.number(0, MAX_STRANGE))),
         "assets": schema.items(schema.choice(ASSETS), 0, len(ASSETS), unique=True),
-        "digests": schema.record({GRAPH: DIGEST, WEIGHTS: DIGEST}, dict.fromkeys(ASSETS, DIGEST)),
+        "digests": schema.record({GRAPH: DIGEST, WEIGHTS: DIGEST}, dict.fromkeys((*ASSETS, *EXTRAS), DIGEST)),
+        "features": schema.items(schema.text(100), 0, MAX_FEATURES, unique=True),
     },
 )
 """Of what every classifier has; the task checks its encoder, and `Calibration` itself.
@@ -117,14 +121,26 @@ def write_assets(folder: Path, assets: Mapping[str, bytes]) -> list[str]:
 
 def read_assets(folder: Path, description: Mapping[str, Any]) -> dict[str, bytes]:
     """Return the files that the preprocessing needs, by name. Raises ModelError."""
-    assets: dict[str, bytes] = {}
-    for name in description.get("assets", ()):
-        try:
-            assets[name] = read_regular(folder / name, limit=ASSETS[name])
-        except OSError as error:
-            raise ModelError(f"{name} cannot be read ({error.strerror})") from None
-        check_digest(description, name, hashlib.sha256(assets[name]).hexdigest())
-    return assets
+    return {name: _read(folder, description, name, ASSETS[name]) for name in description.get("assets", ())}
+
+
+def read_extra(folder: Path, description: Mapping[str, Any], name: str) -> bytes | None:
+    """Return a file of EXTRAS; None where the classifier was saved without it. Raises ModelError."""
+    if name not in description.get("digests", {}):
+        return None
+    try:
+        return _read(folder, description, name, EXTRAS[name])
+    except ModelError as error:
+        raise ModelError(f"{folder}: {error}; copy the whole folder again") from None
+
+
+def _read(folder: Path, description: Mapping[str, Any], name: str, limit: int) -> bytes:
+    try:
+        content = read_regular(folder / name, limit=limit)
+    except OSError as error:
+        raise ModelError(f"{name} cannot be read ({error.strerror})") from None
+    check_digest(description, name, hashlib.sha256(content).hexdigest())
+    return content
 
 
 def check_weights(folder: Path, description: Mapping[str, Any]) -> None:

@@ -1,0 +1,44 @@
+"""The numbers of an input and its answer that are watched for drift: the same for the reference and for the log."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from flowerml.core.errors import InputError
+
+if TYPE_CHECKING:
+    from flowerml.monitoring.record import Properties, Record
+    from flowerml.tasks.base import Inspector
+
+TOP, CLASS, KNOWN, STRANGE = "top probability", "class", "known", "out of distribution"
+ANSWER = (TOP, CLASS, KNOWN, STRANGE)
+"""The columns of an answer; the others are the properties of the input, and the classifier's features."""
+
+Row = Mapping[str, float | str]
+
+
+def properties(task: "Inspector[Any, Any]", raw: Any) -> "Properties":
+    """Return the properties of a raw input for its record; none where it cannot be read."""
+    try:
+        return task.properties(raw)
+    except InputError:
+        return {}
+
+
+def row(record: "Record", features: Sequence[str]) -> Row:
+    """Return the watched numbers and words of an answered input by name; none of one that could not be read.
+
+    `features` are the names of the record's features, `Classifier.features`. What the record lacks is left out:
+    properties while a log is behind, features of a classifier that was saved without or has others.
+
+    >>> from flowerml.monitoring.record import Record
+    >>> record = Record(time=0.0, request="", model="m", version="1", digest="", top=(("rose", 0.9),), known=True)
+    >>> row(record, ())
+    {'top probability': 0.9, 'class': 'rose', 'known': 'yes'}
+    """
+    if not record.top:
+        return {}
+    label, probability = record.top[0]
+    strange = {} if record.out_of_distribution is None else {STRANGE: record.out_of_distribution}
+    named = dict(zip(features, record.features, strict=True)) if len(record.features) == len(features) else {}
+    answer: Row = {TOP: probability, CLASS: label, KNOWN: "yes" if record.known else "no", **strange}
+    return {**record.properties, **named, **answer}
