@@ -159,17 +159,17 @@ def read_version(folder: Path, read: Callable[[], R]) -> R:
             return read()  # which knows how to report it
         try:
             result = read()
-            if _is_at(descriptor, folder):
+            if is_at(descriptor, folder):
                 return result
         except Exception:  # files of two versions may make `read` raise anything; of one version, it is raised
-            if _is_at(descriptor, folder):
+            if is_at(descriptor, folder):
                 raise
         finally:
             os.close(descriptor)
     raise FlowermlError(f"{folder}: was replaced {RACES} times while it was read; re-run the command")
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def is_at(descriptor: int, path: Path) -> bool:
     """Return whether the open file or folder is the one at `path`."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())

@@ -73,4 +73,9 @@ def digest(raw: bytes | str | None) -> str:
     """
     if raw is None:
         return ""
-    return hashlib.sha256(raw if isinstance(raw, bytes) else raw.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(content_of(raw)).hexdigest()
+
+
+def content_of(raw: bytes | str) -> bytes:
+    """Return a raw input as bytes; a text as UTF-8, in which a lone surrogate is kept."""
+    return raw if isinstance(raw, bytes) else raw.encode("utf-8", "surrogatepass")
