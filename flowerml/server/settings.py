@@ -94,8 +94,8 @@ class Settings:
         for name in self.models:
             if not NAME.fullmatch(name):
                 raise FlowermlError(
-                    f"expected a model's name of letters, digits, '.', '-' and '_', found {printable(name, 80)!r}; give "
-                    "it another with NAME=MODEL"
+                    f"expected a model's name of letters, digits, '.', '-' and '_', found {printable(name, 80)!r}; "
+                    "give it another with NAME=MODEL"
                 )
         if not 0 <= self.port <= 65535:
             raise FlowermlError(f"expected a port from 1 to 65535, found {self.port}")

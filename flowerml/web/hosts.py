@@ -1,4 +1,4 @@
-"""Which names the page answers to, and whose requests it takes.
+"""Which names a server answers to, and whose requests the page takes.
 
 A web site can send requests to a server on its visitor's machine, and can give its own name that machine's address (DNS
 rebinding). Browsers say in `Host` by which name they came, and in `Origin` and `Sec-Fetch-Site` which page sent them.
@@ -16,10 +16,10 @@ NAME = re.compile(r"(?P<name>[a-z0-9_]([a-z0-9_.-]{0,252}[a-z0-9_])?|\[[0-9a-f:.
 
 
 class Hosts:
-    """The names of this page: loopback ones and those given, and the address a request arrived at.
+    """The names of a server: loopback ones and those given, and the address a request arrived at.
 
     No site can be rebound to a bare address, so `--host 0.0.0.0` needs no list of addresses. A loopback name goes with
-    the page's port; a given one with any port, unless it has one itself.
+    the server's port; a given one with any port, unless it has one itself.
     """
 
     def __init__(self, port: int, allowed: Iterable[str] = ()) -> None:
@@ -36,7 +36,7 @@ class Hosts:
         page itself, to which other sites may link.
         """
         host = headers.get("host", "").lower()
-        if not self._is_allowed(host, arrived_at):
+        if not self.answers_to(host, arrived_at=arrived_at):
             return (
                 f"this page does not answer to {printable(host, 80)!r}; open it at localhost:{self.port}, or start it "
                 "with --allowed-host NAME"
@@ -49,7 +49,8 @@ class Hosts:
             return None if is_link else "requests from another site are refused"
         return None
 
-    def _is_allowed(self, host: str, arrived_at: str) -> bool:
+    def answers_to(self, host: str, *, arrived_at: str) -> bool:
+        """Return whether this is the server's name, in lower case, as the header `Host` has it."""
         match = NAME.fullmatch(host)
         if match is None:
             return False
