@@ -7,7 +7,7 @@ an environment takes 100 MB instead of 5.5 GB and starts in half a second.
 """
 
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict
@@ -199,12 +199,20 @@ class Classifier:
     def answer_one(self, raw: Any, *, top_k: int = TOP_K) -> Prediction | InputError:
         """Return the answer to one input, or an InputError where it cannot be read.
 
-        It has the bits of `predict_each([raw])`, and is computed in the caller's thread: a server with threads of its
-        own decides how many inputs are worked on at a time. Raises InputError `bad_top_k`.
+        See `answer_group`.
+        """
+        (answer,) = self.answer_group([raw], top_k=top_k)
+        return answer
+
+    def answer_group(self, raws: Sequence[Any], *, top_k: int = TOP_K) -> list[Prediction | InputError]:
+        """Return the answers to inputs, with the bits of `predict_each(raws)`, computed in the caller's thread.
+
+        A server with threads of its own decides how many inputs are worked on at a time. Groups of at most
+        `pass_size(BATCH_SIZE)` go through the network in one pass. Raises InputError `bad_top_k`.
         """
         self.check_top_k(top_k)
-        (row,) = self._read_and_score([raw])
-        return row if isinstance(row, InputError) else self._prediction(row, top_k)
+        rows = chain.from_iterable(map(self._read_and_score, batches(raws, self._largest_batch)))
+        return [row if isinstance(row, InputError) else self._prediction(row, top_k) for row in rows]
 
     def check_top_k(self, top_k: Any) -> None:
         """Raise InputError `bad_top_k` for anything but a whole number from 1 on."""
