@@ -75,18 +75,19 @@ def shown(text: object) -> str:
     return f"'{printable(str(text), MAX_ECHO)}'"
 
 
-def error_json(context: Context, status: int, code: str, message: str) -> dict[str, Any]:
-    """Return the body of an error, with MLflow's keys on MLflow's routes."""
-    body: dict[str, Any] = {"error": {"code": code, "message": message}, "request_id": context.id}
-    if context.route.endswith("/invocations"):
-        body |= {"error_code": MLFLOW_CODES.get(status, "BAD_REQUEST"), "message": message}
-    return body
+def error_body(code: str, message: str, request_id: str, **more: Any) -> bytes:
+    """Return the body of an error, with `more` keys."""
+    return to_bytes({"error": {"code": code, "message": message}, "request_id": request_id, **more})
 
 
 async def send_error(send: Send, context: Context, error: HttpError) -> None:
-    """Answer with an error."""
+    """Answer with an error; on MLflow's routes with MLflow's keys as well."""
+    more = {}
+    if context.route.endswith("/invocations"):
+        more = {"error_code": MLFLOW_CODES.get(error.status, "BAD_REQUEST"), "message": error.message}
+    body = error_body(error.code, error.message, context.id, **more)
     headers = {name.lower(): value for name, value in error.headers.items()}
-    await send_json(send, error.status, error_json(context, error.status, error.code, error.message), headers)
+    await send_body(send, error.status, body, JSON, headers)
 
 
 async def send_json(send: Send, status: int, value: Any, headers: Mapping[str, str] | None = None) -> None:
