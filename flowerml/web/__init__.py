@@ -4,7 +4,6 @@ import contextlib
 import importlib.util
 import os
 import signal
-import socket
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowerml.core.errors import FlowermlError
+from flowerml.web.listening import listen, url_of
 
 if TYPE_CHECKING:
     from flowerml.web.server import Server
@@ -65,7 +65,7 @@ def launch(
     from flowerml.web import sources
 
     with contextlib.ExitStack() as failing:
-        listening = failing.enter_context(_listen(host, port))
+        listening = failing.enter_context(listen(host, port, what="the page"))
         loaded = sources.load(models, endpoints, timeout=timeout)
         files = tempfile.TemporaryDirectory(prefix="flowerml-web-")
         failing.callback(files.cleanup)
@@ -75,38 +75,12 @@ def launch(
 
         running = server.serve(loaded, listening, host=host, top_k=top_k, unsure=unsure, allowed_hosts=allowed_hosts)
         failing.pop_all()
-    page = Page(_url(host, port), running, files)
+    page = Page(url_of(host, port), running, files)
     if block:
         print(f"the page is at {page.url} (Ctrl-C stops it)", flush=True)
         _wait()
         page.close()
     return page
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Return a socket bound to this address; raises FlowermlError where it is not free."""
-    if not 1 <= port <= 65535:
-        raise FlowermlError(f"expected a port from 1 to 65535, found {port}")
-    listening: socket.socket | None = None
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen()  # while the models load; only then does the port belong to this process
-    except OSError as error:
-        if listening is not None:
-            listening.close()
-        reason = (error.strerror or str(error)).lower()
-        raise FlowermlError(
-            f"the page cannot be served at {host}, port {port} ({reason}); choose another address or port"
-        ) from None
-    return listening
-
-
-def _url(host: str, port: int) -> str:
-    name = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{name}:{port}/"
 
 
 def _wait() -> None:
