@@ -22,6 +22,7 @@ from flowerml.cli import (
     reproduce,
     rollback,
     score,
+    serve,
     streams,
     train,
     web,
@@ -141,6 +142,7 @@ COMMANDS = (
     promote,
     rollback,
     reproduce,
+    serve,
     web,
 )
 for command in COMMANDS:

@@ -10,11 +10,14 @@ from urllib.parse import urlsplit
 
 from flowerml.core.display import printable
 from flowerml.core.errors import FlowermlError
+from flowerml.core.regular import read_regular
 from flowerml.engine.parallel import thread_count
+from flowerml.monitoring.lines import MAX_LINE
 from flowerml.web.hosts import Hosts
 
 TOKEN_VARIABLE = "FLOWERML_TOKEN"
 PORT = 5001
+MAX_TOKEN_FILE = 4096
 MIN_WINDOW = 50
 NAME = re.compile(r"[\w.-]{1,100}")
 NAMED = re.compile(r"(?P<name>[\w.-]{1,100})=(?P<address>.+)", re.DOTALL)
@@ -74,6 +77,8 @@ class Settings:
     wait: bool = False
     """Whether to start without models that cannot be loaded yet, and to go on trying."""
 
+    access_log: bool = True
+    """Whether each request gets a line of JSON on stdout."""
     log: Path | None = None
     """The prediction log; off where None."""
     log_bytes: int = 64 * MIB
@@ -123,6 +128,8 @@ class Settings:
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise FlowermlError(f"{name}: expected a number above 0, found {value}")
+        if self.log_bytes < MAX_LINE:
+            raise FlowermlError(f"log_bytes: expected at least {MAX_LINE:,}, found {self.log_bytes:,}")
         if not 0 <= self.grace < math.inf:
             raise FlowermlError(f"grace: expected seconds from 0, found {self.grace}")
         if not 0 <= self.keep_inputs <= 1:
@@ -154,6 +161,17 @@ def named_models(models: Iterable[str]) -> dict[str, str]:
             )
         addresses[name] = address
     return addresses
+
+
+def read_token(file: Path | None, environment: Mapping[str, str]) -> str | None:
+    """Return the token in a file, else that of $FLOWERML_TOKEN, else None. Raises FlowermlError."""
+    if file is None:
+        return environment.get(TOKEN_VARIABLE, "").strip() or None
+    try:
+        return read_regular(file, limit=MAX_TOKEN_FILE).decode("ascii").strip()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it holds no token"
+        raise FlowermlError(f"--token-file {file}: cannot be read ({reason})") from None
 
 
 def is_loopback(host: str) -> bool:
