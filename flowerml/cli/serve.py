@@ -25,14 +25,15 @@ EXAMPLES = r"""[bold]Examples[/]
 [bold]Ask from Python[/]
 
   import requests
-  with open("rose.jpg", "rb") as photo:
-      answer = requests.post("http://127.0.0.1:5001/predict", data=photo, headers={"Content-Type": "image/jpeg"}).json()
-  print(answer["predictions"][0]["label"], answer["model"]["version"])
+  url, headers = "http://127.0.0.1:5001/predict", {"Content-Type": "image/jpeg"}
+  answer = requests.post(url, data=open("rose.jpg", "rb"), headers=headers).json()
+  print(answer["top"][0]["label"], answer["top"][0]["probability"], answer["model"]["version"])
 
 [bold]Ask from JavaScript[/] (in a page of another site: serve with --allow-origin https://shop.example)
 
-  const answer = await fetch("http://127.0.0.1:5001/predict", {method: "POST", body: input.files[0]});
-  console.log(await answer.json());
+  const url = "http://127.0.0.1:5001/predict";
+  const answer = await (await fetch(url, {method: "POST", body: input.files[0]})).json();
+  console.log(answer.top[0].label, answer.top[0].probability);
 
 [bold]Paths[/]  POST /predict, POST /invocations (as mlflow models serve); GET /health, /ready, /metrics, /openapi.json.
 With several models: /models/NAME/predict, or /predict?model=NAME.

@@ -7,7 +7,7 @@ import os
 import resource
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from flowerml.server.models import Models
 
 PACKAGES = ("mlflow", "uvicorn", "httptools", "prometheus_client", "python_multipart")
-ACCEPT_SECONDS = 0.05
-"""At the end, for connections that the system has accepted already."""
 SPARE_FILES = 256
 """Open files of a process besides its connections."""
 
@@ -151,7 +149,7 @@ def _server(settings: Settings, application: Application, announce: Announce) ->
     from flowerml.server.protocol import Bounds, bounded_protocol
 
     class Server(uvicorn.Server):
-        """Uvicorn, which says when it answers, and takes its leave of what still comes."""
+        """Uvicorn, which says when it answers, and at its end loses no connection."""
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
@@ -159,8 +157,24 @@ def _server(settings: Settings, application: Application, announce: Announce) ->
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             application.engine.draining = True
-            await asyncio.sleep(ACCEPT_SECONDS)
+            for listening in sockets or ():
+                await self._accept_last(listening)
             await super().shutdown(sockets)
+
+        async def _accept_last(self, listening: socket.socket) -> None:
+            """Accept whom the system has accepted already, and no more: closing the socket would reset them."""
+            with listening.dup() as last:
+                for server in self.servers:
+                    server.close()
+                waiting = list(_accepted(last))
+            for connection in waiting:
+                await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+
+        def _protocol(self) -> asyncio.Protocol:
+            protocol: asyncio.Protocol = bounded_protocol(bounds)(
+                config=config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+            return protocol
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             # Uvicorn takes a second SIGTERM for the first, and ends by the signal it got: an orderly end has code 0.
@@ -188,6 +202,16 @@ def _server(settings: Settings, application: Application, announce: Announce) ->
         timeout_graceful_shutdown=settings.grace,  # type: ignore[arg-type]  # handed to asyncio.wait_for
     )
     return Server(config)
+
+
+def _accepted(listening: socket.socket) -> Iterator[socket.socket]:
+    """Yield the connections that wait at a socket."""
+    listening.setblocking(False)
+    with suppress(OSError):  # BlockingIOError: there are no more
+        while True:
+            connection, _ = listening.accept()
+            connection.setblocking(False)
+            yield connection
 
 
 def _connections(wanted: int) -> int:
