@@ -1,0 +1,161 @@
+"""The threads that work on jobs: in turn, a group of inputs at a time."""
+
+from collections import deque
+from collections.abc import Callable
+from itertools import groupby
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+from time import monotonic
+
+from flowerml.server.job import Job
+
+GATHER_SECONDS = 0.002
+QUANTUM_SECONDS = 0.005
+JOIN_SECONDS = 5.0
+
+_EXPLANATION = object()
+"""In the queue: the turn of the explanations, of which each thread finds the next itself."""
+
+
+class Workers:
+    """Threads that answer jobs round robin, so that a request of many inputs does not delay one of few.
+
+    A text takes less time than waking the event loop for it: answers that are ready within GATHER_SECONDS of each other
+    are handed over together, and none is held back while a thread has nothing else to do. So texts are gathered, yet
+    each goes through the network alone and has the bits that it has alone.
+
+    An explanation is 50 to 385 passes. At most half of the threads explain, and between two passes such a thread
+    answers other requests, as long as it explained. Explanations wait in a queue of their own.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.explainers = max(1, threads // 2)
+        self._queue: SimpleQueue[object] = SimpleQueue()
+        self._explanations: deque[Job] = deque()
+        self._explaining = 0
+        self._lock = Lock()
+        self._running: list[Thread] = []
+
+    def start(self) -> None:
+        """Start the threads, unless they run."""
+        if self._running:
+            return
+        # Daemons: no kernel of ONNX Runtime can be stopped, and a process that ends must not wait for one that hangs.
+        self._running = [
+            Thread(target=self._work, name=f"answers-{number}", daemon=True) for number in range(self.threads)
+        ]
+        for thread in self._running:
+            thread.start()
+
+    def stop(self) -> None:
+        """End the threads once they have done what is in the queue; wait for them for JOIN_SECONDS at most."""
+        for _ in self._running:
+            self._queue.put(None)
+        deadline = monotonic() + JOIN_SECONDS
+        for thread in self._running:
+            thread.join(max(0.0, deadline - monotonic()))
+
+    def submit(self, job: Job) -> None:
+        """Have a job worked on, by several threads if it has several groups of inputs."""
+        if not job.explain:
+            for _ in range(min(job.groups, self.threads)):
+                self._queue.put(job)
+            return
+        with self._lock:
+            self._explanations.append(job)
+            if self._explaining < self.explainers:
+                self._explaining += 1
+                self._queue.put(_EXPLANATION)
+
+    def _work(self) -> None:
+        done: list[Job] = []
+        hand_over = 0.0
+        while True:
+            try:
+                turn = self._queue.get_nowait() if done else self._queue.get()
+            except Empty:
+                done = _hand_over(done)
+                continue
+            if turn is None:
+                _hand_over(done)
+                return
+            if turn is _EXPLANATION:
+                done = _hand_over(done)  # an explanation takes a second
+                self._explain()
+                continue
+            job = self._answer(turn)
+            if job is not None:
+                done.append(job)
+                if len(done) == 1:
+                    hand_over = monotonic() + GATHER_SECONDS
+            if done and monotonic() > hand_over:
+                done = _hand_over(done)
+
+    def _answer(self, turn: object) -> Job | None:
+        """Work on a group of a job, and return the job if that was its last."""
+        assert isinstance(turn, Job)
+        is_last = turn.work(_no_pause)
+        if turn.has_more:
+            self._queue.put(turn)
+        return turn if is_last else None
+
+    def _explain(self) -> None:
+        with self._lock:
+            if not self._explanations:
+                self._explaining -= 1
+                return
+            job = self._explanations.popleft()
+        if job.work(self._pause()):
+            _hand_over([job])
+        with self._lock:
+            if job.has_more:
+                self._explanations.append(job)
+        self._queue.put(_EXPLANATION)
+
+    def _pause(self) -> Callable[[], None]:
+        """Return what an explanation calls between passes: it answers others for as long as the explanation ran."""
+        resumed = monotonic()
+
+        def pause() -> None:
+            nonlocal resumed
+            if (now := monotonic()) - resumed < QUANTUM_SECONDS:
+                return
+            until = now + (now - resumed)
+            while now < until and (job := self._waiting()) is not None:
+                if self._answer(job) is not None:
+                    _hand_over([job])
+                now = monotonic()
+            resumed = now
+
+        return pause
+
+    def _waiting(self) -> Job | None:
+        """Return a job that waits for a thread, if the next turn is that of one."""
+        try:
+            turn = self._queue.get_nowait()
+        except Empty:
+            return None
+        if isinstance(turn, Job):
+            return turn
+        self._queue.put(turn)
+        return None
+
+
+def _no_pause() -> None:
+    """Do nothing: other requests wait no longer than for one group of inputs."""
+
+
+def _hand_over(jobs: list[Job]) -> list[Job]:
+    """Wake the requests whose jobs are done, with one call for all of an event loop; return an empty list."""
+    for loop, ready in groupby(jobs, key=lambda job: job.loop):
+        try:
+            loop.call_soon_threadsafe(_finish, list(ready))
+        except RuntimeError:  # the loop was closed: nobody waits any more
+            continue
+    return []
+
+
+def _finish(jobs: list[Job]) -> None:
+    for job in jobs:
+        job.finish()
