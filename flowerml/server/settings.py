@@ -13,9 +13,9 @@ from flowerml.core.errors import FlowermlError
 from flowerml.core.regular import read_regular
 from flowerml.engine.parallel import thread_count
 from flowerml.monitoring.lines import MAX_LINE
+from flowerml.serving.token import TOKEN_VARIABLE
 from flowerml.web.hosts import Hosts
 
-TOKEN_VARIABLE = "FLOWERML_TOKEN"
 PORT = 5001
 MAX_TOKEN_FILE = 4096
 MIN_WINDOW = 50

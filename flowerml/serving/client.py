@@ -1,4 +1,4 @@
-"""A client of a classifier behind `mlflow models serve`, which asks over HTTP in batches."""
+"""A client of a classifier behind `flowerml serve` or `mlflow models serve`, which asks over HTTP in batches."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -7,12 +7,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
 from urllib3.util import Retry
 
-from flowerml.core.display import one_line, printable
+from flowerml.core.display import printable
 from flowerml.core.errors import InputError, ModelError, cause_message, root_cause
 from flowerml.core.urls import without_password, without_secrets
 from flowerml.serving.answer import Scores, parse_error, parse_reply, request_json
+from flowerml.serving.server_error import explanation
+from flowerml.serving.token import TOKEN_VARIABLE, authorization
 from flowerml.tasks.base import Task
 
 ROWS = 512  # of one request
@@ -33,8 +36,22 @@ RETRIES = Retry(
 )
 
 
+class _Bearer(AuthBase):
+    """Sends the token. As a header of the session, requests would replace it by what ~/.netrc has for the host."""
+
+    def __init__(self, header: dict[str, str]) -> None:
+        self.header = header
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers.update(self.header)
+        return request
+
+
 class Endpoint:
-    """A served model that flowerml exported, and the task whose inputs it takes."""
+    """A served model that flowerml exported, and the task whose inputs it takes.
+
+    A server with a token gets that of $FLOWERML_TOKEN.
+    """
 
     def __init__(self, url: str, task: Task, *, rows: int = ROWS, seconds: float = SECONDS) -> None:
         """Prepare requests of at most `rows` rows to `url`, with or without /invocations; raises ModelError."""
@@ -45,6 +62,8 @@ class Endpoint:
         self.timeout = (min(CONNECT_SECONDS, seconds), seconds)
         logging.getLogger("urllib3").setLevel(logging.ERROR)  # it logs every retry
         self._session = requests.Session()
+        if token := authorization(self.url):
+            self._session.auth = _Bearer(token)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=RETRIES))
 
@@ -80,7 +99,7 @@ class Endpoint:
                 "busy: try fewer rows in a request (--batch-size) or more time (--timeout)"
             )
         return ModelError(
-            f"{self.display_url}: cannot be reached ({cause_message(error)}); is `mlflow models serve` running?"
+            f"{self.display_url}: cannot be reached ({cause_message(error)}); is the server running (flowerml serve)?"
         )
 
     def _answer(self, answer: dict[str, Any]) -> Scores | InputError:
@@ -136,9 +155,7 @@ def _invocations_url(url: str) -> str:
 
 def _reason(reply: requests.Response) -> str:
     """Return the server's explanation of an error, on one line."""
-    try:
-        message = reply.json()["message"]
-    except (ValueError, KeyError, TypeError):
-        return "; its log says more"
-    # MLflow quotes all the rows it was sent first, and the reason last.
-    return f": {one_line(str(message).rpartition('Error: ')[2], 200)}"
+    if reply.status_code == requests.codes.unauthorized:
+        return f": it asks for a token; set {TOKEN_VARIABLE}"
+    reason = explanation(reply.content)
+    return "; its log says more" if reason is None else f": {reason}"

@@ -13,11 +13,14 @@ from flowerml.classifier.classifier import Classifier
 from flowerml.core.errors import FlowermlError, ModelError, cause_message
 from flowerml.core.urls import without_password
 from flowerml.serving.answer import Answer, answer_json, parse_error, parse_reply, request_json
+from flowerml.serving.server_error import explanation
+from flowerml.serving.token import TOKEN_VARIABLE, authorization
 from flowerml.serving.version import model_json
 from flowerml.tasks.registry import TASKS
 
 CONNECT_SECONDS = 3.0  # a server that is up accepts at once
 MAX_REPLY_BYTES = 32 * 2**20
+BUSY = (429, 503)
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -59,7 +62,7 @@ class LoadedSource:
 
 
 class ServedSource:
-    """A model behind `mlflow models serve`.
+    """A model behind `flowerml serve`, which gets the token of $FLOWERML_TOKEN, or behind `mlflow models serve`.
 
     Not `serving.client.Endpoint`, which retries for an evaluation of thousands of inputs: here a person waits, so a
     server gets one attempt, and a deadline for its whole reply.
@@ -85,10 +88,7 @@ class ServedSource:
     def ask(self, raw: bytes | str, *, top_k: int, explain: bool = False) -> Answer:
         response = self._post(self.kind, TASKS[self.kind].to_json(raw), {"top_k": top_k, "explain": explain})
         if response.status_code != 200:
-            raise ModelError(
-                f"the server at {self.display_url} answered with an error ({response.status_code}); "
-                f"check that it serves a model of kind {self.kind}; its log says more"
-            )
+            raise self._refused(response)
         try:
             (answer,) = parse_reply(response.content, 1)
             error = parse_error(answer)
@@ -98,10 +98,21 @@ class ServedSource:
             raise ModelError(f"the server at {self.display_url} answered, but {not_ours}") from None
         raise error
 
+    def _refused(self, response: httpx.Response) -> ModelError:
+        said = f"the server at {self.display_url} answered with an error ({response.status_code})"
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            return ModelError(f"{said}: it asks for a token; set {TOKEN_VARIABLE}")
+        if response.status_code in BUSY:
+            return ModelError(f"{said}: {explanation(response.content) or 'it is busy'}; try again later")
+        return ModelError(f"{said}; check that it serves a model of kind {self.kind}; its log says more")
+
     def _find_kind(self) -> str:
         for kind in TASKS:
-            if self._post(kind, "", {}).status_code == 200:
+            response = self._post(kind, "", {})
+            if response.status_code == 200:
                 return kind
+            if response.status_code == httpx.codes.UNAUTHORIZED:
+                raise self._refused(response)
         raise ModelError(
             f"{self.display_url}: a server answered, but not with a model of kind {' or '.join(TASKS)} that flowerml "
             "exported; check what it serves"
@@ -111,7 +122,9 @@ class ServedSource:
         body = request_json(TASKS[kind].INPUT, [value], params)
         deadline = time.monotonic() + self.timeout
         try:
-            with self.client.stream("POST", f"{self.url}/invocations", json=body) as response:
+            with self.client.stream(
+                "POST", f"{self.url}/invocations", json=body, headers=authorization(self.url)
+            ) as response:
                 content = b""
                 for chunk in response.iter_bytes():  # httpx's own timeout is from one chunk to the next
                     content += chunk
@@ -132,8 +145,7 @@ class ServedSource:
 
     def _unreachable(self, reason: str) -> ModelError:
         return ModelError(
-            f"the server at {self.display_url} cannot be reached ({reason}); start it (mlflow models serve), "
-            "then try again"
+            f"the server at {self.display_url} cannot be reached ({reason}); start it (flowerml serve), then try again"
         )
 
 
