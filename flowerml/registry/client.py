@@ -55,6 +55,25 @@ def download_model(address: str) -> Iterator[Path]:
         yield folder
 
 
+def download_to(address: str, folder: Path) -> None:
+    """Copy the files behind an address into an existing folder, also those that lie on this machine.
+
+    Raises ModelError.
+    """
+    with mlflow_errors(f"{address}: "):
+        from mlflow.artifacts import download_artifacts
+
+        download_artifacts(artifact_uri=address, dst_path=str(folder))
+
+
+def aliased_version(name: str, alias: str) -> "ModelVersion | None":
+    """Return the version that has the alias, None where none has; raises ModelError where the registry is not there."""
+    with mlflow_errors(f"models:/{name}@{alias}: "):
+        from mlflow import MlflowClient
+
+        return current_version(MlflowClient(), name, alias)
+
+
 def versions(name: str | None = None) -> list[Version]:
     """Return all registered versions, or those of one model, sorted by name, newest first.
 

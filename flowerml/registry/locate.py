@@ -23,10 +23,10 @@ def resolve_model(model: str) -> Iterator[Path]:
     if model.lower().startswith(("http://", "https://")):
         raise ModelError(f"{model}: expected a saved classifier, found a URL; only evaluate and web query servers")
     if not client.is_address(model):
-        yield _classifier_folder(Path(model).expanduser(), model)
+        yield classifier_folder(Path(model).expanduser(), model)
         return
     with client.download_model(model) as folder:
-        yield _classifier_folder(folder, model)
+        yield classifier_folder(folder, model)
 
 
 def default_model(kind: str | None) -> str:
@@ -66,7 +66,11 @@ def _saved_at(folder: str) -> float:
     return Path(folder, DESCRIPTION).stat().st_mtime
 
 
-def _classifier_folder(folder: Path, model: str) -> Path:
+def classifier_folder(folder: Path, model: str) -> Path:
+    """Return the folder of the saved classifier in one that contains it; `model` is what a person called it.
+
+    Raises ModelError.
+    """
     for subfolder in SUBFOLDERS:
         files.recover(folder / subfolder)
         if (folder / subfolder / DESCRIPTION).is_file():
