@@ -2,37 +2,17 @@
 
 import math
 
-from flowerml.core.errors import FlowermlError
+from flowerml.server.errors import Busy, HttpError
 
-LONGEST_RETRY = 60
+LONGEST_RETRY = 60  # seconds
 RECENT = 0.1  # the weight of the newest request in the mean time of a request
 
 
-class Refused(FlowermlError):
-    """A request that is not answered, whatever it holds."""
-
-
-class Busy(Refused):
-    """A request that is refused as too many wait; `retry_after` says in how many whole seconds to try again."""
-
-    def __init__(self, message: str, retry_after: int) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-
-
-class Stopping(Busy):
-    """A request that came after the server began to stop."""
+class Stopping(HttpError):
+    """A request that came after the server had answered its last."""
 
     def __init__(self) -> None:
-        super().__init__("the server is stopping; try again soon", 1)
-
-
-class OutOfTime(Refused):
-    """A request that could not be answered in time."""
-
-
-class ClientGone(Refused):
-    """A request whose client has left: no answer is needed."""
+        super().__init__(503, "stopping", "the server is stopping; ask again soon", {"retry-after": "1"})
 
 
 class Admission:
@@ -46,7 +26,7 @@ class Admission:
     3
     >>> admission.enter(1)
     Traceback (most recent call last):
-    flowerml.server.admission.Busy: 3 requests are being answered, and no more can wait; try again in 1 s
+    flowerml.server.errors.Busy: 3 requests are being answered, and no more can wait; ask again in 1 s
     """
 
     def __init__(self, *, lanes: int, queue: int, noun: str) -> None:
@@ -59,10 +39,7 @@ class Admission:
     def enter(self, weight: int) -> None:
         """Accept work of a weight; raises Busy where there is too much already."""
         if self.load and self.load + weight > self.limit:
-            wait = self.retry_after()
-            raise Busy(
-                f"{self.load} {self._noun} are being answered, and no more can wait; try again in {wait} s", wait
-            )
+            raise Busy(self.retry_after(), f"{self.load} {self._noun} are being answered, and no more can wait")
         self.load += weight
 
     def leave(self, weight: int, seconds: float | None = None) -> None:

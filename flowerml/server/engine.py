@@ -1,30 +1,25 @@
 """The engine: answers requests under any load, each within bounds of work, waiting and time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from flowerml.classifier.classifier import TOP_K
 from flowerml.core.errors import InputError
 from flowerml.engine.parallel import thread_count
-from flowerml.server.admission import Admission, Busy, ClientGone, OutOfTime, Stopping
+from flowerml.server.admission import Admission, Stopping
+from flowerml.server.errors import OutOfTime
 from flowerml.server.job import Decode, Job, Observe, Served
 from flowerml.server.metrics import Metrics
 from flowerml.server.workers import Workers
 from flowerml.serving.answer import error_json
 
-__all__ = ["Busy", "ClientGone", "Engine", "OutOfTime", "Stopping", "Turn"]
-
 QUEUE = 128
 EXPLAIN_QUEUE = 8
 SECONDS = 60.0
 OUT_OF_TIME = "out_of_time"
-WATCH_AFTER = 0.05  # seconds; most requests are answered before it is worth asking whether their client is still there
 DRAIN_STEP = 0.02
-
-Gone = Callable[[], Awaitable[None]]
-"""Returns once the client of a request is gone."""
 
 
 class Turn:
@@ -66,6 +61,8 @@ class Engine:
         # MLflow has threads of its own; so many keep the cores busy, and more take them from each other.
         self._slots = asyncio.Semaphore(2 * self.threads)
         self._explain_slots = asyncio.Semaphore(self._workers.explainers)
+        self.draining = False
+        """Whether the server is about to stop, and new requests should go elsewhere."""
         self._stopped = False
 
     async def answer(
@@ -77,14 +74,13 @@ class Engine:
         explain: bool = False,
         decode: Decode | None = None,
         observe: Observe | None = None,
-        gone: Gone | None = None,
         turn: Turn | None = None,
     ) -> list[dict[str, Any]]:
         """Return one answer for each value, as `flowerml.serving.answer` says.
 
         Values are raw inputs, InputErrors, or what `decode` makes raw inputs of. What was not answered in time has the
         error `out_of_time`. With the `turn` of an accepted request it is not refused. Raises InputError `bad_top_k`,
-        Busy, Stopping, OutOfTime where nothing was answered in time, and ClientGone once `gone` returns.
+        Busy, Stopping, and OutOfTime where nothing was answered in time. Cancelled, it ends the work.
         """
         served.classifier.check_top_k(top_k)
         if not values:
@@ -95,7 +91,7 @@ class Engine:
                 raise Stopping
             loop = asyncio.get_running_loop()
             job = Job(served, values, top_k=top_k, explain=explain, decode=decode, observe=observe, loop=loop)
-            await self._run(job, gone)
+            await self._run(job)
             own.seconds = (own.seconds or 0.0) + job.seconds
         finally:
             if turn is None:
@@ -145,6 +141,7 @@ class Engine:
 
         Requests that come meanwhile are answered, and those that come later are refused with Stopping.
         """
+        self.draining = True
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         while self.load and loop.time() < deadline:
@@ -154,30 +151,16 @@ class Engine:
         await asyncio.to_thread(self._workers.stop)
         return is_idle
 
-    async def _run(self, job: Job, gone: Gone | None) -> None:
-        """Return when the job is done or its time is up; otherwise end it. Raises ClientGone."""
-        watch: asyncio.Task[None] | None = None
-
-        def start_watch() -> None:
-            nonlocal watch
-            assert gone is not None
-            watch = asyncio.ensure_future(_end_when(gone, job))
-
-        timers = [job.loop.call_later(self.seconds, job.end)]
-        if gone is not None:
-            timers.append(job.loop.call_later(WATCH_AFTER, start_watch))
+    async def _run(self, job: Job) -> None:
+        """Return when the job is done or its time is up; then, or when it is cancelled, no further pass begins."""
+        timer = job.loop.call_later(self.seconds, job.end)
         try:
             self._workers.start()
             self._workers.submit(job)
             await job.done
         finally:
             job.ended = True
-            for timer in timers:
-                timer.cancel()
-            if watch is not None:
-                watch.cancel()
-        if watch is not None and watch.done() and not watch.cancelled():
-            raise ClientGone("the client is gone")
+            timer.cancel()
         if not any(job.answers):
             raise self._out_of_time()
 
@@ -202,11 +185,6 @@ class Engine:
 
     def _out_of_time(self) -> OutOfTime:
         return OutOfTime(f"the request could not be answered within {self.seconds:g} s; send fewer inputs at a time")
-
-
-async def _end_when(gone: Gone, job: Job) -> None:
-    await gone()
-    job.end()
 
 
 def _complete(job: Job, served: Served) -> list[dict[str, Any]]:

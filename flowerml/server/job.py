@@ -1,4 +1,4 @@
-"""The job: the inputs of one request, worked on by any number of threads, a pass through the network at a time."""
+"""The job: the inputs of one request, which any number of threads work on, each on one input."""
 
 import asyncio
 import logging
@@ -7,7 +7,7 @@ from threading import Lock
 from time import monotonic
 from typing import Any, Protocol
 
-from flowerml.classifier.classifier import BATCH_SIZE, Classifier
+from flowerml.classifier.classifier import Classifier
 from flowerml.classifier.prediction import Prediction
 from flowerml.core.errors import InputError
 from flowerml.data.examples import Raw
@@ -16,8 +16,8 @@ from flowerml.serving.memory import LARGE, trim_malloc
 
 Decode = Callable[[Any], Raw]
 """From a value of a request to a raw input; may raise InputError."""
-Observe = Callable[[Raw | None, Prediction | InputError], None]
-"""Called with each raw input (None where it could not be read) and its answer."""
+Observe = Callable[[Any, Prediction | InputError], None]
+"""Called with each raw input (or the InputError in its place) and its answer."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,15 +35,14 @@ class Served(Protocol):
 
 
 class Ended(Exception):
-    """The work on a job ended early: its client is gone, or its time is up."""
+    """The work on a job ended early: its client has gone, or its time is up."""
 
 
 class Job:
     """The values of a request, and its answers as they come; `answers` and `outcomes` have None where there is none.
 
-    Work is given out in groups of consecutive values: those that `Classifier.predict` would send through the network in
-    one pass, so that an answer has the same bits. `outcomes` are "known", "unknown" or the code of an error, and
-    `seconds` is how long threads worked on the job.
+    Each input goes through the network alone: the last bits of its answer depend on nothing that comes with it.
+    `outcomes` are "known", "unknown" or the code of an error; `seconds` is how long threads worked on the job.
     """
 
     def __init__(
@@ -61,23 +60,22 @@ class Job:
         self.done: asyncio.Future[None] = loop.create_future()
         self.ended = False
         self.explain = explain
-        self.answers: list[dict[str, Any] | None] = [None] * len(values)
-        self.outcomes: list[str | None] = [None] * len(values)
+        self.count = len(values)
+        self.answers: list[dict[str, Any] | None] = [None] * self.count
+        self.outcomes: list[str | None] = [None] * self.count
         self.seconds = 0.0
         self._served = served
         self._values = values
         self._top_k = top_k
         self._decode = decode
         self._observe = observe
-        self._size = served.classifier.pass_size(BATCH_SIZE)
-        self.groups = -(-len(values) // self._size)
         self._lock = Lock()
-        self._given = self._finished = 0
+        self._taken = self._finished = 0
 
     @property
     def has_more(self) -> bool:
-        """Return whether there is work that no thread has taken."""
-        return not self.ended and self._given < self.groups
+        """Return whether there is an input that no thread has taken."""
+        return not self.ended and self._taken < self.count
 
     def finish(self) -> None:
         """Wake the request that waits; called in its event loop."""
@@ -85,52 +83,43 @@ class Job:
             self.done.set_result(None)
 
     def end(self) -> None:
-        """End the work: no further pass begins."""
+        """End the work: no further pass through the network begins."""
         self.ended = True
         self.finish()
 
     def work(self, pause: Callable[[], None]) -> bool:
-        """Answer the next group, if there is one, and return whether it was the last; `pause` is called now and then.
+        """Answer the next input, if there is one, and return whether it was the last; never raises.
 
-        Never raises.
+        An explanation calls `pause` between its passes.
         """
         with self._lock:
-            number = self._given
-            if self.ended or number >= self.groups:
+            position = self._taken
+            if self.ended or position >= self.count:
                 return False
-            self._given += 1
-        start, began = number * self._size, monotonic()
-        values = self._values[start : start + self._size]
+            self._taken += 1
+        began = monotonic()
         try:
-            self._answer(start, values, pause)
+            self._answer(position, pause)
         except Ended:
             pass
         except Exception:  # a bug, or out of memory: the reason goes to the log, not to the sender of a request
-            _log.exception("a group of %d inputs failed", len(values))
-            error = InputError("internal_error", "the server failed; its log says why")
-            for position in range(start, start + len(values)):
-                if self.answers[position] is None:
-                    self._fail(position, error)
+            _log.exception("an input could not be answered")
+            self._fail(position, InputError("internal_error", "the server failed; its log says why"))
         with self._lock:
             self._finished += 1
             self.seconds += monotonic() - began
-            return self._finished == self.groups
+            return self._finished == self.count
 
-    def _answer(self, start: int, values: Sequence[Any], pause: Callable[[], None]) -> None:
-        raws = [self._read(value) for value in values]
-        classifier = self._served.classifier
-        if len(raws) == 1:
-            predictions = [classifier.answer_one(raws[0], top_k=self._top_k)]
+    def _answer(self, position: int, pause: Callable[[], None]) -> None:
+        raw = self._read(self._values[position])
+        prediction = self._served.classifier.answer_one(raw, top_k=self._top_k)
+        if self._observe is not None:
+            self._observe(raw, prediction)
+        if isinstance(prediction, InputError):
+            self._fail(position, prediction)
         else:
-            predictions = list(classifier.predict_each(raws, top_k=self._top_k))
-        for position, (raw, prediction) in enumerate(zip(raws, predictions, strict=True), start):
-            if self._observe is not None:
-                self._observe(None if isinstance(raw, InputError) else raw, prediction)
-            if isinstance(prediction, InputError):
-                self._fail(position, prediction)
-            else:
-                self._succeed(position, prediction, raw, pause)
-        if sum(len(raw) for raw in raws if isinstance(raw, str | bytes)) > LARGE:
+            self._succeed(position, prediction, raw, pause)
+        if isinstance(raw, str | bytes) and len(raw) > LARGE:
             trim_malloc()
 
     def _read(self, value: Any) -> Raw | InputError:

@@ -84,25 +84,36 @@ class Metrics:
         self._pending = gauge("flowerml_pending", "Work accepted and not done, in inputs", ("kind",), "livesum")
         self._recent = gauge("flowerml_recent_answers", "The newest answers of a model", ("model",), "livesum")
         self._recent_known = gauge("flowerml_recent_known", "Those of them that are known", ("model",), "livesum")
-        self._info = gauge(
-            "flowerml_model_info", "The version that answers; 1", ("model", "kind", "version"), "livemax"
+        self._info = gauge("flowerml_model_info", "The version that answers; 1", ("model", "version"), "livemax")
+        self._reloads = Counter(
+            "flowerml_reloads", "Versions taken into use, the first included", ("model",), registry=registry
         )
-        self._reloads = Counter("flowerml_reloads", "Versions taken into use", ("model",), registry=registry)
         self._refused = Counter(
             "flowerml_versions_refused", "Versions not taken into use", ("model",), registry=registry
         )
-        self._drift = gauge("flowerml_drift", "1 where the newest inputs drifted, 0 where not", ("model",), "livemax")
-        self._smallest_p = gauge(
-            "flowerml_drift_smallest_p", "The smallest corrected p of the tests for drift", ("model",), "livemin"
+        self._registry_up = gauge(
+            "flowerml_registry_up", "Whether the model's registry responds, 1 or 0", ("model",), "livemin"
         )
-        self._logged = Counter("flowerml_log_records", "Records written to the prediction log", registry=registry)
+        of = ("model", "version")
+        self._drift = gauge("flowerml_drift", "1 where the newest inputs drifted, 0 where not", of, "livemax")
+        self._smallest_p = gauge(
+            "flowerml_drift_smallest_p", "The smallest corrected p of the tests for drift", of, "livemin"
+        )
+        self._compared = gauge("flowerml_drift_records", "The newest inputs that were tested for drift", of, "livemax")
+        self._written = Counter("flowerml_log_records", "Records written to the prediction log", registry=registry)
         self._dropped = Counter(
-            "flowerml_log_records_dropped", "Records the prediction log lacks", ("reason",), registry=registry
+            "flowerml_log_records_dropped", "Records that the prediction log lacks", ("reason",), registry=registry
+        )
+        self._unmeasured = Counter(
+            "flowerml_log_records_without_properties",
+            "Records whose inputs were not measured, to leave the processor to requests",
+            registry=registry,
         )
         self._lock = Lock()
         self._values: dict[str, set[str]] = defaultdict(set)
         self._windows: dict[str, tuple[str, deque[bool]]] = {}
-        self._infos: dict[str, tuple[str, str, str]] = {}
+        self._loaded: dict[str, str] = {}
+        self._drifting: dict[str, str] = {}
         self._children: dict[tuple[object, ...], Any] = {}
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -133,35 +144,49 @@ class Metrics:
         """Change how much work is accepted; `kind` is "answers" or "explanations"."""
         self._child(self._pending, kind).inc(change)
 
-    def loaded(self, name: str, kind: str, version: str | None) -> None:
-        """Say that a version of a model, of a kind of task, answers from now on."""
-        labels = name, kind, self._bounded("version", version or "")
+    def reloaded(self, name: str, version: str | None) -> None:
+        """Say that a version of a model answers from now on."""
+        label = self._bounded("version", version or "")
         with self._lock:
-            before, self._infos[name] = self._infos.get(name), labels
-        if before == labels:
-            return
-        if before is not None:
-            self._child(self._info, *before).set(0)
-            self._child(self._reloads, name).inc()
-        self._child(self._info, *labels).set(1)
-        self.drift(name, None, None)
+            before, self._loaded[name] = self._loaded.get(name), label
+        if before is not None and before != label:
+            self._child(self._info, name, before).set(0)
+        self._child(self._info, name, label).set(1)
+        self._child(self._reloads, name).inc()
 
     def refused(self, name: str) -> None:
         """Count a version of a model that is not taken into use."""
         self._child(self._refused, name).inc()
 
-    def drift(self, name: str, drifted: bool | None, smallest_p: float | None) -> None:
-        """Say whether the newest inputs of a model drifted; None where too few are there to tell."""
-        self._child(self._drift, name).set(_NO_DRIFT if drifted is None else float(drifted))
-        self._child(self._smallest_p, name).set(_NO_P if smallest_p is None else smallest_p)
+    def registry(self, name: str, reachable: bool) -> None:
+        """Say whether the registry of a model responds."""
+        self._child(self._registry_up, name).set(int(reachable))
 
-    def logged(self, count: int = 1) -> None:
-        """Count records written to the prediction log."""
-        self._logged.inc(count)
+    def drift(self, model: str, version: str | None, drifted: bool, p: float, records: int) -> None:
+        """Say whether the newest `records` inputs of a model drifted, and the smallest corrected p-value."""
+        label = self._bounded("version", version or "")
+        with self._lock:
+            before, self._drifting[model] = self._drifting.get(model), label
+        if before is not None and before != label:
+            self._set_drift(model, before, _NO_DRIFT, _NO_P, 0)
+        self._set_drift(model, label, float(drifted), p, records)
 
-    def dropped(self, reason: str, count: int = 1) -> None:
-        """Count records that the prediction log lacks; `reason` is one word of ours, such as "full" or "behind"."""
+    def _set_drift(self, model: str, version: str, drifted: float, p: float, records: int) -> None:
+        self._child(self._drift, model, version).set(drifted)
+        self._child(self._smallest_p, model, version).set(p)
+        self._child(self._compared, model, version).set(records)
+
+    def log_written(self, count: int) -> None:
+        """Count records that were written to the prediction log."""
+        self._written.inc(count)
+
+    def log_dropped(self, reason: str, count: int) -> None:
+        """Count records that the prediction log lacks; `reason` is one word of ours, such as "queue" or "disk"."""
         self._child(self._dropped, self._bounded("reason", reason)).inc(count)
+
+    def without_properties(self, count: int) -> None:
+        """Count records whose inputs were not measured."""
+        self._unmeasured.inc(count)
 
     def render(self) -> tuple[bytes, str]:
         """Return the metrics in Prometheus' text format, and its content type."""
@@ -224,7 +249,7 @@ class _Shown:
 
 def _is_shown(sample: "Sample") -> bool:
     match sample.name:
-        case "flowerml_model_info":
+        case "flowerml_model_info" | "flowerml_drift_records":
             return sample.value > 0
         case "flowerml_drift":
             return sample.value != _NO_DRIFT

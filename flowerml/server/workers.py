@@ -1,4 +1,4 @@
-"""The threads that work on jobs: in turn, a group of inputs at a time."""
+"""The threads that work on jobs: in turn, an input at a time."""
 
 from collections import deque
 from collections.abc import Callable
@@ -57,9 +57,9 @@ class Workers:
             thread.join(max(0.0, deadline - monotonic()))
 
     def submit(self, job: Job) -> None:
-        """Have a job worked on, by several threads if it has several groups of inputs."""
+        """Have a job worked on, by several threads if it has several inputs."""
         if not job.explain:
-            for _ in range(min(job.groups, self.threads)):
+            for _ in range(min(job.count, self.threads)):
                 self._queue.put(job)
             return
         with self._lock:
@@ -93,7 +93,7 @@ class Workers:
                 done = _hand_over(done)
 
     def _answer(self, turn: object) -> Job | None:
-        """Work on a group of a job, and return the job if that was its last."""
+        """Work on an input of a job, and return the job if that was its last."""
         assert isinstance(turn, Job)
         is_last = turn.work(_no_pause)
         if turn.has_more:
@@ -143,7 +143,7 @@ class Workers:
 
 
 def _no_pause() -> None:
-    """Do nothing: other requests wait no longer than for one group of inputs."""
+    """Do nothing: other requests wait no longer than for one input."""
 
 
 def _hand_over(jobs: list[Job]) -> list[Job]:
