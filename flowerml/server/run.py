@@ -58,12 +58,12 @@ def serve(settings: Settings, announce: Announce) -> int:
 
 def run_process(settings: Settings, listening: socket.socket, announce: Announce) -> None:
     """Load the models and serve in this process until a signal arrives. Raises FlowermlError."""
-    from flowerml.server import access_log
+    from flowerml.server import console
     from flowerml.serving.memory import configure_malloc
 
     configure_malloc()
     with ExitStack() as stack:
-        log = access_log.configure(access_log=settings.access_log)
+        log = console.configure(access_log=settings.access_log)
         if log is not None:
             stack.callback(log.close)
         application = stack.enter_context(assembled(settings))

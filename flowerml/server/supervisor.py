@@ -17,7 +17,7 @@ from types import FrameType
 
 from flowerml.core.errors import FlowermlError
 from flowerml.core.urls import scrub_output
-from flowerml.server import access_log
+from flowerml.server import console
 from flowerml.server.run import Announce, run_process
 from flowerml.server.settings import Settings
 
@@ -71,7 +71,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve until a signal arrives and return the exit code; raises FlowermlError where the models do not load."""
-        access_log.configure(access_log=False)
+        console.configure(access_log=False)
         with _metrics_folder(), self._caught():
             try:
                 self._start_first()
