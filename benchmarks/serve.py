@@ -1,204 +1,306 @@
-"""Time a served model: python benchmarks/serve.py PIPELINE|MODEL [--seconds 7] [--json]
+"""Time a served model beside its peers: python benchmarks/serve.py PIPELINE|MODEL [--seconds 3] [--rounds 3] [--json]
 
-Measures, with 1, 8 and 32 clients: Classifier.predict and the MLflow model in threads of this process; the model
-behind `mlflow models serve`; and an empty model behind another server, for the cost of HTTP, JSON and pandas alone.
-MODEL is an exported folder, PIPELINE stands for models/PIPELINE/mlflow. Every request is the model's own input example.
+Compares, with the same classifier and the model's input example: `Classifier.predict` in threads of a process of its
+own; `mlflow models serve`; `flowerml serve` with raw bodies and through MLflow's entrance; LitServe and, with
+--bentoml, BentoML with a worker for each core; and an application that answers at once. MODEL is an exported folder,
+PIPELINE stands for models/PIPELINE/mlflow.
+
+All servers run all the time, one is measured at a time, and each number is the median of interleaved rounds: so that a
+busy minute of the machine meets all alike. The clients share the machine's cores. Each sends its next request when it
+has its answer, and after 429 waits as told; only answers count. "a third hostile": every third request is one that no
+classifier can answer (cut short, of another kind, a picture of 400 megapixels, broken JSON), and only the good ones are
+timed. CPU is that of all processes of a server for each answer, memory the highest after a measurement.
+
+Exit code 1 where a bar does not hold.
 """
 
 import argparse
-import asyncio
-import contextlib
-import http.client
 import json
 import os
 import signal
-import socket
-import subprocess
 import sys
-import tempfile
 import threading
 import time
-import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 
+import load
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from servers import Model, Running, running, servers
 
 from flowerml import Classifier
 
-CLIENTS = (1, 8, 32)
+CLIENTS = (1, 8, 32, 128)
+HOSTILE_CLIENTS = 32
 WARM_UP_SECONDS = 1.0
-START_SECONDS = 120
-EMPTY = """
-import mlflow
-
-class Empty(mlflow.pyfunc.PythonModel):
-    def predict(self, context, model_input, params=None):
-        return [{"top": [], "model": None}] * len(model_input)
-
-mlflow.models.set_model(Empty())
-"""
-
-Row = dict[str, object]
+BARE = "Classifier.predict"
+TOLERANCE = 0.03  # where a server must not be slower than another: the spread of a median of three rounds
+NAMES = ("mlflow", "flowerml", "litserve raw", "litserve json", "empty", "bentoml")
 
 
-def save_empty_model(folder: Path, signature_of: Path) -> Path:
-    """Save a model that has the signature of another and does nothing."""
-    import mlflow
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A measurement: answers a second, latencies and CPU in ms, memory in MB, and the clients' own share of a core.
 
-    code = folder / "empty.py"
-    code.write_text(EMPTY)
-    signature = mlflow.models.Model.load(signature_of).signature
-    with warnings.catch_warnings(action="ignore"):  # about type hints and an input example
-        mlflow.pyfunc.save_model(
-            folder / "empty", python_model=str(code), signature=signature, pip_requirements=["mlflow", "pandas"]
-        )
-    return folder / "empty"
+    `refused` counts 429 and 503 for each answer, `failed` other statuses than 200 for a good request.
+    """
 
-
-@contextmanager
-def served(model: Path) -> Iterator[int]:
-    """Run `mlflow models serve` and yield its port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    programs = Path(sys.executable).parent
-    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
-    command = [programs / "mlflow", "models", "serve", "-m", model, "--env-manager", "local", "--port", str(port)]
-    with tempfile.TemporaryFile() as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-        try:
-            wait_for(port, server)
-            yield port
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(server.pid, signal.SIGTERM)
-            server.wait(timeout=30)
+    what: str
+    clients: int
+    hostile: bool
+    a_second: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    cpu_ms: float
+    memory_mb: float
+    refused: float
+    failed: int
+    own_cpu: float
 
 
-def wait_for(port: int, server: "subprocess.Popen[bytes]") -> None:
-    """Wait until the server responds; exit if it does not start."""
-    for _ in range(START_SECONDS * 10):
-        with contextlib.suppress(OSError):
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            connection.request("GET", "/ping")
-            if connection.getresponse().status == 200:
-                return
-        if server.poll() is not None:
-            break
-        time.sleep(0.1)
-    sys.exit(f"error: `mlflow models serve` did not come up within {START_SECONDS} s; run it by hand to see its log")
+Key = tuple[str, int, bool]
 
 
-def in_threads(call: Callable[[], object], clients: int, seconds: float) -> list[float]:
-    """Call from `clients` threads without pause; return the latency of each call in seconds."""
-    stop = time.perf_counter() + seconds
-    latencies: list[float] = []
+def of_answers(key: Key, answers: load.Answers, *, cpu: float, memory: float) -> Row:
+    """Return the row of a measurement, NaN where nothing was answered."""
+    count = len(answers.latencies)
+    p50, p95, p99 = (
+        (float(1000 * value) for value in np.quantile(answers.latencies, (0.5, 0.95, 0.99))) if count else [np.nan] * 3
+    )
+    refused = answers.good[429] + answers.good[503]
+    return Row(
+        what=key[0],
+        clients=key[1],
+        hostile=key[2],
+        a_second=count / answers.seconds,
+        p50_ms=p50,
+        p95_ms=p95,
+        p99_ms=p99,
+        cpu_ms=1000 * cpu / count if count else np.nan,
+        memory_mb=memory,
+        refused=refused / max(count, 1),
+        failed=answers.good.total() - refused - answers.good[200],
+        own_cpu=answers.own_cpu,
+    )
+
+
+def median_row(rows: list[Row]) -> Row:
+    """Return the median of each number; of memory and of failures the highest."""
+    values = {
+        name: (max if name in ("memory_mb", "failed") else median)([getattr(row, name) for row in rows])
+        for name, value in asdict(rows[0]).items()
+        if not isinstance(value, str | bool) and name != "clients"
+    }
+    return Row(what=rows[0].what, clients=rows[0].clients, hostile=rows[0].hostile, **values)
+
+
+_classifier: Classifier | None = None
+
+
+def in_threads(model: Model, clients: int, seconds: float) -> tuple[load.Answers, float, float]:
+    """Call `Classifier.predict` from `clients` threads without pause; return answers, CPU seconds and memory in MB."""
+    import psutil
+
+    global _classifier
+    _classifier = _classifier or Classifier.load(model.classifier)
+    classifier, answers = _classifier, load.Answers()
+    started, cpu = time.perf_counter(), time.process_time()
 
     def work() -> None:
-        while (started := time.perf_counter()) < stop:
-            call()
-            latencies.append(time.perf_counter() - started)
+        while (before := time.perf_counter()) < started + seconds:
+            classifier.predict([model.raw])
+            answers.latencies.append(time.perf_counter() - before)
 
     threads = [threading.Thread(target=work) for _ in range(clients)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return latencies
+    answers.seconds = time.perf_counter() - started
+    answers.good[200] = len(answers.latencies)
+    return answers, time.process_time() - cpu, psutil.Process().memory_full_info().pss / 1e6
 
 
-def over_http(port: int, body: bytes, clients: int, seconds: float) -> list[float]:
-    """Send requests over `clients` persistent connections; return the latency of each in seconds.
-
-    All clients are bare sockets in one thread: on a machine with few cores they take CPU time from the server.
-    """
-    head = ("POST /invocations HTTP/1.1", "Host: localhost", "Content-Type: application/json")
-    request = "\r\n".join((*head, f"Content-Length: {len(body)}", "", "")).encode() + body
-    latencies: list[float] = []
-
-    async def client(stop: float) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        while (started := time.perf_counter()) < stop:
-            writer.write(request)
-            headers = (await reader.readuntil(b"\r\n\r\n")).lower()
-            length = int(headers.partition(b"content-length:")[2].partition(b"\r\n")[0])
-            response = await reader.readexactly(length)
-            assert headers.startswith(b"http/1.1 200") and b'"top"' in response, response[:300]
-            latencies.append(time.perf_counter() - started)
-        writer.close()
-
-    async def all_clients() -> None:
-        await asyncio.gather(*(client(time.perf_counter() + seconds) for _ in range(clients)))
-
-    asyncio.run(all_clients())
-    return latencies
+def bare_row(pool: ProcessPoolExecutor, model: Model, clients: int, seconds: float) -> Row:
+    """Measure the classifier alone."""
+    pool.submit(in_threads, model, clients, seconds / 4).result()
+    answers, cpu, memory = pool.submit(in_threads, model, clients, seconds).result()
+    return of_answers((BARE, clients, False), answers, cpu=cpu, memory=memory)
 
 
-def measure(name: str, send: Callable[[int, float], list[float]], seconds: float) -> Iterator[Row]:
-    """Yield a row for each number of clients."""
+def server_row(pool: ProcessPoolExecutor, server: Running, number: int, key: Key, seconds: float) -> Row:
+    """Measure a door of a server."""
+    door = server.server.doors[number]
+    warm = load.Load(
+        port=server.port, good=[door.good], clients=key[1], seconds=0.0, warm_up=min(WARM_UP_SECONDS, seconds)
+    )
+    pool.submit(load.run, warm).result()
+    cpu = server.cpu_seconds()
+    measured = load.Load(
+        port=server.port,
+        good=[door.good],
+        hostile=door.hostile if key[2] else (),
+        clients=key[1],
+        seconds=seconds,
+        warm_up=0.0,
+    )
+    answers = pool.submit(load.run, measured).result()
+    return of_answers(key, answers, cpu=server.cpu_seconds() - cpu, memory=server.memory())
+
+
+def plan(
+    model: Model,
+    started: list[Running],
+    clients: tuple[int, ...],
+    hostile: int,
+    bare: ProcessPoolExecutor,
+    pool: ProcessPoolExecutor,
+) -> Iterator[tuple[Key, Callable[[float], Row]]]:
+    """Yield each measurement with its key."""
+    for count in clients:
+        yield (BARE, count, False), partial(bare_row, bare, model, count)
+        for server in started:
+            for number, door in enumerate(server.server.doors):
+                name = server.server.name if door.name in server.server.name else f"{server.server.name} {door.name}"
+                for is_hostile in (False, True) if count == hostile else (False,):
+                    key = (name, count, is_hostile)
+                    yield key, partial(server_row, pool, server, number, key)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar: what was measured, and what it must reach; with `at_most` what it must not exceed."""
+
+    text: str
+    measured: float
+    bar: float
+    at_most: bool = False
+
+    @property
+    def holds(self) -> bool:
+        """Return whether it holds; a number that was not measured (NaN) does not."""
+        return self.measured <= self.bar if self.at_most else self.measured >= self.bar
+
+    def __str__(self) -> str:
+        sign = "<=" if self.at_most else ">="
+        return f"{'holds' if self.holds else 'FAILS'}: {self.text}: {self.measured:.2f} ({sign} {self.bar:.2f})"
+
+
+def bars(rows: dict[Key, Row], kind: str) -> list[Bar]:
+    """Return the bars that what was measured can be held to."""
+    compared: list[Bar] = []
+    raw, invocations, mlflow = "flowerml raw", "flowerml /invocations", "mlflow /invocations"
+
+    def ratio(text: str, name: str, peer: str, clients: int, bar: float) -> None:
+        if {(name, clients, False), (peer, clients, False)} <= rows.keys():
+            share = rows[name, clients, False].a_second / rows[peer, clients, False].a_second
+            compared.append(Bar(f"{text}, {clients} client{'s' * (clients > 1)}", share, bar))
+
+    if {(raw, 1, False), (BARE, 1, False)} <= rows.keys():
+        more = rows[raw, 1, False].p50_ms - rows[BARE, 1, False].p50_ms
+        compared.append(Bar("raw bodies, 1 client: ms more than in process", more, 2.0, at_most=True))
+    if kind == "image":
+        ratio("raw bodies against mlflow models serve", raw, mlflow, 32, 1.3)
+        ratio("raw bodies against Classifier.predict", raw, BARE, 32, 0.88)
+    else:
+        ratio("raw bodies against mlflow models serve", raw, mlflow, 32, 4.5)
     for clients in CLIENTS:
-        send(clients, WARM_UP_SECONDS)
-        started = time.perf_counter()
-        latencies = send(clients, seconds)
-        rate = len(latencies) / (time.perf_counter() - started)
-        p50, p95, p99 = (float(1000 * value) for value in np.quantile(latencies, (0.5, 0.95, 0.99)))
-        yield {"what": name, "clients": clients, "a_second": rate, "p50_ms": p50, "p95_ms": p95, "p99_ms": p99}
+        ratio("/invocations against mlflow models serve", invocations, mlflow, clients, 1 - TOLERANCE)
+        ratio("raw bodies against LitServe", raw, "litserve raw", clients, 1 - TOLERANCE)
+        ratio("/invocations against LitServe with JSON", invocations, "litserve json", clients, 1 - TOLERANCE)
+    for (name, clients, hostile), row in rows.items():
+        if hostile and name.startswith("flowerml"):
+            times = row.p99_ms / rows[name, clients, False].p99_ms
+            compared.append(Bar(f"{name}, {clients} clients: p99 with a third hostile", times, 2.0, at_most=True))
+    return compared
 
 
 def print_table(rows: list[Row]) -> None:
     """Print the rows as a table."""
-    table = Table("", "clients", "answers/s", "p50 ms", "p95 ms", "p99 ms")
+    titles = (
+        "",
+        "clients",
+        "answers/s",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+        "CPU ms",
+        "MB",
+        "refused",
+        "failed",
+        "load's CPU",
+    )
+    table = Table(*titles)
     for row in rows:
-        name, clients, *numbers = row.values()
-        table.add_row(str(name), str(clients), *(f"{number:.1f}" for number in numbers))
-    Console().print(table)
+        numbers = (row.a_second, row.p50_ms, row.p95_ms, row.p99_ms, row.cpu_ms)
+        name = row.what + (", a third hostile" if row.hostile else "")
+        rest = (f"{row.memory_mb:.0f}", f"{row.refused:.2f}", str(row.failed), f"{row.own_cpu:.2f}")
+        table.add_row(name, str(row.clients), *(f"{number:.1f}" for number in numbers), *rest)
+    Console(width=150).print(table)
 
 
-def in_process(model: Path, body: bytes) -> dict[str, Callable[[], object]]:
-    """Return calls of the bare classifier and of the MLflow model around it, each with one input."""
-    import mlflow
-    import pandas as pd
+def show(number: int, row: Row) -> None:
+    """Say on stderr how far it is."""
+    hostile = ", a third hostile" if row.hostile else ""
+    print(f"round {number + 1}: {row.what}, {row.clients} clients{hostile}: {row.a_second:.0f}/s", file=sys.stderr)
 
-    classifier = Classifier.load(model / "artifacts/classifier")
-    value = json.loads(body)["dataframe_split"]["data"][0][0]
-    raw = classifier.task.from_json(value)
-    pyfunc = mlflow.pyfunc.load_model(str(model))
-    frame = pd.DataFrame({classifier.task.INPUT: [value]})
-    return {
-        "Classifier.predict": lambda: classifier.predict([raw]),
-        "MLflow model, in process": lambda: pyfunc.predict(frame),
-    }
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("model", metavar="PIPELINE|MODEL")
+    add("--seconds", type=float, default=3.0, help="duration of each measurement (default: 3)")
+    add("--rounds", type=int, default=3, help="rounds whose median is taken (default: 3)")
+    add("--clients", type=int, nargs="+", default=CLIENTS)
+    add("--hostile", type=int, default=HOSTILE_CLIENTS, help="clients of the measurement with a third hostile")
+    add("--servers", nargs="+", default=NAMES, choices=NAMES, metavar="NAME", help=", ".join(NAMES))
+    add("--bentoml", metavar="PYTHON", help="a Python that has BentoML and this project")
+    add("--options", help="further options of `flowerml serve`, in one string")
+    add("--json", action="store_true", help="print the numbers as JSON")
+    return parser.parse_args()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", metavar="PIPELINE|MODEL")
-    parser.add_argument(
-        "--seconds", type=float, default=7.0, help="duration of each of the twelve measurements (default: 7)"
-    )
-    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
-    options = parser.parse_args()
-    model = Path("models", options.model, "mlflow")
-    model = model if model.is_dir() else Path(options.model)
-    if not (model / "serving_input_example.json").is_file():
-        sys.exit(f"error: {model}: no exported model; expected a folder such as models/flowers/mlflow")
-    body = (model / "serving_input_example.json").read_bytes()
-    rows: list[Row] = []
-    for name, call in in_process(model, body).items():
-        rows += measure(name, partial(in_threads, call), options.seconds)
-    with tempfile.TemporaryDirectory() as folder:
-        for name, path in (
-            ("served", model),
-            ("an empty model, served", save_empty_model(Path(folder), signature_of=model)),
-        ):
-            with served(path) as port:
-                rows += measure(name, partial(over_http, port, body), options.seconds)
-    print(json.dumps(rows, indent=2)) if options.json else print_table(rows)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers end with it
+    options = parse()
+    folder = Path("models", options.model, "mlflow")
+    folder = folder if folder.is_dir() else Path(options.model)
+    if not (folder / "serving_input_example.json").is_file():
+        sys.exit(f"error: {folder}: no exported model; expected a folder such as models/flowers/mlflow")
+    model = Model.read(folder)
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    compared = servers(model, workers=workers, ours=options.options, bentoml=options.bentoml)
+    measured: dict[Key, list[Row]] = defaultdict(list)
+    with ExitStack() as stack:
+        spawn = partial(ProcessPoolExecutor, 1, mp_context=get_context("spawn"))
+        bare, pool = stack.enter_context(spawn()), stack.enter_context(spawn())
+        started = [stack.enter_context(running(server)) for server in compared if server.name in options.servers]
+        for number in range(options.rounds):
+            steps = list(
+                plan(model, started, clients=tuple(options.clients), hostile=options.hostile, bare=bare, pool=pool)
+            )
+            for key, measure in steps if number % 2 == 0 else reversed(steps):
+                measured[key].append(measure(options.seconds))
+                show(number, measured[key][-1])
+    rows = {key: median_row(several) for key, several in measured.items()}
+    judged = bars(rows, model.kind)
+    if options.json:
+        bars_json = [asdict(bar) | {"holds": bar.holds} for bar in judged]
+        print(json.dumps({"rows": [asdict(row) for row in rows.values()], "bars": bars_json}, indent=2))
+    else:
+        print_table(list(rows.values()))
+        print("\n".join(map(str, judged)))
+    sys.exit(0 if all(bar.holds for bar in judged) else 1)
 
 
 if __name__ == "__main__":
