@@ -18,7 +18,8 @@ from flowerml.core.urls import without_secrets
 from flowerml.registry import client
 from flowerml.server.loading import Loaded, Refused, load
 from flowerml.server.scratch import Scratch
-from flowerml.server.watch import Source, Target, source_of
+from flowerml.server.watch import Alias, Source, Target, source_of
+from flowerml.server.webhook import Webhook
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -98,6 +99,11 @@ class ServedModel:
         """The kind of its task; None while there is no version."""
         current = self._current
         return None if current is None else current.classifier.kind
+
+    @property
+    def registered_name(self) -> str | None:
+        """The name in the registry of a model that follows an alias; None for any other."""
+        return self._source.name if isinstance(self._source, Alias) else None
 
     def status(self) -> dict[str, Any]:
         """Return what /health says of it: plain data, times in UTC."""
@@ -233,7 +239,7 @@ class Models:
         threads: int | None = None,
         metrics: Events | None = None,
     ) -> None:
-        self.webhook: ASGIApp | None = None
+        self.webhook: ASGIApp | None = Webhook.from_environment(self)
         self._seconds = seconds
         self._threads = threads
         self._scratch: Scratch | None = None
@@ -242,6 +248,11 @@ class Models:
             name: ServedModel(name, address, self._load, poll=poll, events=metrics)
             for name, address in addresses.items()
         }
+
+    @property
+    def all(self) -> tuple[ServedModel, ...]:
+        """All models."""
+        return tuple(self._models.values())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -283,11 +294,6 @@ class Models:
             raise
         for model in self._models.values():
             model.watch()
-
-    def check_soon(self) -> None:
-        """Look at all addresses at once."""
-        for model in self._models.values():
-            model.check_soon()
 
     def stop(self) -> None:
         """End the watching and remove what was downloaded."""
