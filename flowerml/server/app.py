@@ -5,18 +5,17 @@ as much again.
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flowerml.classifier.prediction import Prediction
-from flowerml.core.display import did_you_mean, printable
+from flowerml.core.display import did_you_mean
 from flowerml.core.errors import InputError
+from flowerml.server import access_log
 from flowerml.server.access import Access
 from flowerml.server.bodies import Incoming, Receiving
 from flowerml.server.context import KEY, Context, current
@@ -29,18 +28,16 @@ from flowerml.server.predict import NotOurs, Request
 if TYPE_CHECKING:
     from flowerml.server.capture import Capture
     from flowerml.server.engine import Engine
-    from flowerml.server.metrics import Metrics
     from flowerml.server.loading import Loaded
+    from flowerml.server.metrics import Metrics
     from flowerml.server.models import Models, ServedModel
     from flowerml.server.settings import Settings
 
 GONE = 499
 """The status in the log where the client did not wait for its answer, as nginx has it."""
 RETRY = {"retry-after": "5"}
-MAX_PATH = 200
 NO_BODY = b""
 
-_access = logging.getLogger("flowerml.access")
 _log = logging.getLogger(__name__)
 
 Handler = Callable[[Scope, Receive, Send, Context], Awaitable[None]]
@@ -152,8 +149,7 @@ class Routes:
         self.receiving.release(context)
         seconds = context.seconds()
         self.metrics.request(context.route, context.method, context.status, seconds)
-        if _access.isEnabledFor(logging.INFO):
-            _access.info(_line(context, seconds))
+        access_log.write(context, seconds)
 
     def _methods(self, context: Context) -> Mapping[str, Handler]:
         """Return the handlers of a path by method; raises HttpError 404."""
@@ -268,16 +264,16 @@ class Routes:
     async def _health(self, scope: Scope, receive: Receive, send: Send, context: Context) -> None:
         """Say how each model is; 200 for as long as the process answers."""
         status = "stopping" if self.engine.draining else "ok" if self._is_loaded() else "loading"
-        await _send_get(send, context, 200, {"status": status, "models": self.models.status()})
+        await send_json(send, 200, {"status": status, "models": self.models.status()})
 
     async def _ready(self, scope: Scope, receive: Receive, send: Send, context: Context) -> None:
         """Say whether requests should be sent here: 200 or 503."""
         if self.engine.draining:
-            await _send_get(send, context, 503, {"ready": False, "reason": "the server is stopping"}, RETRY)
+            await send_json(send, 503, {"ready": False, "reason": "the server is stopping"}, RETRY)
         elif not self._is_loaded():
-            await _send_get(send, context, 503, {"ready": False, "reason": "a model is still loading"}, RETRY)
+            await send_json(send, 503, {"ready": False, "reason": "a model is still loading"}, RETRY)
         else:
-            await _send_get(send, context, 200, {"ready": True})
+            await send_json(send, 200, {"ready": True})
 
     def _is_loaded(self) -> bool:
         return all(
@@ -286,19 +282,19 @@ class Routes:
 
     async def _metrics(self, scope: Scope, receive: Receive, send: Send, context: Context) -> None:
         body, content_type = await asyncio.to_thread(self.metrics.render)
-        await send_body(send, 200, _unless_head(context, body), content_type.encode("ascii"))
+        await send_body(send, 200, body, content_type.encode("ascii"))
 
     async def _openapi(self, scope: Scope, receive: Receive, send: Send, context: Context) -> None:
         body = await asyncio.to_thread(self.openapi.render)
-        await send_body(send, 200, _unless_head(context, body), b"application/json")
+        await send_body(send, 200, body, b"application/json")
 
     async def _ping(self, scope: Scope, receive: Receive, send: Send, context: Context) -> None:
         """Answer as MLflow's server does."""
-        await send_body(send, 200, _unless_head(context, b"\n"), b"application/json")
+        await send_body(send, 200, b"\n", b"application/json")
 
     async def _version(self, scope: Scope, receive: Receive, send: Send, context: Context) -> None:
         """Answer as MLflow's server does: with MLflow's version."""
-        await send_body(send, 200, _unless_head(context, version("mlflow").encode()), b"application/json")
+        await send_body(send, 200, version("mlflow").encode(), b"application/json")
 
     async def _webhook(self, scope: Scope, receive: Receive, send: Send, context: Context) -> None:
         webhook = self.models.webhook
@@ -323,7 +319,7 @@ class Routes:
                 }
             )
         links = {name: f"/{name}" for name in ("health", "ready", "metrics")} | {"openapi": "/openapi.json"}
-        await _send_get(send, context, 200, {"server": f"flowerml {version('flowerml')}", "models": models} | links)
+        await send_json(send, 200, {"server": f"flowerml {version('flowerml')}", "models": models} | links)
 
 
 def _tagged(send: Send, context: Context) -> Send:
@@ -345,35 +341,3 @@ def _header(scope: Scope, name: bytes) -> bytes:
         if key == name:
             return bytes(value)
     return b""
-
-
-def _unless_head(context: Context, body: bytes) -> bytes:
-    return NO_BODY if context.method == "HEAD" else body
-
-
-async def _send_get(
-    send: Send, context: Context, status: int, value: object, headers: Mapping[str, str] | None = None
-) -> None:
-    if context.method == "HEAD":
-        await send_body(send, status, NO_BODY, b"application/json", headers)
-    else:
-        await send_json(send, status, value, headers)
-
-
-def _line(context: Context, seconds: float) -> str:
-    """Return a request's line of the access log: never its inputs, nor the query."""
-    return json.dumps(
-        {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "id": context.id,
-            "method": context.method,
-            "path": printable(context.path, MAX_PATH),
-            "status": context.status,
-            "ms": round(1000 * seconds, 2),
-            "items": context.items,
-            "model": context.model,
-            "version": context.version,
-            "received": context.received,
-            "sent": context.sent,
-        }
-    )

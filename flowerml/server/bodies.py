@@ -69,7 +69,7 @@ class Receiving:
         context.held -= size
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Incoming:
     """The body of a request, not yet read. No more than `limit` bytes of it are kept at a time."""
 
@@ -149,6 +149,8 @@ def options(content_type: bytes) -> tuple[str, dict[str, str]]:
     """
     from python_multipart.multipart import parse_options_header
 
+    if b";" not in content_type:
+        return content_type.strip().decode("latin-1").lower(), {}
     kind, found = parse_options_header(content_type)
     return kind.decode("latin-1"), {
         name.decode("latin-1").lower(): value.decode("latin-1") for name, value in found.items()

@@ -30,6 +30,8 @@ MLFLOW_CODES = {
 }
 JSON = b"application/json"
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
 
 class HttpError(Exception):
     """A request that is refused. `code` is a stable name for programs; the message neither a trace nor a path.
@@ -108,4 +110,4 @@ async def send_body(
 
 def to_bytes(value: Any) -> bytes:
     """Return compact JSON in ASCII, which holds any text, lone surrogates too."""
-    return json.dumps(value, separators=(",", ":")).encode("ascii")
+    return _encode(value).encode("ascii")

@@ -319,12 +319,12 @@ def _example(loaded: "Loaded") -> str:
     for value in loaded.examples:
         if isinstance(value, str):
             return value if len(value) <= MAX_EXAMPLE else task.to_json(task.preview(task.from_json(value)))
-    return _sample(task.INPUT, loaded.classifier.classes if len(loaded.classifier.classes) == 2 else ())
+    return _sample(task.INPUT, loaded.classifier.classes)
 
 
 @lru_cache(8)
 def _sample(column: str, classes: tuple[str, ...]) -> str:
-    """Return a sample of the task with this column as JSON; `classes` are those of a model of two."""
+    """Return a sample of the task with this column as JSON."""
     task = next(task for task in TASKS.values() if column == task.INPUT)
-    samples = [task.to_json(sample) for sample in task.samples(classes or None)]
+    samples = [task.to_json(sample) for sample in task.samples(classes)]
     return min(samples, key=len, default=FALLBACK)

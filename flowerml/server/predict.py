@@ -53,7 +53,7 @@ class Inputs:
     single: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Request:
     """A request to predict, and the loaded model that answers it."""
 
