@@ -7,13 +7,13 @@ an environment takes 100 MB instead of 5.5 GB and starts in half a second.
 """
 
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +48,9 @@ class Classifier:
     """A saved classifier, which predicts the classes of raw inputs. Safe to use from many threads.
 
     Attributes: `folder`, `kind` (of its task), `classes` (labels, in the order of probabilities), `names` (label ->
-    name), `description` (the contents of classifier.json), `calibration` and `threads`. Probabilities, and the log odds
-    behind an explanation, are calibrated: see `Calibration`.
+    name), `description` (the contents of classifier.json), `calibration`, `threads` and `features` (the names of those
+    of a prediction; none where it was saved by an earlier version). Probabilities, and the log odds behind an
+    explanation, are calibrated: see `Calibration`.
 
     All callers together work on as many inputs at a time as it has threads, each input on one core. So memory is
     bounded (a picture of 89 megapixels takes at least 270 MB while it is read), no core waits for another, and an
@@ -76,7 +77,10 @@ class Classifier:
         self.calibration = Calibration.from_state(description.get("calibration", {}))
         self._graph = onnx.Graph(folder / saved.GRAPH, threads=1, accelerated=accelerated)
         saved.check_digest(description, saved.GRAPH, self._graph.digest)
-        self._graph.check(self.preprocessing.random_inputs(1, seed=0), width=len(self.classes))
+        self.features: tuple[str, ...] = tuple(description.get("features", ()))
+        self._graph.check(
+            self.preprocessing.random_inputs(1, seed=0), width=len(self.classes), features=len(self.features)
+        )
         # A GPU is filled by many inputs at once; a CPU is fastest with few.
         self._largest_batch = BATCH_SIZE if self._graph.on_gpu else self.preprocessing.MAX_BATCH
         # A fork does not copy its threads; a child process makes its own when it predicts.
@@ -127,11 +131,13 @@ class Classifier:
         parameters: Mapping[str, Any],
         trained: Mapping[str, Any],
         calibrate: Callable[[Self], Calibration] | None = None,
+        extras: Callable[[Self], Mapping[str, bytes]] | None = None,
     ) -> Self:
         """Save a classifier atomically, and load it.
 
         `parameters` and `trained` are plain data saved with it. `calibrate` receives the saved classifier with
-        uncalibrated probabilities. Raises ModelError where the saved graph and the network in torch disagree.
+        uncalibrated probabilities; then `extras` the calibrated one, and returns files of `saved.EXTRAS`. Raises
+        ModelError where the saved graph and the network in torch disagree.
         """
         from safetensors.torch import save_model
 
@@ -146,6 +152,8 @@ class Classifier:
             "parameters": dict(parameters),
             "trained": dict(trained),
         }
+        if detector is not None:
+            description["features"] = list(cast(tuple[str, ...], detector.features))
         with files.replacing(folder) as temporary:
             temporary.mkdir()
             save_model(graph, str(temporary / saved.WEIGHTS))
@@ -156,7 +164,7 @@ class Classifier:
                 trace=preprocessing.random_inputs(1, seed=0),
                 check=preprocessing.random_inputs(3, seed=1),
                 output="logits",
-                second=None if detector is None else "out_of_distribution",
+                others=() if detector is None else ("out_of_distribution", "features"),
             )
             assets = saved.write_assets(temporary, encoder.assets())
             description |= {"assets": assets} if assets else {}
@@ -164,7 +172,10 @@ class Classifier:
             description["digests"] = {name: saved.digest(temporary / name) for name in digested}
             files.write_json(temporary / DESCRIPTION, description)
             if calibrate is not None:
-                description["calibration"] = asdict(calibrate(cls.load(temporary, accelerated=True)))
+                classifier = cls.load(temporary, accelerated=True)
+                classifier.calibration = calibrate(classifier)
+                description["calibration"] = asdict(classifier.calibration)
+                description["digests"] |= saved.write_extras(temporary, extras(classifier) if extras else {})
                 files.write_json(temporary / DESCRIPTION, description)
         _warn_if_large(folder)
         return cls.load(folder)
@@ -199,20 +210,12 @@ class Classifier:
     def answer_one(self, raw: Any, *, top_k: int = TOP_K) -> Prediction | InputError:
         """Return the answer to one input, or an InputError where it cannot be read.
 
-        See `answer_group`.
-        """
-        (answer,) = self.answer_group([raw], top_k=top_k)
-        return answer
-
-    def answer_group(self, raws: Sequence[Any], *, top_k: int = TOP_K) -> list[Prediction | InputError]:
-        """Return the answers to inputs, with the bits of `predict_each(raws)`, computed in the caller's thread.
-
-        A server with threads of its own decides how many inputs are worked on at a time. Groups of at most
-        `pass_size(BATCH_SIZE)` go through the network in one pass. Raises InputError `bad_top_k`.
+        It has the bits of `predict_each([raw])`, and is computed in the caller's thread: a server with threads of its
+        own decides how many inputs are worked on at a time. Raises InputError `bad_top_k`.
         """
         self.check_top_k(top_k)
-        rows = chain.from_iterable(map(self._read_and_score, batches(raws, self._largest_batch)))
-        return [row if isinstance(row, InputError) else self._prediction(row, top_k) for row in rows]
+        (row,) = self._read_and_score([raw])
+        return row if isinstance(row, InputError) else self._prediction(row, top_k)
 
     def check_top_k(self, top_k: Any) -> None:
         """Raise InputError `bad_top_k` for anything but a whole number from 1 on."""
@@ -279,8 +282,8 @@ class Classifier:
             groups = batches(_checked(prepared, check), self._largest_batch)
             results = []
             with closing(self._each(self._outputs, groups)) as passes:
-                for logits, _ in passes:
-                    results.append(logits)
+                for outputs in passes:
+                    results.append(outputs[0])
                     check()
             logits = np.concatenate(results)
             return _log_odds(logits / self.calibration.temperature, index)
@@ -300,10 +303,10 @@ class Classifier:
     def _score(self, prepared: list[Any]) -> list[Scored | InputError]:
         """Return the scores of each prepared input; where the network fails for one, the others answer."""
         try:
-            logits, strangeness = self._outputs(prepared)
+            logits, strangeness, features = self._outputs(prepared)
             rows = self.calibration.probabilities(logits)
             return [
-                Scored(row, None if strangeness is None else float(strangeness[number]))
+                Scored(row, None if strangeness is None else float(strangeness[number]), tuple(features[number]))
                 for number, row in enumerate(rows)
             ]
         except InputError as error:
@@ -319,22 +322,28 @@ class Classifier:
         except InputError as error:
             return error.without_traceback()
 
-    def _outputs(self, prepared: list[Any]) -> tuple[Logits, NDArray[np.float64] | None]:
-        """Return the logits [N, C] of prepared inputs and, where there is a detector, their strangeness [N].
+    def _outputs(self, prepared: list[Any]) -> tuple[Logits, NDArray[np.float64] | None, list[list[float]]]:
+        """Return the logits [N, C] of prepared inputs, their strangeness [N] where there is a detector, and features.
 
         Raises InputError where the network fails for one of them.
         """
+        count = len(prepared)
+        shapes = ((count, len(self.classes)), (count,), (count, len(self.features)))
         try:
             outputs = self._graph.run(self.preprocessing.collate(prepared))
         except ModelError as error:
             raise InputError("network_failed", f"the network fails for this input: {error}") from None
-        for output, shape in zip(outputs, ((len(prepared), len(self.classes)), (len(prepared),)), strict=False):
+        for output, shape in zip(outputs, shapes, strict=False):
             if output.shape != shape:
                 raise InputError("network_failed", f"the network returns {list(output.shape)} numbers for this input")
             if not np.isfinite(output).all():
                 raise InputError("not_finite", "the network's answer is not a finite number for this input")
-        logits, *strangeness = (output.astype(np.float64) for output in outputs)
-        return logits, strangeness[0] if strangeness else None
+        logits, strangeness, features = (*outputs, None, None)[:3]
+        return (
+            logits.astype(np.float64),
+            None if strangeness is None else strangeness.astype(np.float64),
+            [[]] * count if features is None else features.tolist(),
+        )
 
     def _prediction(self, scored: Scored, top_k: int) -> Prediction:
         probabilities, strangeness = scored.probabilities, scored.strangeness
@@ -350,6 +359,7 @@ class Classifier:
             known=known,
             out_of_distribution=self.calibration.out_of_distribution(strangeness),
             reason=None if known else self._reason(strangeness),
+            features=scored.features,
         )
 
     def _reason(self, strangeness: float | None) -> str:

@@ -119,6 +119,14 @@ def write_assets(folder: Path, assets: Mapping[str, bytes]) -> list[str]:
     return sorted(assets)
 
 
+def write_extras(folder: Path, extras: Mapping[str, bytes]) -> dict[str, str]:
+    """Write files that travel with a classifier into its folder; return their digests by name."""
+    for name, content in extras.items():
+        assert name in EXTRAS, f"{name} is declared above"
+        (folder / name).write_bytes(content)
+    return {name: hashlib.sha256(content).hexdigest() for name, content in extras.items()}
+
+
 def read_assets(folder: Path, description: Mapping[str, Any]) -> dict[str, bytes]:
     """Return the files that the preprocessing needs, by name. Raises ModelError."""
     return {name: _read(folder, description, name, ASSETS[name]) for name in description.get("assets", ())}

@@ -4,7 +4,7 @@ import hashlib
 import os
 import resource
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from functools import cache, partial
@@ -76,10 +76,11 @@ class Graph:
             raise ModelError(f"the network fails: {printable(one_line(error), 200)}") from None
         return tuple(outputs)
 
-    def check(self, inputs: Arrays, *, width: int) -> None:
+    def check(self, inputs: Arrays, *, width: int, features: int = 0) -> None:
         """Raise ModelError unless the graph reads such inputs, and returns finite numbers in time.
 
-        These are [B, `width`] and, as a second output that a graph need not have, [B].
+        These are [B, `width`]; as a second output that a graph need not have, [B]; and with `features`, as a third one,
+        [B, `features`].
         """
         for node in self._session().get_inputs():
             expected = inputs.get(node.name)
@@ -91,11 +92,12 @@ class Graph:
                     f"the network reads {node.name} as {printable(node.type, 60)}, expected tensor({kind})"
                 )
         outputs = self._session().get_outputs()
-        if len(outputs) not in (1, 2) or any(output.type != "tensor(float)" for output in outputs):
-            raise ModelError("expected a network with one or two outputs of float numbers")
+        counts, expected_count = ((3,), "three outputs") if features else ((1, 2), "one or two outputs")
+        if len(outputs) not in counts or any(output.type != "tensor(float)" for output in outputs):
+            raise ModelError(f"expected a network with {expected_count} of float numbers")
         answers = within(LOAD_SECONDS, lambda: self.run(inputs))
         rows = len(next(iter(inputs.values())))
-        for answer, expected_shape in zip(answers, ((rows, width), (rows,)), strict=False):
+        for answer, expected_shape in zip(answers, ((rows, width), (rows,), (rows, features)), strict=False):
             if answer.shape != expected_shape:
                 raise ModelError(f"the network returns {list(answer.shape)} numbers, expected {list(expected_shape)}")
             if not np.isfinite(answer).all():
@@ -207,21 +209,21 @@ def runner(path: Path, *, threads: int = 0) -> Callable[[Arrays], NDArray[np.flo
 
 
 def export(
-    module: "nn.Module", path: Path, *, trace: Arrays, check: Arrays, output: str, second: str | None = None
+    module: "nn.Module", path: Path, *, trace: Arrays, check: Arrays, output: str, others: Sequence[str] = ()
 ) -> None:
     """Write `module` as an ONNX graph with a free batch size, and check that the saved graph agrees with torch.
 
-    The module returns one tensor, called `output`, or two if `second` names another. `trace` and `check` are inputs by
-    name, of different batch sizes (and lengths, if inputs have any): an axis that differs between them is free. Raises
-    ModelError for an operator that ONNX lacks, and where graph and module differ by more than TOLERANCE of the largest
-    number in an output.
+    The module returns one tensor, called `output`, or a tuple with the `others` behind it. `trace` and `check` are
+    inputs by name, of different batch sizes (and lengths, if inputs have any): an axis that differs between them is
+    free. Raises ModelError for an operator that ONNX lacks, and where graph and module differ by more than TOLERANCE of
+    the largest number in an output.
     """
     import torch
 
     module = module.eval().cpu()
     arguments = tuple(torch.from_numpy(array) for array in trace.values())
     axes = {name: _free_axes(name, trace[name], check[name]) for name in trace}
-    outputs = [output] if second is None else [output, second]
+    outputs = [output, *others]
     with _exportable():
         torch.onnx.export(
             module,

@@ -13,6 +13,9 @@ TOP, CLASS, KNOWN, STRANGE = "top probability", "class", "known", "out of distri
 ANSWER = (TOP, CLASS, KNOWN, STRANGE)
 """The columns of an answer; the others are the properties of the input, and the classifier's features."""
 
+DIGITS = 4  # that numbers are rounded to: a reference holds no more, and a test sees a step where only one side has
+DECIMALS = 2  # of features, whose deviation is about 1
+
 Row = Mapping[str, float | str]
 
 
@@ -25,7 +28,7 @@ def properties(task: "Inspector[Any, Any]", raw: Any) -> "Properties":
 
 
 def row(record: "Record", features: Sequence[str]) -> Row:
-    """Return the watched numbers and words of an answered input by name; none of one that could not be read.
+    """Return the watched numbers and words of an answered input by name, rounded; none of one that was not read.
 
     `features` are the names of the record's features, `Classifier.features`. What the record lacks is left out:
     properties while a log is behind, features of a classifier that was saved without or has others.
@@ -38,7 +41,15 @@ def row(record: "Record", features: Sequence[str]) -> Row:
     if not record.top:
         return {}
     label, probability = record.top[0]
+    known = "yes" if record.known else "no"
     strange = {} if record.out_of_distribution is None else {STRANGE: record.out_of_distribution}
-    named = dict(zip(features, record.features, strict=True)) if len(record.features) == len(features) else {}
-    answer: Row = {TOP: probability, CLASS: label, KNOWN: "yes" if record.known else "no", **strange}
-    return {**record.properties, **named, **answer}
+    numbers: Row = {**record.properties, TOP: probability, CLASS: label, KNOWN: known, **strange}
+    named = zip(features, record.features, strict=True) if len(features) == len(record.features) else ()
+    return {
+        **{name: _rounded(value) for name, value in numbers.items()},
+        **{name: round(value, DECIMALS) for name, value in named},
+    }
+
+
+def _rounded(value: float | str) -> float | str:
+    return value if isinstance(value, str) else float(f"{value:.{DIGITS}g}")

@@ -5,7 +5,7 @@ What a model is asked is compared with it, also where the training data are far 
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,8 +17,8 @@ from flowerml.monitoring.record import Record
 
 FORMAT = 1
 ROWS = 1000  # of the file; a window of 500 is compared with them
-MAX_BYTES = 200_000  # of the file; 1,000 rows of a picture's 26 numbers take 170 kB
-DIGITS = 4  # that a number is rounded to
+MAX_BYTES = 200_000  # of the file
+FEW = 10  # rows: a file of so few is small enough, whatever the length of its words
 MAX_COLUMNS = 100
 LARGEST = 1e300
 
@@ -31,22 +31,43 @@ _WORDS = schema.record(
         "codes": schema.items(schema.nullable(schema.whole(0, ROWS)), 0, ROWS),
     }
 )
+_ACCURACY = schema.record(
+    {"split": schema.text(100), "correct": schema.whole(0, 10**12), "count": schema.whole(1, 10**12)}
+)
 SCHEMA = schema.record(
     {
         "format": schema.whole(FORMAT, FORMAT),
         "features": _NAMES,
         "columns": schema.mapping(schema.either("numbers, or words by their codes", _NUMBERS, _WORDS)),
     },
-    {"valid_accuracy": schema.nullable(schema.number(0, 1))},
+    {"accuracy": schema.nullable(_ACCURACY)},
 )
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How many of some examples were classified correctly.
+
+    >>> Accuracy("valid", correct=9, count=10).share
+    0.9
+    """
+
+    split: str
+    correct: int
+    count: int
+
+    @property
+    def share(self) -> float:
+        """The share that was classified correctly."""
+        return self.correct / self.count
 
 
 @dataclass(frozen=True)
 class Reference:
     """Columns by name, each of `count` values: numbers, or words; None where an example has none.
 
-    The names are those of `profile.row`. `features` are those of the classifier; not all need to have a column.
-    `valid_accuracy` is the accuracy of the trained network on all validation examples.
+    The names are those of `profile.row`, which reads a log's records with the same `features`. `accuracy` is that on
+    validation examples.
 
     >>> reference = Reference({"words": (4.0, None), "class": ("pos", "neg")}, features=())
     >>> Reference.from_bytes(reference.to_bytes()) == reference, reference.count
@@ -55,7 +76,7 @@ class Reference:
 
     columns: Mapping[str, tuple[Value, ...]]
     features: tuple[str, ...]
-    valid_accuracy: float | None = None
+    accuracy: Accuracy | None = None
 
     @property
     def count(self) -> int:
@@ -63,30 +84,29 @@ class Reference:
         return len(next(iter(self.columns.values()), ()))
 
     @classmethod
-    def of(
-        cls, records: Iterable[Record], *, features: Sequence[str] = (), valid_accuracy: float | None = None
-    ) -> Self:
+    def of(cls, records: Iterable[Record], *, features: Sequence[str] = (), accuracy: Accuracy | None = None) -> Self:
         """Return the reference of examples; of those that were read, ROWS or fewer, evenly spaced.
 
         `features` are the names of the records' features. Numbers are rounded, and there are fewer rows where a file
         of all would take more than MAX_BYTES.
         """
         rows = [values for record in records if (values := profile.row(record, features))]
-        rows = rows[:: -(-len(rows) // ROWS) or 1]
-        names = list(dict.fromkeys(name for values in rows for name in values))
-        columns = {name: tuple(_rounded(values.get(name)) for values in rows) for name in names}
-        reference = cls(columns, tuple(features), valid_accuracy)
-        while len(reference.to_bytes()) > MAX_BYTES and reference.count > 1:
-            thinned = {name: column[::2] for name, column in reference.columns.items()}
-            reference = cls(thinned, reference.features, valid_accuracy)
-        return reference
+        count = min(len(rows), ROWS)
+        while True:
+            chosen = [rows[number * len(rows) // count] for number in range(count)]
+            names = list(dict.fromkeys(name for values in chosen for name in values))
+            columns = {name: tuple(values.get(name) for values in chosen) for name in names}
+            reference = cls(columns, tuple(features), accuracy)
+            if len(reference.to_bytes()) <= MAX_BYTES or count < FEW:
+                return reference
+            count = count * 9 // 10
 
     def to_bytes(self) -> bytes:
         """Return the file: the same reference gives the same bytes."""
         value = {
             "format": FORMAT,
             "features": list(self.features),
-            "valid_accuracy": self.valid_accuracy,
+            "accuracy": None if self.accuracy is None else asdict(self.accuracy),
             "columns": {name: _packed(column) for name, column in self.columns.items()},
         }
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
@@ -107,7 +127,12 @@ class Reference:
         columns = {name: _unpacked(packed, f"columns.{name}") for name, packed in value["columns"].items()}
         if len({len(column) for column in columns.values()}) > 1:
             raise ModelError("expected columns of one length")
-        return cls(columns, tuple(value["features"]), value.get("valid_accuracy"))
+        accuracy = value.get("accuracy")
+        return cls(
+            columns,
+            tuple(value["features"]),
+            Accuracy(**{field.name: accuracy[field.name] for field in fields(Accuracy)}) if accuracy else None,
+        )
 
 
 def read_reference(folder: Path, description: Mapping[str, Any]) -> Reference | None:
@@ -117,10 +142,6 @@ def read_reference(folder: Path, description: Mapping[str, Any]) -> Reference | 
     """
     content = saved.read_extra(folder, description, saved.REFERENCE)
     return None if content is None else Reference.from_bytes(content)
-
-
-def _rounded(value: Value) -> Value:
-    return value if value is None or isinstance(value, str) else float(f"{value:.{DIGITS}g}")
 
 
 def _packed(column: Sequence[Value]) -> Any:

@@ -136,7 +136,8 @@ class Encoder(Protocol[PreprocessingT, EncodeT, LimitsT]):
     def graph(self, network: "nn.Module", detector: "nn.Module | None" = None) -> "nn.Module":
         """Return a module from the graph's inputs to logits [B, C]: the frozen part, then the trained network.
 
-        With a `detector`, which reads the same encodings as networks do, it returns (logits, strangeness [B]).
+        With a `detector`, which reads the same encodings as networks do, it returns (logits, strangeness [B],
+        features [B, F]).
         """
 
     def read_by(self, *parts: "nn.Module | None") -> Self:

@@ -42,8 +42,9 @@ class Inspection:
 
 @dataclass(frozen=True)
 class Detector:
-    """A module that tells inputs unlike the training examples: encodings -> strangeness [B] > 0, higher is stranger.
+    """A module that tells inputs unlike the training examples, and gives numbers of them by which drift is found.
 
+    It maps encodings to (strangeness [B] > 0, higher is stranger; features [B, F]); its `features` are their F names.
     `held_out` [N] is the strangeness of training examples, each under a detector that was fitted without it. `seen` are
     mean and standard deviation of a score that it grows with, of the training examples themselves.
     """

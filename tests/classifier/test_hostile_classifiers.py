@@ -464,4 +464,4 @@ def test_a_served_model_without_its_origin(folder, meta):
     (folder.parent / "registered_model_meta").write_text(meta)
     model = ClassifierModel()
     model.load_context(PythonModelContext({"classifier": str(folder)}, {}))
-    assert model.model == {"name": "text", "version": None}
+    assert model.answering.model == {"name": "text", "version": None}

@@ -25,13 +25,6 @@ def test_one_answer_has_the_same_bits(classifier):
         assert [classifier.answer_one(text, top_k=2)] == list(classifier.predict_each([text], top_k=2))
 
 
-def test_a_group_has_the_same_bits(classifier):
-    texts = [*THEN["texts"], "", *(text[:90] for text in THEN["texts"])] * 3
-    together, alone = classifier.answer_group(texts), list(classifier.predict_each(texts))
-    assert [repr(answer) for answer in together] == [repr(answer) for answer in alone]
-    assert len(texts) > classifier.pass_size(len(texts))
-
-
 def test_one_answer_needs_no_other_thread():
     classifier = Classifier.load(SAVED)
     before = threading.active_count()

@@ -8,7 +8,7 @@ from flowerml.classifier.prediction import ClassProbability, Prediction
 from flowerml.core.errors import InputError, ModelError
 from flowerml.monitoring import profile
 from flowerml.monitoring.record import Record
-from flowerml.monitoring.reference import DIGITS, MAX_BYTES, ROWS, Reference
+from flowerml.monitoring.reference import MAX_BYTES, ROWS, Accuracy, Reference
 from flowerml.tasks import text
 
 NAMES = ("known words", "projection 1")
@@ -24,9 +24,9 @@ def record(number=0, *, properties=None, label="pos", features=(0.123456789, -2.
 def test_a_row_has_properties_features_and_the_answer():
     assert profile.row(record(4), NAMES) == {
         "words": 4,
-        "known words": 0.123456789,
+        "known words": 0.12,
         "projection 1": -2.0,
-        "top probability": 0.987654321,
+        "top probability": 0.9877,
         "class": "pos",
         "known": "yes",
         "out of distribution": 0.25,
@@ -54,16 +54,17 @@ def test_an_unreadable_input_has_no_properties():
 
 
 def test_a_reference_survives_its_file():
-    reference = Reference.of(map(record, range(40)), features=NAMES, valid_accuracy=0.9)
+    reference = Reference.of(map(record, range(40)), features=NAMES, accuracy=Accuracy("valid", 36, 40))
     assert reference == Reference.from_bytes(reference.to_bytes())
-    assert reference.columns["known words"][0] == float(f"{0.123456789:.{DIGITS}g}")
+    assert reference.columns["known words"][0] == 0.12
     assert reference.columns["words"][:3] == (0.0, 1.0, 2.0)
     assert reference.columns["known"][:2] == ("yes", "no")
 
 
 def test_rows_are_evenly_spaced():
     reference = Reference.of(map(record, range(2 * ROWS + 1)))
-    assert reference.columns["words"][:3] == (0.0, 3.0, 6.0) and reference.count == 667
+    words = reference.columns["words"]
+    assert words[:3] == (0.0, 2.0, 4.0) and words[-1] == 1998.0 and reference.count == ROWS
 
 
 def test_a_missing_number_is_none():
@@ -77,7 +78,7 @@ def test_a_file_is_small_whatever_its_columns(count):
     properties = {f"property {number}": number / 7 for number in range(count)}
     labels = [f"{number} {'x' * 500}" for number in range(1200)]
     reference = Reference.of([record(properties=properties, label=label) for label in labels])
-    assert MAX_BYTES / 3 < len(reference.to_bytes()) <= MAX_BYTES
+    assert 0.85 * MAX_BYTES < len(reference.to_bytes()) <= MAX_BYTES
 
 
 def file(**changed):
@@ -109,7 +110,8 @@ def test_a_file_is_read():
         file(columns={"x" * 101: []}),
         file(columns={"class": {"values": ["a"], "codes": [1]}}),
         file(columns={"class": {"values": ["a"], "codes": [-1]}}),
-        file(valid_accuracy=2),
+        file(accuracy={"split": "valid", "correct": 1}),
+        file(accuracy={"split": "valid", "correct": 1, "count": 0}),
     ],
 )
 def test_a_damaged_file_is_one_line(content):

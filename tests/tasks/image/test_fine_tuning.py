@@ -377,7 +377,7 @@ def test_detector_is_held_against_validation_pictures():
     assert len(detector.held_out) == 10
     ((inputs, _),) = here.plain("valid", torch.arange(10), batch_size=10)
     with torch.inference_mode():
-        assert np.allclose(detector.module(network.backbone(*inputs)).numpy(), detector.held_out, atol=1e-4)
+        assert np.allclose(detector.module(network.backbone(*inputs))[0].numpy(), detector.held_out, atol=1e-4)
 
 
 def test_detector_of_a_refit_is_on_the_scale_of_the_one_before():

@@ -60,8 +60,8 @@ def assert_saved(of: Encoder, network: nn.Module, expected: torch.Tensor, tmp_pa
     logits = outputs if detector is None else outputs[0]
     torch.testing.assert_close(logits, expected)
     trace, check = (read.preprocessing.random_inputs(count, seed=count) for count in (1, 3))
-    second = None if detector is None else "out_of_distribution"
-    onnx.export(graph, tmp_path / "graph.onnx", trace=trace, check=check, output="logits", second=second)
+    others = () if detector is None else ("out_of_distribution", "features")
+    onnx.export(graph, tmp_path / "graph.onnx", trace=trace, check=check, output="logits", others=others)
     run = onnx.runner(tmp_path / "graph.onnx")({"image": pictures().numpy()})
     np.testing.assert_allclose(run, expected.detach().numpy(), rtol=1e-3, atol=1e-4)
     return read
@@ -114,7 +114,7 @@ def test_an_ensemble_is_one_graph(tmp_path):
 def test_an_ensemble_detects_by_its_first_network():
     of = encoder()
     network = Ensemble([fine_tuned(of), head(of.features)], [0.5, 0.5]).eval()
-    _, strangeness = of.graph(network, Mean()).eval()(pictures())
+    _, strangeness, _ = of.graph(network, Mean()).eval()(pictures())
     torch.testing.assert_close(strangeness, network.members[0].backbone(pictures()).mean(1))
 
 
@@ -127,8 +127,10 @@ def test_an_ensemble_drops_what_no_member_reads():
 
 
 class Mean(nn.Module):
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return features.mean(1)
+    features = ("first", "second")
+
+    def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return features.mean(1), features[:, :2]
 
 
 def test_training_continues_from_fine_tuned_weights(tmp_path):

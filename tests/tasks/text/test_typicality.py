@@ -33,7 +33,7 @@ def sequences(rows):
 @torch.inference_mode()
 def strangeness(detector, rows):
     words = sequences(rows)
-    return detector.module(*words.padded(np.arange(len(rows)))).numpy()
+    return detector.module(*words.padded(np.arange(len(rows))))[0].numpy()
 
 
 def auroc(inside, outside):
@@ -96,7 +96,14 @@ def test_graph_agrees_with_torch(detector, tmp_path):
         dict(zip(detector.module.reads, (part.numpy() for part in sequences(chosen).padded(range_)), strict=True))
         for chosen, range_ in ((rows[:1], np.arange(1)), (rows, np.arange(len(rows))))
     ]
-    onnx.export(detector.module, tmp_path / "a.onnx", trace=inputs[0], check=inputs[1], output="out_of_distribution")
+    onnx.export(
+        detector.module,
+        tmp_path / "a.onnx",
+        trace=inputs[0],
+        check=inputs[1],
+        output="strangeness",
+        others=["features"],
+    )
     scores = onnx.runner(tmp_path / "a.onnx")(inputs[1])
     np.testing.assert_allclose(scores, strangeness(detector, rows), rtol=1e-4)
 
@@ -138,7 +145,7 @@ def test_features_are_judged_too():
     detector = fit_text_detector(sequences(rows), features)
     assert detector.module.reads == ("words", "word_lengths", "features")
     words = sequences(rows[:2]).padded(np.arange(2))
-    here, elsewhere = (detector.module(*words, torch.from_numpy(sign * features[:2])) for sign in (1, -1))
+    here, elsewhere = (detector.module(*words, torch.from_numpy(sign * features[:2]))[0] for sign in (1, -1))
     assert (elsewhere > 2 * here).all()
 
 

@@ -11,7 +11,7 @@ from flowerml.tasks.image.networks.fine_tuned import FineTuned
 
 
 def graph(frozen: nn.Module, network: nn.Module, detector: nn.Module | None) -> nn.Module:
-    """Return a module from prepared pictures to logits, or (logits, strangeness [B]) where there is a detector.
+    """Return a module from prepared pictures to logits, or (logits, strangeness, features) where there is a detector.
 
     A fine-tuned network's backbone is saved as a frozen one, and its head as the network: from then on nothing else
     distinguishes it from a head on other weights.
@@ -64,9 +64,9 @@ class _Detecting(nn.Module):
         super().__init__()
         self.frozen, self.network, self.detector = frozen, network, detector
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         features = self.frozen(image)
-        return self.network(features), self.detector(features)
+        return self.network(features), *self.detector(features)
 
 
 class _EnsembleGraph(nn.Module):
@@ -88,10 +88,10 @@ class _EnsembleGraph(nn.Module):
         self.network = nn.ModuleList(heads)
         self.detector = detector
 
-    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         published = None if self.frozen is None else self.frozen(image)
         features = [
             backbone(image) if tuned else published for tuned, backbone in zip(self._tuned, self.backbones, strict=True)
         ]
         logits = self._combine([head(each) for head, each in zip(self.network, features, strict=True)])
-        return logits if self.detector is None else (logits, self.detector(features[0]))
+        return logits if self.detector is None else (logits, *self.detector(features[0]))

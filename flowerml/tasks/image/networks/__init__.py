@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from flowerml.core.display import one_line
 from flowerml.core.errors import ParamsError
 from flowerml.data.encodings import Encoded
+from flowerml.engine.components import Components
 from flowerml.engine.devices import Inputs, device, on_device
 from flowerml.engine.feature_distance import (
     MAX_EXAMPLES,
@@ -29,6 +30,7 @@ from flowerml.engine.recipe import Recipe
 from flowerml.tasks.image.encoder.features import select_engine
 from flowerml.tasks.image.networks import pictures
 from flowerml.tasks.image.networks.batches import ActivationBatches, PictureBatches
+from flowerml.tasks.image.networks.detector import PictureDetector
 from flowerml.tasks.image.networks.ensemble import Ensemble
 from flowerml.tasks.image.networks.fine_tuned import FineTuned
 from flowerml.tasks.image.networks.pictures import PictureData
@@ -192,18 +194,24 @@ def fit_detector(data: TrainingData, network: nn.Module, before: Detector | None
         if before is not None:
             return _like(before, train)
         distance, held_out = fit_feature_distance(train, held_out=_backbone_features(data, network, "valid"))
-        return _detector(distance, held_out, seen=_moments(distance, train))
+        return _detector(distance, train, held_out, seen=_moments(distance, train))
     views = _features(data).features["train"]
     # Only those that would be clustered: all of a million would not fit into memory.
     chosen = torch.arange(0, len(views.offsets) - 1, max(1, -(-(len(views.offsets) - 1) // MAX_EXAMPLES)))
-    distance, held_out = fit_feature_distance(views.first(chosen).numpy())
-    return _detector(distance, held_out)
+    features = views.first(chosen).numpy()
+    distance, held_out = fit_feature_distance(features)
+    return _detector(distance, features, held_out)
 
 
 def _detector(
-    distance: FeatureDistance, held_out: NDArray[np.float64], *, seen: tuple[float, float] = (0.0, 1.0)
+    distance: FeatureDistance,
+    features: NDArray[np.float32],
+    held_out: NDArray[np.float64],
+    *,
+    seen: tuple[float, float] = (0.0, 1.0),
 ) -> Detector:
-    return Detector(nn.Sequential(distance, nn.Softplus()).eval(), np.logaddexp(0, held_out), seen)
+    module = PictureDetector(distance, Components.fit(features))
+    return Detector(module.eval(), np.logaddexp(0, held_out), seen)
 
 
 def _like(before: Detector, train: NDArray[np.float32]) -> Detector:
@@ -217,7 +225,7 @@ def _like(before: Detector, train: NDArray[np.float32]) -> Detector:
     (mean, deviation), (mean_before, deviation_before) = _moments(distance, train), before.seen
     distance.spread = max(deviation / max(deviation_before, MIN_DEVIATION), MIN_DEVIATION)
     distance.mean = mean - mean_before * distance.spread
-    return Detector(nn.Sequential(distance, nn.Softplus()).eval(), before.held_out, before.seen)
+    return Detector(PictureDetector(distance, Components.fit(train)).eval(), before.held_out, before.seen)
 
 
 @torch.inference_mode()

@@ -160,7 +160,7 @@ class Encoder:
     def graph(self, network: "nn.Module", detector: "nn.Module | None" = None) -> "nn.Module":
         """Return a module with all inputs of the graph that calls the network with those named in its `reads`.
 
-        With a `detector`, called likewise, it returns (logits, strangeness [B]).
+        With a `detector`, called likewise, it returns (logits, strangeness, features).
         """
         from torch import nn
 
@@ -178,8 +178,10 @@ class Encoder:
                 inputs = dict(zip(names, arrays, strict=True))
                 if self.frozen is not None:
                     inputs[FEATURES] = self.frozen(inputs["tokens"], inputs["token_lengths"])
-                outputs = tuple(part(*(inputs[name] for name in read)) for part, read in zip(parts, reads, strict=True))
-                return outputs if detector is not None else outputs[0]
+                logits, *others = (
+                    part(*(inputs[name] for name in read)) for part, read in zip(parts, reads, strict=True)
+                )
+                return (logits, *others[0]) if others else logits
 
         return Reader()
 

@@ -21,29 +21,35 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowerml.data.encodings import Vectors
+from flowerml.engine.components import Components
 from flowerml.engine.feature_distance import MAX_EXAMPLES, MIN_UPPER, UPPER, FeatureDistance, fit_feature_distance
 from flowerml.tasks.records import STRANGEST, Detector
 from flowerml.tasks.text.networks.batches import Sequences
 from flowerml.tasks.text.networks.lookup import Lookup
+from flowerml.tasks.text.networks.topics import TopicModel, Topics
 from flowerml.tasks.text.networks.word_pairs import HeldOut, PairCounts, PairModel, pair_ids
 
 KNOTS = 12  # lengths 1, 2, 4, …, 2048, between which means and deviations are interpolated
 FEW = 20  # texts of about a length; with fewer the deviation of all lengths has the larger weight
 MIN_DEVIATION = 1e-3
+OF_WORDS = ("known words", "rare words", "unusual order")
 
 Float = NDArray[np.float64]
 
 
 class TextDetector(nn.Module):
-    """Words [B, W] with their lengths [B] -> strangeness [B] > 0; STRANGEST for a text none of whose words is known.
+    """Words [B, W] with their lengths [B] -> (strangeness [B] > 0, features [B, F]).
 
-    With a `distance` it reads the features [B, D] of a pretrained encoder, too, and the largest of three scores counts.
+    The strangeness is STRANGEST for a text none of whose words is known. The features are the share of known words, the
+    two scores, and what the text is about. With `Pretrained` parts it reads the features [B, D] of a pretrained
+    encoder, too: the largest of three scores counts, and their components say what the text is about.
     """
 
-    def __init__(self, model: PairModel, norms: "Norms", distance: FeatureDistance | None = None) -> None:
+    def __init__(self, model: PairModel, norms: "Norms", about: "Topics | Pretrained") -> None:
         super().__init__()
-        self.reads = ("words", "word_lengths", *(("features",) if distance else ()))
-        self.distance = distance
+        self.about = about
+        self.reads = ("words", "word_lengths", *(("features",) if isinstance(about, Pretrained) else ()))
+        self.features = (*OF_WORDS, *about.names)
         self.words, self.pairs = Lookup(model.words), Lookup(model.pairs)
         self.surprise: Tensor
         self.backoff: Tensor
@@ -58,12 +64,13 @@ class TextDetector(nn.Module):
         self.register_buffer("means", torch.from_numpy(norms.means.astype(np.float32)))
         self.register_buffer("deviations", torch.from_numpy(norms.deviations.astype(np.float32)))
 
-    def forward(self, words: Tensor, word_lengths: Tensor, features: Tensor | None = None) -> Tensor:
+    def forward(self, words: Tensor, word_lengths: Tensor, features: Tensor | None = None) -> tuple[Tensor, Tensor]:
         positions = torch.arange(words.shape[1], device=words.device)
         lengths = word_lengths[:, None]
         rows = self.words(words)
         inside = (positions < lengths).float()
-        surprise = (self.surprise[rows] * inside).sum(dim=1) / word_lengths
+        surprises = self.surprise[rows] * inside
+        surprise = surprises.sum(dim=1) / word_lengths
         known = (self.is_word[rows] * inside).sum(dim=1)
         # Shift, not slice: a text of one word has no pair.
         following = torch.cat([words[:, 1:], torch.zeros_like(words[:, :1])], dim=1)
@@ -75,10 +82,25 @@ class TextDetector(nn.Module):
         logarithms = word_lengths.float().log2().clamp(max=KNOTS - 1)
         weights = (1 - (logarithms[:, None] - knots).abs()).clamp(min=0)
         scores = (means - weights @ self.means) / (weights @ self.deviations)
-        if self.distance is not None:
-            scores = torch.cat([scores, self.distance(features)[:, None]], dim=1)
-        strangeness = nn.functional.softplus(scores.max(dim=1).values)
-        return torch.where(known > 0, strangeness, STRANGEST)
+        share = ((rows < self.words.count) * inside).sum(dim=1) / word_lengths
+        if isinstance(self.about, Pretrained):
+            about = self.about.components(features)
+            highest = torch.cat([scores, self.about.distance(features)[:, None]], dim=1).max(dim=1).values
+        else:
+            about = self.about(rows, surprises)
+            highest = scores.max(dim=1).values
+        strangeness = torch.where(known > 0, nn.functional.softplus(highest), STRANGEST)
+        return strangeness, torch.cat([share[:, None], scores, about], dim=1)
+
+
+class Pretrained(nn.Module):
+    """What is read of the features of a pretrained encoder: how far they are, and their components."""
+
+    names = Components.names
+
+    def __init__(self, distance: FeatureDistance, components: Components) -> None:
+        super().__init__()
+        self.distance, self.components = distance, components
 
 
 @dataclass(frozen=True)
@@ -123,14 +145,19 @@ def fit_text_detector(texts: Sequences, features: NDArray[np.float32] | Vectors 
     )
     norms = norms.scaled(np.quantile(norms.scores(whole), UPPER, axis=0).clip(min=MIN_UPPER))
     highest = norms.scores(whole).max(axis=1)
-    distance = None
-    if features is not None:
+    model = counts.model()
+    about: Topics | Pretrained
+    if features is None:
+        about = Topics(TopicModel.of(counts, model))
+    else:
         # Only those that would be clustered are read into memory.
-        distance, distances = fit_feature_distance(features[:: max(1, -(-len(features) // MAX_EXAMPLES))])
+        rows = features[:: max(1, -(-len(features) // MAX_EXAMPLES))]
+        distance, distances = fit_feature_distance(rows)
+        about = Pretrained(distance, Components.fit(rows))
         # Which texts are held out differs, and few are strange in both ways: the pairs may be random ones.
         highest = np.maximum(highest, np.resize(distances, len(highest)))
     held_out = np.where(whole.known, np.logaddexp(0, highest), STRANGEST)
-    return Detector(TextDetector(counts.model(), norms, distance).eval(), held_out)
+    return Detector(TextDetector(model, norms, about).eval(), held_out)
 
 
 def _knot_weights(lengths: NDArray[np.int64]) -> Float:
