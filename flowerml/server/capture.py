@@ -10,14 +10,13 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from flowerml.classifier.classifier import Classifier
 from flowerml.classifier.prediction import Prediction
 from flowerml.core.display import printable
 from flowerml.core.errors import InputError
@@ -26,9 +25,12 @@ from flowerml.monitoring import profile
 from flowerml.monitoring.inputs import Inputs, inputs_folder
 from flowerml.monitoring.log import Log
 from flowerml.monitoring.record import Properties, Record
-from flowerml.monitoring.reference import Reference
 from flowerml.monitoring.window import Window
+from flowerml.server.metrics import Metrics
 from flowerml.server.settings import Settings
+
+if TYPE_CHECKING:
+    from flowerml.server.loading import Loaded
 
 QUEUE = 4096  # answers
 QUEUE_BYTES = 64 * 2**20  # of their inputs
@@ -42,44 +44,12 @@ CLOSING = 3.0  # seconds for properties once the server stops; the rest is writt
 _log = logging.getLogger(__name__)
 
 
-class Served(Protocol):
-    """What is asked of the model that answered."""
-
-    @property
-    def classifier(self) -> Classifier:
-        """Return the classifier."""
-
-    @property
-    def model(self) -> Mapping[str, str | None]:
-        """Return {"name", "version"}."""
-
-    @property
-    def reference(self) -> Reference | None:
-        """Return what its inputs and answers are compared with."""
-
-
-class Counts(Protocol):
-    """What is told to the metrics, from the thread of the capture."""
-
-    def log_written(self, count: int) -> None:
-        """Count records that were written."""
-
-    def log_dropped(self, reason: str, count: int) -> None:
-        """Count what was lost because the "queue" or the "disk" was full, or for a bug ("failed")."""
-
-    def without_properties(self, count: int) -> None:
-        """Count records whose inputs were not measured, as their share of the processor was used up."""
-
-    def drift(self, model: str, version: str | None, drifted: bool, p: float, records: int) -> None:
-        """Set the gauge of a version: its smallest corrected p-value, and of how many records."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Answered:
     """An answer that waits for its turn."""
 
     time: float
-    served: Served
+    loaded: "Loaded"
     raw: Raw | InputError
     answer: Prediction | InputError
     request: str
@@ -92,12 +62,12 @@ class Capture:
     Raises FlowermlError where the log cannot be written.
     """
 
-    def __init__(self, settings: Settings, metrics: Counts) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._metrics = metrics
         self._log = _open_log(settings)
         self._inputs = _open_inputs(settings)
         self._window, self._seconds = settings.drift_window, settings.drift_seconds
-        self._windows: WeakKeyDictionary[Served, Window] = WeakKeyDictionary()
+        self._windows: WeakKeyDictionary["Loaded", Window] = WeakKeyDictionary()
         self._budget = Budget(CPU_SHARE * settings.threads)
         self._full, self._unwritten, self._unkept, self._bugs = Trouble(), Trouble(), Trouble(), Trouble()
         self._queue: deque[_Answered] = deque()
@@ -109,12 +79,12 @@ class Capture:
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
         self._thread.start()
 
-    def observe(self, served: Served, raw: Raw | InputError, answer: Prediction | InputError, request: str) -> None:
+    def observe(self, loaded: "Loaded", raw: Raw | InputError, answer: Prediction | InputError, request: str) -> None:
         """Take note of an answer; never raises, and never waits. `raw` is an InputError where nothing was read."""
-        if self._log is None and not self._watches(served):
+        if self._log is None and not self._watches(loaded):
             return
         size = 0 if isinstance(raw, InputError) else sys.getsizeof(raw)
-        answered = _Answered(time.time(), served, raw, answer, request, size)
+        answered = _Answered(time.time(), loaded, raw, answer, request, size)
         with self._lock:
             if len(self._queue) >= QUEUE or self._bytes + size > QUEUE_BYTES:
                 self._refused += 1
@@ -130,8 +100,8 @@ class Capture:
         self._wake.set()
         self._thread.join(CLOSING + 2.0)
 
-    def _watches(self, served: Served) -> bool:
-        return self._window > 0 and served.reference is not None
+    def _watches(self, loaded: "Loaded") -> bool:
+        return self._window > 0 and loaded.reference is not None
 
     def _run(self) -> None:
         """Work in bursts until `close`, whatever fails."""
@@ -170,7 +140,7 @@ class Capture:
         self._write(records)
         for answered, record in zip(batch, records, strict=True):
             self._keep(answered.raw, record)
-            self._watch(answered.served, record)
+            self._watch(answered.loaded, record)
 
     def _record(self, answered: _Answered) -> Record:
         raw = None if isinstance(answered.raw, InputError) else answered.raw
@@ -179,7 +149,7 @@ class Capture:
             answered.answer,
             time=answered.time,
             request=answered.request,
-            model=answered.served.model,
+            model=answered.loaded.model,
             properties={} if raw is None or isinstance(answered.answer, InputError) else self._measure(answered),
         )
 
@@ -190,7 +160,7 @@ class Capture:
             return {}
         with self._budget.spending():
             try:
-                return profile.properties(answered.served.classifier.task, answered.raw)
+                return profile.properties(answered.loaded.classifier.task, answered.raw)
             except Exception as error:  # a bug, or out of memory, for this input; its record and the others are written
                 self._bugs.report(1, "the properties of an input cannot be measured", error)
                 return {}
@@ -214,25 +184,25 @@ class Capture:
         except OSError as error:
             self._unkept.report(1, f"{printable(str(self._inputs.folder))}: {error.strerror}")
 
-    def _watch(self, served: Served, record: Record) -> None:
-        if not self._watches(served) or served.reference is None:
+    def _watch(self, loaded: "Loaded", record: Record) -> None:
+        if not self._watches(loaded) or loaded.reference is None:
             return
-        if (window := self._windows.get(served)) is None:
-            window = self._windows[served] = Window(served.reference, size=self._window, seconds=self._seconds)
+        if (window := self._windows.get(loaded)) is None:
+            window = self._windows[loaded] = Window(loaded.reference, size=self._window, seconds=self._seconds)
         window.add(record)
 
     def _seconds_to_comparison(self) -> float | None:
         return min((wait for window in self._windows.values() if (wait := window.wait()) is not None), default=None)
 
     def _compare(self) -> None:
-        for served, window in list(self._windows.items()):
+        for loaded, window in list(self._windows.items()):
             try:
                 drift = window.compare()
             except Exception as error:  # a bug; answers go on, and so does the log
                 self._bugs.report(0, "the last answers cannot be compared with the reference", error)
                 continue
             if drift is not None:
-                name, version = str(served.model["name"]), served.model["version"]
+                name, version = str(loaded.model["name"]), loaded.model["version"]
                 self._metrics.drift(name, version, drift.drifted, drift.smallest_p, drift.distinct)
 
 
