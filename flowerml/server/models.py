@@ -174,16 +174,18 @@ class ServedModel:
     def _refuse(self, target: Target, reason: str) -> None:
         self._refusals.append(Refusal(target.version, reason, _utc(time.time())))
         current = self._current
-        rest = "there is no version that answers" if current is None else f"{_shown(current)} goes on"
+        rest = "none answers yet" if current is None else f"{_shown(current)} goes on"
         version = "the new classifier" if target.version is None else f"version {target.version}"
-        _log.warning("%s: %s is refused, and %s: %s", self.name, version, rest, reason)
+        if self._thread is not None:  # else `start` raises the reason
+            _log.warning("%s: %s is refused, and %s: %s", self.name, version, rest, reason)
         if self._events is not None:
             self._events.refused(self.name)
 
     def _fails(self, error: Exception) -> None:
         reason = printable(one_line(without_secrets(str(error)).replace(str(Path.cwd()), ".")), REASON)
-        if reason != self._error:  # once, however long it lasts
-            _log.warning("%s: cannot be checked, and what is served goes on: %s", self.name, reason)
+        if reason != self._error and self._thread is not None:  # once, however long it lasts
+            rest = "none answers yet" if self._current is None else f"{_shown(self._current)} goes on"
+            _log.warning("%s: cannot be checked, and %s: %s", self.name, rest, reason)
         self._error = reason
         self._failures += 1
         if self._events is not None:

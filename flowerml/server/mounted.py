@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
@@ -160,20 +161,28 @@ def _observe(raw: Any, prediction: Prediction | InputError) -> None:
 
 def _scoring_server(rows: _Rows, signature: "ModelSignature", seconds: float) -> "ASGIApp":
     """Return MLflow's app; of a version only its signature is used, never its code."""
-    import pandas as pd
     from mlflow.environment_variables import _MLFLOW_IS_IN_SERVING_ENVIRONMENT, MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
     from mlflow.models import Model
     from mlflow.pyfunc import FLAVOR_NAME, MAIN, PyFuncModel, scoring_server
 
-    # Strings as Python objects, for the reason that `flowerml.serving.pyfunc` gives. An option of the whole process, as
-    # pandas has no other that threads share.
-    pd.set_option("future.infer_string", False)
+    _configure_pandas()
     model = PyFuncModel(Model(signature=signature, flavors={FLAVOR_NAME: {MAIN: LOADER}}), rows)
     # `init` reads one variable, and sets the other, which would change how models with type hints are checked.
     with _restored(_MLFLOW_IS_IN_SERVING_ENVIRONMENT.name, MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.name):
         os.environ[MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.name] = str(max(1, round(seconds)))
         app: ASGIApp = scoring_server.init(model)
     return app
+
+
+@cache
+def _configure_pandas() -> None:
+    """Have strings as Python objects in this process, for the reason that `flowerml.serving.pyfunc` gives.
+
+    pandas has no such option that is not of the whole process, but that threads share.
+    """
+    import pandas as pd
+
+    pd.set_option("future.infer_string", False)
 
 
 @contextmanager

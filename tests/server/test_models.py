@@ -191,11 +191,11 @@ def test_files_stay_while_version_is_in_use(project, name, start):
 
 def test_other_version_of_same_number(project, name, start):
     project.version(name)
-    project.version(name)
     model = start(m=f"models:/{name}@champion").get("m")
     before = model.current
-    project.client.delete_model_version(name, "2")
-    assert project.version(name) == "2"
+    project.client.delete_registered_model(name)
+    project.client.create_registered_model(name)
+    assert project.version(name) == "1"
     model.look()
     assert model.current is not before
 
