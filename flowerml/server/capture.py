@@ -50,7 +50,7 @@ class _Answered:
 
     time: float
     loaded: "Loaded"
-    raw: Raw | InputError
+    raw: Raw | None
     answer: Prediction | InputError
     request: str
     size: int
@@ -67,7 +67,7 @@ class Capture:
         self._log = _open_log(settings)
         self._inputs = _open_inputs(settings)
         self._window, self._seconds = settings.drift_window, settings.drift_seconds
-        self._windows: WeakKeyDictionary["Loaded", Window] = WeakKeyDictionary()
+        self._windows: WeakKeyDictionary[Loaded, Window] = WeakKeyDictionary()
         self._budget = Budget(CPU_SHARE * settings.threads)
         self._full, self._unwritten, self._unkept, self._bugs = Trouble(), Trouble(), Trouble(), Trouble()
         self._queue: deque[_Answered] = deque()
@@ -79,12 +79,15 @@ class Capture:
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
         self._thread.start()
 
-    def observe(self, loaded: "Loaded", raw: Raw | InputError, answer: Prediction | InputError, request: str) -> None:
-        """Take note of an answer; never raises, and never waits. `raw` is an InputError where nothing was read."""
+    def observe(
+        self, loaded: "Loaded", raw: Raw | InputError | None, answer: Prediction | InputError, request: str
+    ) -> None:
+        """Take note of an answer; never raises, and never waits. `raw` is None or an error where nothing was read."""
         if self._log is None and not self._watches(loaded):
             return
-        size = 0 if isinstance(raw, InputError) else sys.getsizeof(raw)
-        answered = _Answered(time.time(), loaded, raw, answer, request, size)
+        content = None if isinstance(raw, InputError) else raw
+        size = sys.getsizeof(content)
+        answered = _Answered(time.time(), loaded, content, answer, request, size)
         with self._lock:
             if len(self._queue) >= QUEUE or self._bytes + size > QUEUE_BYTES:
                 self._refused += 1
@@ -143,14 +146,14 @@ class Capture:
             self._watch(answered.loaded, record)
 
     def _record(self, answered: _Answered) -> Record:
-        raw = None if isinstance(answered.raw, InputError) else answered.raw
+        measured = answered.raw is not None and isinstance(answered.answer, Prediction)
         return Record.of(
-            raw,
+            answered.raw,
             answered.answer,
             time=answered.time,
             request=answered.request,
             model=answered.loaded.model,
-            properties={} if raw is None or isinstance(answered.answer, InputError) else self._measure(answered),
+            properties=self._measure(answered) if measured else {},
         )
 
     def _measure(self, answered: _Answered) -> Properties:
@@ -176,8 +179,8 @@ class Capture:
         else:
             self._metrics.log_written(len(records))
 
-    def _keep(self, raw: Raw | InputError, record: Record) -> None:
-        if self._inputs is None or isinstance(raw, InputError) or not self._inputs.is_chosen(record.digest):
+    def _keep(self, raw: Raw | None, record: Record) -> None:
+        if self._inputs is None or raw is None or not self._inputs.is_chosen(record.digest):
             return
         try:
             self._inputs.keep(raw, record.digest)

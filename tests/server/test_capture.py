@@ -81,6 +81,7 @@ def test_the_log_never_holds_an_input(started):
 
 def test_a_share_of_inputs_is_kept_if_wanted(started):
     capturing, log, _ = started(keep_inputs=1.0)
+    capturing.observe(Served(), None, InputError("bad_type", "no text"), "id")
     capturing.observe(Served(), "A good film.", ANSWER, "id")
     capturing.close()
     assert kept_input(log, digest("A good film.")) == b"A good film."
