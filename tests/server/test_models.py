@@ -15,24 +15,24 @@ from flowerml.core.errors import ModelError
 from flowerml.registry.signature import signature
 from flowerml.server.models import Models, public_address
 from flowerml.server.scratch import GRACE, Scratch
-from tests.support.registered import registry, text_classifier
+from tests.support.registered import registry
 
 NUMBERS = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def project(addresses, tmp_path_factory):
     """Work in a folder with a registry; `logged` in it is a model as MLflow writes it."""
     from mlflow.models import Model
-    from mlflow.models.signature import ModelSignature
 
     folder = tmp_path_factory.mktemp("project")
     with registry(folder):
         from mlflow import MlflowClient
 
-        classifier = text_classifier(folder / "logged/artifacts/classifier")
-        served: ModelSignature = signature(classifier.task.INPUT)
-        Model(signature=served, flavors={"python_function": {"loader_module": "x"}}).save(folder / "logged/MLmodel")
+        shutil.copytree(addresses["reviews"], folder / "logged/artifacts/classifier")
+        Model(signature=signature("text"), flavors={"python_function": {"loader_module": "x"}}).save(
+            folder / "logged/MLmodel"
+        )
         body = {"dataframe_split": {"columns": ["text"], "data": [["A good film."]]}}
         (folder / "logged/serving_input_example.json").write_text(json.dumps(body))
         yield Registry(folder, MlflowClient())
