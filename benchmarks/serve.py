@@ -158,6 +158,16 @@ def server_row(pool: ProcessPoolExecutor, server: Running, number: int, key: Key
     return of_answers(key, answers, cpu=server.cpu_seconds() - cpu, memory=server.memory())
 
 
+def check(pool: ProcessPoolExecutor, server: Running) -> None:
+    """Exit where a good request is not answered, at any door."""
+    for door in server.server.doors:
+        answers = pool.submit(
+            load.run, load.Load(port=server.port, good=[door.good], clients=1, seconds=1.0, warm_up=0.0)
+        ).result()
+        if not answers.good[200]:
+            sys.exit(f"error: {server.server.name} {door.name}: expected status 200, found {dict(answers.good)}")
+
+
 def plan(
     model: Model,
     started: list[Running],
@@ -285,6 +295,8 @@ def main() -> None:
         spawn = partial(ProcessPoolExecutor, 1, mp_context=get_context("spawn"))
         bare, pool = stack.enter_context(spawn()), stack.enter_context(spawn())
         started = [stack.enter_context(running(server)) for server in compared if server.name in options.servers]
+        for server in started:
+            check(pool, server)
         for number in range(options.rounds):
             steps = list(
                 plan(model, started, clients=tuple(options.clients), hostile=options.hostile, bare=bare, pool=pool)
