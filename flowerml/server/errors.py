@@ -77,7 +77,7 @@ def shown(text: object) -> str:
     return f"'{printable(str(text), MAX_ECHO)}'"
 
 
-def error_body(code: str, message: str, request_id: str, **more: Any) -> bytes:
+def error_body(code: str, message: str, request_id: str, /, **more: Any) -> bytes:
     """Return the body of an error, with `more` keys."""
     return to_bytes({"error": {"code": code, "message": message}, "request_id": request_id, **more})
 

@@ -1,0 +1,45 @@
+"""The OpenAPI document: valid, with the classes of the models, and examples that are answered."""
+
+import jsonschema
+import pytest
+from openapi_spec_validator import validate
+
+
+@pytest.fixture(params=["flowers", "reviews"])
+def client(request):
+    return request.getfixturevalue(request.param)
+
+
+def resolved(document, schema):
+    return {**schema, "components": document["components"]}
+
+
+def test_document_is_valid(both):
+    document = both.get("/openapi.json").json()
+    validate(document)
+    assert "/models/flowers/predict" in document["paths"]
+
+
+def test_document_has_real_classes(flowers):
+    schemas = flowers.get("/openapi.json").json()["components"]["schemas"]
+    assert schemas["Class"]["properties"]["label"]["enum"] == ["daisy", "poppy", "rose"]
+    assert "a rose" in schemas["Class"]["properties"]["name"]["enum"]
+
+
+def test_examples_are_answered(client):
+    document = client.get("/openapi.json").json()
+    sent = 0
+    for path in ("/predict", "/invocations"):
+        operation = document["paths"][path]["post"]
+        schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+        for kind, content in operation["requestBody"]["content"].items():
+            examples = [value["value"] for value in content.get("examples", {}).values()]
+            for example in [*examples, *([content["example"]] if "example" in content else [])]:
+                body = {"json": example} if kind == "application/json" else {"content": example}
+                headers = {} if kind == "application/json" else {"content-type": kind}
+                reply = client.post(path, **body, headers=headers)
+                assert reply.status_code == 200, (kind, reply.text)
+                if "ndjson" not in kind:
+                    jsonschema.validate(reply.json(), resolved(document, schema))
+                sent += 1
+    assert sent >= 4
