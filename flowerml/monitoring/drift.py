@@ -186,7 +186,7 @@ def _present(values: Sequence[Value]) -> list[float | str]:
 
 def _matrix(columns: Columns, names: Sequence[str]) -> Floats:
     """Return the rows that have all of these numbers, [N, F]."""
-    if any(name not in columns for name in names):
+    if not names or any(name not in columns for name in names):
         return np.zeros((0, len(names)))
     rows = zip(*(columns[name] for name in names), strict=True)
     return np.array([row for row in rows if None not in row], np.float64).reshape(-1, len(names))
