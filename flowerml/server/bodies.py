@@ -6,7 +6,6 @@ Nothing here knows pictures from texts: a body is bytes of a file, text, or JSON
 import asyncio
 import codecs
 import json
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,53 +82,39 @@ class Incoming:
 
     async def read(self) -> bytes:
         """Return the whole body; raises HttpError 413, 408 and 503, and ClientGone."""
-        self.check_declared()
+        if self.declared is not None and self.declared > self.limit:
+            raise self._too_large()
+        deadline = self.deadline()
         chunks: list[bytes] = []
         size = 0
-        try:
-            async with asyncio.timeout(self.seconds):
-                while not self.context.body_ended:
-                    chunk = await self._next()
-                    size += len(chunk)
-                    if size > self.limit:
-                        raise self.too_large()
-                    chunks.append(chunk)
-        except TimeoutError:
-            raise self.too_slow() from None
+        while not self.context.body_ended:
+            chunk = await self.chunk(deadline)
+            size += len(chunk)
+            if size > self.limit:
+                raise self._too_large()
+            chunks.append(chunk)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it arrives, of any length; each chunk has `seconds` to arrive."""
-        while not self.context.body_ended:
-            try:
-                async with asyncio.timeout(self.seconds):
-                    chunk = await self._next()
-            except TimeoutError:
-                raise self.too_slow() from None
-            if chunk:
-                yield chunk
+    def deadline(self) -> float:
+        """Return the time of the event loop at which what is awaited now must have arrived."""
+        return asyncio.get_running_loop().time() + self.seconds
 
-    def check_declared(self) -> None:
-        """Raise HttpError where the client says that the body is too large."""
-        if self.declared is not None and self.declared > self.limit:
-            raise self.too_large()
-
-    def too_large(self) -> HttpError:
-        """Return the error for a body above the limit."""
-        return HttpError(413, "too_large", f"the body is larger than the {format_size(self.limit)} that are taken")
-
-    def too_slow(self) -> HttpError:
-        """Return the error for a body that does not arrive."""
-        return HttpError(408, "too_slow", f"the body did not arrive within {self.seconds:g} s")
-
-    async def _next(self) -> bytes:
-        message = await self.receive()
+    async def chunk(self, deadline: float) -> bytes:
+        """Return the next bytes of the body; raises HttpError 408 and 503, and ClientGone."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await self.receive()
+        except TimeoutError:
+            raise HttpError(408, "too_slow", f"the body did not arrive within {self.seconds:g} s") from None
         if message["type"] == "http.disconnect":
             raise ClientGone
         chunk: bytes = message.get("body", b"")
         self.context.body_ended = not message.get("more_body", False)
         self.receiving.take(self.context, len(chunk))
         return chunk
+
+    def _too_large(self) -> HttpError:
+        return HttpError(413, "too_large", f"the body is larger than the {format_size(self.limit)} that are taken")
 
 
 @dataclass

@@ -41,7 +41,7 @@ class Parameters:
         """Return these with the fields of a query or a form; raises HttpError 400."""
         values: dict[str, Any] = {}
         for name, value in fields:
-            _check_name(name, NAMES)
+            check_names([name], NAMES)
             if name in values:
                 raise HttpError(400, "bad_parameter", f"the parameter {shown(name)} is given twice")
             values[name] = _whole(value) if name == "top_k" else _truth(value)
@@ -51,8 +51,8 @@ class Parameters:
         """Return these with the members of a JSON object; raises HttpError 400."""
         if not isinstance(values, dict):
             raise HttpError(400, "bad_parameter", f"expected an object in 'parameters', found {json_type(values)}")
+        check_names(values, NAMES)
         for name, value in values.items():
-            _check_name(name, NAMES)
             if type(value) is not (int if name == "top_k" else bool):
                 wanted = "a whole number" if name == "top_k" else "true or false"
                 code = "bad_top_k" if name == "top_k" else "bad_parameter"
@@ -76,10 +76,17 @@ def query_fields(query: bytes) -> list[tuple[str, str]]:
         raise HttpError(400, "bad_query", f"the query cannot be read; expected {' and '.join(NAMES)}") from None
 
 
-def check_keys(value: Mapping[str, Any], known: tuple[str, ...]) -> None:
-    """Raise HttpError 400 for a key that is not known."""
-    for name in value:
-        _check_name(name, known, "key")
+def check_names(names: Iterable[str], known: tuple[str, ...], *, what: str = "parameter") -> None:
+    """Raise HttpError 400 for a name that is not known, with the nearest that is."""
+    for name in names:
+        if name not in known:
+            # difflib's time grows with the square of a name's length.
+            question = did_you_mean(name[:40], known)
+            raise HttpError(
+                400,
+                f"unknown_{what}",
+                f"unknown {what} {shown(name)}; {question or 'expected ' + ', '.join(known)}",
+            )
 
 
 def json_type(value: Any) -> str:
@@ -92,17 +99,6 @@ def json_type(value: Any) -> str:
         return "null"
     names = {bool: "true or false", int: "a number", float: "a number", str: "a text", list: "a list"}
     return names.get(type(value), "an object")
-
-
-def _check_name(name: str, known: tuple[str, ...], what: str = "parameter") -> None:
-    if name not in known:
-        # difflib's time grows with the square of a name's length.
-        question = did_you_mean(name[:40], known)
-        raise HttpError(
-            400,
-            f"unknown_{what}",
-            f"unknown {what} {shown(name)}; {question or 'expected ' + ', '.join(known)}",
-        )
 
 
 def _whole(value: str) -> int:

@@ -14,11 +14,11 @@ from flowerml.server.bodies import Incoming
 from flowerml.server.context import Context
 from flowerml.server.disconnect import Disconnect
 from flowerml.server.errors import HttpError, OutOfTime, send_json, shown
-from flowerml.server.parameters import NAMES, Parameters, check_keys
+from flowerml.server.parameters import NAMES, Parameters, check_names
 from flowerml.tasks.base import Task
 
 if TYPE_CHECKING:
-    from flowerml.server.engine import Engine, Turn
+    from flowerml.server.engine import Engine
     from flowerml.server.loading import Loaded
 
 JSON = "application/json"
@@ -70,8 +70,7 @@ class Request:
         parameters = Parameters.from_query(self.scope["query_string"])
         kind = self.content_type.partition(b";")[0].strip().lower().decode("latin-1") or FILE
         if kind in LINES:
-            async with self.engine.admitted(streams.BATCH, explain=parameters.explain) as turn:
-                await streams.answer(self.incoming, send, lambda values: self._ask_lines(values, parameters, turn))
+            await streams.answer(self.incoming, send, lambda values: self._ask_lines(values, parameters))
             return
         inputs = await self._inputs(kind, parameters)
         async with Disconnect(self.incoming.receive):
@@ -82,7 +81,7 @@ class Request:
             body = body | ({} if inputs.single else {"error": error}) | {"request_id": self.context.id}
         await send_json(send, status, body)
 
-    async def _ask(self, inputs: Sequence[Input], parameters: Parameters, turn: "Turn | None" = None) -> Answers:
+    async def _ask(self, inputs: Sequence[Input], parameters: Parameters) -> Answers:
         """Return the answers to inputs; raises HttpError."""
         try:
             answers = await self.engine.answer(
@@ -92,7 +91,6 @@ class Request:
                 explain=parameters.explain,
                 decode=_read,
                 observe=self.context.observe,
-                turn=turn,
             )
         except InputError as error:  # of a parameter, as it applies to all inputs
             raise HttpError(400, error.code, error.message) from None
@@ -103,10 +101,9 @@ class Request:
     def _task(self) -> Task:
         return self.loaded.classifier.task
 
-    async def _ask_lines(self, values: Sequence[Any], parameters: Parameters, turn: "Turn") -> Answers:
-        return await self._ask(
-            [self._from_json(bodies.one_input(value, self._task.INPUT)) for value in values], parameters, turn
-        )
+    async def _ask_lines(self, values: Sequence[Any], parameters: Parameters) -> Answers:
+        inputs = (bodies.one_input(value, self._task.INPUT) for value in values)
+        return await self._ask([self._from_json(value) for value in inputs], parameters)
 
     def _from_json(self, value: Any) -> Input:
         return value if isinstance(value, InputError) else partial(self._task.from_json, value)
@@ -146,6 +143,7 @@ class Request:
                 inputs.append(self._from_json(bodies.text(bytes(part.content), "utf-8")))
             else:
                 fields.append((part.name, bytes(part.content[:100]).decode("utf-8", "replace")))
+        check_names((name for name, _ in fields), (*NAMES, *columns))
         self._check_count(len(inputs))
         return Inputs(inputs, parameters.with_texts(fields))
 
@@ -155,7 +153,7 @@ class Request:
             raise HttpError(400, "bad_json", 'expected an object such as {"inputs": …}')
         if not MLFLOW_KEYS.isdisjoint(value):
             raise NotOurs(content)
-        check_keys(value, ("inputs", "parameters"))
+        check_names(value, ("inputs", "parameters"), what="key")
         if "inputs" not in value:
             raise HttpError(400, "no_inputs", "expected the key 'inputs' with an input, or a list of them")
         inputs = value["inputs"]

@@ -17,7 +17,7 @@ from flowerml.core.display import format_size
 from flowerml.core.errors import InputError
 from flowerml.server import bodies
 from flowerml.server.bodies import Incoming
-from flowerml.server.errors import ClientGone, HttpError, error_body, to_bytes
+from flowerml.server.errors import Busy, ClientGone, HttpError, error_body, to_bytes
 
 BATCH = 32
 """Lines that are answered together."""
@@ -26,6 +26,10 @@ AHEAD = 2**22
 IN_MEMORY = 2**20
 ON_DISK = 2**30
 PIECE = 2**16
+
+PATIENCE = 60.0
+"""Seconds that a stream waits for room."""
+PAUSE = 0.05
 
 Ask = Callable[[Sequence[Any]], Awaitable[list[dict[str, Any]]]]
 """Returns the answers to the JSON values of lines; an InputError stands for a line that is none."""
@@ -44,7 +48,7 @@ async def answer(incoming: Incoming, send: Send, ask: Ask) -> None:
     try:
         try:
             while batch := await lines.batch():
-                await replies.write([to_bytes(line) for line in await ask(batch)])
+                await replies.write([to_bytes(line) for line in await _in_turn(ask, batch, started=replies.started)])
             if not replies.started:
                 raise HttpError(400, "no_inputs", "there is no line in the body")
         except HttpError as error:
@@ -64,6 +68,22 @@ async def answer(incoming: Incoming, send: Send, ask: Ask) -> None:
         replies.close()
 
 
+async def _in_turn(ask: Ask, values: Sequence[Any], *, started: bool) -> list[dict[str, Any]]:
+    """Return answers; raises Busy where there is no room.
+
+    A stream that has begun waits for room, as its status can no longer say 429. It holds none while no line arrives.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + (PATIENCE if started else 0.0)
+    while True:
+        try:
+            return await ask(values)
+        except Busy:
+            if loop.time() >= deadline:
+                raise
+        await asyncio.sleep(PAUSE)
+
+
 class _Lines:
     """The lines of a body that have arrived and wait for their turn."""
 
@@ -77,13 +97,18 @@ class _Lines:
         self._changed = asyncio.Event()
 
     async def read(self, worker: "asyncio.Task[Any]") -> None:
-        """Read the body to its end, then wait until the client goes; cancels the worker when it does."""
+        """Read the body to its end, then wait until the client goes; cancels the worker when it does.
+
+        Each line has `seconds` to arrive; an empty one is none.
+        """
         splitter = _Splitter(self.incoming.limit)
+        deadline = self.incoming.deadline()
         try:
             try:
-                async for chunk in self.incoming.chunks():
-                    for line, size in splitter.feed(chunk):
+                while not self.incoming.context.body_ended:
+                    for line, size in splitter.feed(await self.incoming.chunk(deadline)):
                         await self._add(line, size)
+                        deadline = self.incoming.deadline()
                     self._release(splitter.take_dropped())
                 for line, size in splitter.rest():
                     await self._add(line, size)

@@ -98,6 +98,12 @@ def test_mlflow_form_is_answered(reviews):
     assert reply.json()["predictions"] == [expected(reviews, TEXT, top_k=1)] * 2
 
 
+def test_unknown_field_of_a_form(reviews):
+    reply = reviews.post("/predict", files=[("txt", (None, b"good"))])
+    assert error(reply) == (400, "unknown_parameter")
+    assert "did you mean 'text'?" in reply.json()["error"]["message"]
+
+
 def test_explanation(reviews):
     explanation = post(reviews, TEXT.encode(), "text/plain", "/predict?explain").json()["explanation"]
     assert "".join(word["text"] for word in explanation["words"]) == TEXT

@@ -9,7 +9,7 @@ import pytest
 from flowerml.server import streams
 from flowerml.server.bodies import Incoming, Receiving
 from flowerml.server.context import Context
-from flowerml.server.errors import HttpError
+from flowerml.server.errors import Busy, HttpError
 from tests.server.conftest import lines
 
 NDJSON = {"content-type": "application/x-ndjson"}
@@ -157,6 +157,32 @@ def test_late_error_is_the_last_line():
         "error": {"code": "too_slow", "message": "the body did not arrive within 0.05 s"},
         "request_id": "id",
     }
+
+
+def test_empty_lines_are_no_sign_of_life():
+    async def exchange():
+        client = Client(itertools.repeat(b"\n"))
+        await asyncio.wait_for(answering(client, echo, seconds=0.05), 5)
+
+    with pytest.raises(HttpError, match="did not arrive"):
+        asyncio.run(exchange())
+
+
+def test_stream_that_has_begun_waits_for_room():
+    asked = []
+
+    async def sometimes(values):
+        asked.append(values)
+        if len(asked) in (2, 3):
+            raise Busy(1)
+        return await echo(values)
+
+    async def exchange():
+        client = Client([*[b'"%d"\n' % number for number in range(2 * streams.BATCH)], b""])
+        await asyncio.wait_for(answering(client, sometimes), 5)
+        return client.read
+
+    assert len(asyncio.run(exchange()).splitlines()) == 2 * streams.BATCH
 
 
 def test_early_error_is_a_status():
