@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from flowerml.classifier.classifier import TOP_K, Classifier
 from flowerml.config.paths import PACKAGE
 from flowerml.core import files
-from flowerml.registry import card
+from flowerml.registry import card, stored
 from flowerml.registry.candidates import SOURCE
 from flowerml.registry.gate import Candidate, Decision, Rule
 from flowerml.registry.package import write_package
@@ -70,16 +70,17 @@ def log_model(run: runs.Run, classifier: Classifier, *, example: "Raw", name: st
     import pandas as pd
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    column = classifier.task.INPUT
+    column, value = classifier.task.INPUT, classifier.task.to_json(example)
     with tempfile.TemporaryDirectory(prefix="flowerml-") as scratch, mlflow.start_run(run_id=run.run_id):
+        stored.write(Path(scratch, stored.FILE), classifier, [value])
         logged = mlflow.pyfunc.log_model(
             name=name,
             python_model=str(PACKAGE / "serving" / "pyfunc.py"),
-            artifacts={"classifier": str(classifier.folder)},
+            artifacts={"classifier": str(classifier.folder), "answers": str(Path(scratch, stored.FILE))},
             code_paths=[str(write_package(Path(scratch)))],
             signature=signature(column),
             input_example=(
-                pd.DataFrame({column: [classifier.task.to_json(example)]}),
+                pd.DataFrame({column: [value]}),
                 {"top_k": TOP_K, "explain": False},
             ),
             pip_requirements=[

@@ -27,20 +27,12 @@ from flowerml.core.regular import read_regular
 from flowerml.monitoring.reference import Reference, read_reference
 from flowerml.registry.locate import classifier_folder
 from flowerml.registry.signature import signature
+from flowerml.registry.stored import StoredExample, stored_example
 from flowerml.server.errors import HttpError
 from flowerml.server.mounted import Invocations
 from flowerml.serving.answer import parse_error, request_json
 from flowerml.serving.memory import trim_malloc
 from flowerml.serving.version import DEPTH, model_json
-
-try:
-    from flowerml.registry.stored import StoredExample, stored_example
-except ImportError:  # until it is there
-    StoredExample = Any
-
-    def stored_example(folder):
-        return None
-
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -151,7 +143,7 @@ def _check(loaded: Loaded, example: StoredExample | None, request: bytes | None)
         raise ModelError(f"its input example is answered otherwise than when it was registered: {reason}")
     if request is not None:
         for answer in asyncio.run(_ask(loaded.invocations, request)):
-            if (error := parse_error(answer)) is not None:
+            if example is None and (error := parse_error(answer)) is not None:
                 raise ModelError(f"its input example gets the error {error.code}: {error.message}")
 
 

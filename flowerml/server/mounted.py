@@ -19,14 +19,13 @@ from functools import cache
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
-from flowerml.classifier.classifier import TOP_K, Classifier
+from flowerml.classifier.classifier import Classifier
 from flowerml.classifier.prediction import Prediction
 from flowerml.core.display import one_line, printable
 from flowerml.core.errors import InputError
 from flowerml.server.context import current
 from flowerml.server.errors import HttpError, OutOfTime
 from flowerml.serving.answering import Answering
-from flowerml.serving.memory import LARGE, trim_malloc
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +76,7 @@ class Invocations:
         *,
         seconds: float,
     ) -> None:
-        self._rows = _Rows(Answering(classifier, model, seconds=TIME_SHARE * seconds, observe=_observe))
+        self._rows = _Rows(Answering(classifier, model, seconds=TIME_SHARE * seconds, observe=_observe, check=_check))
         self._app = _scoring_server(self._rows, signature, seconds)
 
     def close(self) -> None:
@@ -112,13 +111,8 @@ class _Rows:
 
     def predict(self, model_input: "pd.DataFrame", params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return one answer for each row, as `flowerml.serving.pyfunc` does."""
-        answering, params = self.answering, params or {}
-        assert answering is not None, "its version is closed when nobody holds it"
-        values = model_input[answering.classifier.task.INPUT].tolist()
-        answers = answering.answers(values, params.get("top_k", TOP_K), explain=bool(params.get("explain")))
-        if sum(len(value) for value in values if isinstance(value, str | list)) > LARGE:
-            trim_malloc()
-        return answers
+        assert self.answering is not None, "a version is closed when nobody holds it any longer"
+        return self.answering.table(model_input, params, trim=True)
 
 
 class _Reply:
@@ -151,10 +145,14 @@ class _Reply:
             return body.decode("utf-8", "replace")
 
 
-def _observe(raw: Any, prediction: Prediction | InputError) -> None:
-    gone, request = _gone.get(), current.get()
+def _check() -> None:
+    gone = _gone.get()
     if gone is not None and gone.is_set():
         raise InputError("client_gone", "nobody waits for the answer")
+
+
+def _observe(raw: Any, prediction: Prediction | InputError) -> None:
+    request = current.get()
     if request is not None and request.observe is not None:
         request.observe(raw, prediction)
 

@@ -8,9 +8,9 @@ import mlflow
 import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from flowerml.classifier.classifier import TOP_K, Classifier
+from flowerml.classifier.classifier import Classifier
 from flowerml.serving.answering import Answering
-from flowerml.serving.memory import LARGE, configure_malloc, trim_malloc
+from flowerml.serving.memory import configure_malloc
 from flowerml.serving.version import model_json
 
 TIMEOUT_VARIABLE = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"  # seconds; `mlflow models serve` sets it, to 60 by default
@@ -39,12 +39,7 @@ class ClassifierModel(PythonModel):
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> list[dict[str, Any]]:
         """Return one answer for each row. Never raises for an input: MLflow would fail all rows with a stack trace."""
-        params = params or {}
-        values = model_input[self.classifier.task.INPUT].tolist()
-        answers = self.answering.answers(values, params.get("top_k", TOP_K), explain=bool(params.get("explain")))
-        if self.is_served and sum(len(value) for value in values if isinstance(value, str | list)) > LARGE:
-            trim_malloc()
-        return answers
+        return self.answering.table(model_input, params, trim=self.is_served)
 
 
 mlflow.models.set_model(ClassifierModel())

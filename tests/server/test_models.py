@@ -1,9 +1,9 @@
 """Served models: what an alias points to is loaded, checked, swapped or refused."""
 
-import gc
 import itertools
 import json
 import os
+import re
 import shutil
 import threading
 import time
@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from flowerml import Classifier
 from flowerml.core.errors import ModelError
+from flowerml.registry import stored
 from flowerml.registry.signature import signature
 from flowerml.server.models import Models, public_address
 from flowerml.server.scratch import GRACE, Scratch
@@ -91,6 +93,17 @@ def cut_graph(folder):
     graph.write_bytes(graph.read_bytes()[:-10])
 
 
+def store_answers(folder):
+    classifier = Classifier.load(folder / "artifacts/classifier")
+    stored.write(folder / stored.ARTIFACT, classifier, ["A good film.", ""])
+
+
+def other_answers(folder):
+    store_answers(folder)
+    path = folder / stored.ARTIFACT
+    path.write_text(re.sub(r'"probability": 0.\d\d', '"probability": 0.01', path.read_text()))
+
+
 def until(condition, seconds=10.0):
     end = time.monotonic() + seconds
     while not condition():
@@ -122,8 +135,20 @@ def test_moved_alias_and_rollback(project, name, start):
         (lambda folder: (folder / "MLmodel").write_text("a: &a [b, *a]\nsignature: *a"), "signature"),
         (lambda folder: (folder / "serving_input_example.json").write_text('{"inputs": [""]}'), "empty_text"),
         (lambda folder: (folder / "serving_input_example.json").write_text("{}"), "signature"),
+        (lambda folder: (folder / "artifacts/answers.json").write_text("{}"), "answers.json cannot be read"),
+        (other_answers, "answered otherwise than when it was registered: expected a probability of 0.01"),
     ],
-    ids=["graph", "weights", "no classifier", "signature", "cyclic YAML", "example's error", "example's form"],
+    ids=[
+        "graph",
+        "weights",
+        "no classifier",
+        "signature",
+        "cyclic YAML",
+        "example's error",
+        "example's form",
+        "damaged answers",
+        "other answers",
+    ],
 )
 def test_broken_version_is_refused(project, name, start, change, reason):
     project.version(name)
@@ -135,6 +160,11 @@ def test_broken_version_is_refused(project, name, start, change, reason):
     (refusal,) = model.status()["refused"]
     assert refusal["version"] == "2" and reason in refusal["reason"]
     assert "/tmp" not in refusal["reason"] and str(project.folder) not in refusal["reason"]
+
+
+def test_example_gets_stored_answer(project, name, start):
+    project.version(name, store_answers)
+    assert start(m=f"models:/{name}@champion").get("m").current.examples == ("A good film.", "")
 
 
 def test_refused_version_is_retried_when_alias_moves(project, name, start):
@@ -184,7 +214,6 @@ def test_files_stay_while_version_is_in_use(project, name, start):
     assert folder.is_dir()
     assert in_flight.classifier.predict(["A good film."])
     del in_flight
-    gc.collect()  # the frames of pytest
     until(lambda: not folder.exists())
     assert model.current.classifier.folder.is_dir()
 
