@@ -16,6 +16,7 @@ from flowerml.cli import (
     evaluate,
     info,
     models,
+    monitor,
     output,
     predict,
     promote,
@@ -143,6 +144,7 @@ COMMANDS = (
     rollback,
     reproduce,
     serve,
+    monitor,
     web,
 )
 for command in COMMANDS:

@@ -70,7 +70,7 @@ def write(
         "facts": {name: without_secrets(value) for name, value in subject.facts.items()},
         "parameters": {name: _parameter(value) for name, value in sorted(subject.parameters.items())},
     }
-    html = _environment().get_template("page.html").render(context)
+    html = environment().get_template("page.html").render(context)
     with files.replacing(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
 
@@ -115,9 +115,10 @@ def _parameter(value: Any) -> str:
     return without_secrets(value) if isinstance(value, str) else json.dumps(value)  # as in params.yaml
 
 
-def _environment() -> Environment:
+def environment(*folders: Path) -> Environment:
+    """Return the environment of the templates in these folders, which may include those of the report."""
     environment = Environment(
-        loader=FileSystemLoader(HERE),
+        loader=FileSystemLoader([*folders, HERE]),
         autoescape=True,  # names and texts may be anyone's
         undefined=StrictUndefined,
         trim_blocks=True,
