@@ -23,6 +23,8 @@ MAX_HEADERS = 100
 MAX_PIPELINED = 16
 LINGER_SECONDS = 2.0
 """The rest of a refused body is discarded for so long: closed at once, many clients would see no answer but a reset."""
+EOF_SECONDS = 1.0
+"""A client that has ended its side may have left, or wait for its answer (`printf … | nc -N`): it has so long."""
 LAST_CALL_SECONDS = 0.3
 """At the end of the server an idle connection has so long to bring a request that is on its way."""
 
@@ -176,6 +178,15 @@ class BoundedProtocol(HttpToolsProtocol):
         super().resume_writing()
         self._set_write_timer(None)
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn closes at once: the answer is lost
+        """Return whether the connection stays open, for the answers to requests that came whole."""
+        if not self.unanswered or not self.body_ended:
+            return False
+        self.is_refused = True
+        self.cycle.keep_alive = False
+        self._set_timer(EOF_SECONDS, self.close)
+        return True
+
     def shutdown(self) -> None:
         """Let requests that have begun to arrive end, then close."""
         self.is_stopping = True
@@ -285,7 +296,8 @@ class _Lingering:
         self.protocol = protocol
 
     def write(self, data: bytes) -> None:
-        self.protocol.transport.write(data)
+        if not self.protocol.transport.is_closing():  # uvloop's raises an error then, of which the client cannot know
+            self.protocol.transport.write(data)
 
     def is_closing(self) -> bool:
         return self.protocol.transport.is_closing()

@@ -18,7 +18,7 @@ from types import FrameType
 from flowerml.core.errors import FlowermlError
 from flowerml.core.urls import scrub_output
 from flowerml.server import console
-from flowerml.server.run import Announce, run_process
+from flowerml.server.process import Announce, run_process
 from flowerml.server.settings import Settings
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

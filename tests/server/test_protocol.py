@@ -167,6 +167,21 @@ def test_connection_goes_on_after_a_refused_body(port):
     assert ask(port, head + b"abc" + get(b"/a")) == [(413, b"/early"), (200, b"/a")]
 
 
+def test_client_that_ended_its_side_gets_its_answers(port):
+    with connected(port, get(b"/slow") + get(b"/a")) as connection:
+        connection.shutdown(socket.SHUT_WR)
+        assert answers(rest(connection)) == [(200, b"/slow"), (200, b"/a")]
+
+
+def test_client_that_left_ends_its_request(port, monkeypatch, caplog):
+    monkeypatch.setattr(protocol, "EOF_SECONDS", SECONDS / 2)
+    with connected(port, get(b"/slow") * 5) as connection:
+        connection.shutdown(socket.SHUT_WR)
+        assert rest(connection) == b""
+    time.sleep(3 * SECONDS)
+    assert not caplog.records
+
+
 def test_upgrade_is_answered_as_if_it_had_not_asked(port):
     assert ask(port, get(b"/a", b"Connection: Upgrade\r\nUpgrade: h2c\r\n")) == [(200, b"/a")]
 
