@@ -241,7 +241,6 @@ class Models:
         threads: int | None = None,
         metrics: Events | None = None,
     ) -> None:
-        self.webhook: ASGIApp | None = Webhook.from_environment(self)
         self._seconds = seconds
         self._threads = threads
         self._scratch: Scratch | None = None
@@ -250,6 +249,7 @@ class Models:
             name: ServedModel(name, address, self._load, poll=poll, events=metrics)
             for name, address in addresses.items()
         }
+        self.webhook: ASGIApp | None = Webhook.from_environment(self.all)
 
     @property
     def all(self) -> tuple[ServedModel, ...]:

@@ -163,7 +163,7 @@ def _scoring_server(rows: _Rows, signature: "ModelSignature", seconds: float) ->
     from mlflow.models import Model
     from mlflow.pyfunc import FLAVOR_NAME, MAIN, PyFuncModel, scoring_server
 
-    _configure_pandas()
+    _configure()
     model = PyFuncModel(Model(signature=signature, flavors={FLAVOR_NAME: {MAIN: LOADER}}), rows)
     # `init` reads one variable, and sets the other, which would change how models with type hints are checked.
     with _restored(_MLFLOW_IS_IN_SERVING_ENVIRONMENT.name, MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.name):
@@ -173,14 +173,16 @@ def _scoring_server(rows: _Rows, signature: "ModelSignature", seconds: float) ->
 
 
 @cache
-def _configure_pandas() -> None:
-    """Have strings as Python objects in this process, for the reason that `flowerml.serving.pyfunc` gives.
+def _configure() -> None:
+    """Have strings as Python objects in this process, and no warnings of MLflow's that quote requests.
 
-    pandas has no such option that is not of the whole process, but that threads share.
+    `flowerml.serving.pyfunc` gives the reason for the first. pandas has no option that is not of the whole process, but
+    that threads share.
     """
     import pandas as pd
 
     pd.set_option("future.infer_string", False)
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
 
 
 @contextmanager

@@ -11,7 +11,8 @@ import hmac
 import os
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from flowerml.core import schema
 from flowerml.core.errors import FlowermlError
@@ -21,8 +22,6 @@ from flowerml.server.errors import HttpError, send_json
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
-
-    from flowerml.server.models import Models
 
 SECRET_VARIABLE = "FLOWERML_WEBHOOK_SECRET"
 MIN_SECRET = 16  # characters
@@ -35,10 +34,21 @@ DELIVERIES = 1000  # that are remembered
 PAYLOAD = schema.mapping(schema.plain)
 
 
+class Follower(Protocol):
+    """A model that is served; `registered_name` is that of the registered model whose alias it follows, if any."""
+
+    name: str
+
+    @property
+    def registered_name(self) -> str | None: ...
+
+    def check_soon(self) -> None: ...
+
+
 class Webhook:
     """The ASGI app that MLflow calls; `secret` is the one that the webhook was made with there."""
 
-    def __init__(self, models: "Models", secret: str) -> None:
+    def __init__(self, models: Sequence[Follower], secret: str) -> None:
         if len(secret) < MIN_SECRET:
             raise FlowermlError(
                 f"${SECRET_VARIABLE}: expected at least {MIN_SECRET} characters, found {len(secret)}; make one with: "
@@ -50,7 +60,7 @@ class Webhook:
         self._deliveries: OrderedDict[str, None] = OrderedDict()
 
     @classmethod
-    def from_environment(cls, models: "Models") -> "Webhook | None":
+    def from_environment(cls, models: Sequence[Follower]) -> "Webhook | None":
         """Return the webhook, where FLOWERML_WEBHOOK_SECRET is set."""
         secret = os.environ.get(SECRET_VARIABLE)
         return cls(models, secret) if secret else None
@@ -92,7 +102,7 @@ class Webhook:
         except ValueError:
             raise HttpError(400, "bad_request", "expected a JSON object, as MLflow sends it") from None
         name = payload.get("data", {}).get("name")
-        followers = [model for model in self._models.all if name is not None and model.registered_name == name]
+        followers = [model for model in self._models if name is not None and model.registered_name == name]
         for model in followers:
             model.check_soon()
         return [model.name for model in followers]

@@ -11,30 +11,16 @@ import pytest
 from flowerml.server.context import Context, current
 from flowerml.server.errors import HttpError
 from tests.serving.test_hostile_requests import BY_MLFLOW
+from tests.support.asgi import JSON, send
 
-JSON = "application/json"
 CSV = "text/csv"
 PARQUET = "application/vnd.apache.parquet"
 SECRET = "a secret that nobody else may see, " * 100
 
 
-def ask(app, body: bytes, content_type: str | None = JSON, method: str = "POST", path: str = "/invocations"):
+def ask(app, body: bytes, content_type: str | None = JSON, method: str = "POST"):
     """Return the answers to a body, or raise what the app raises."""
-    return asyncio.run(_ask(app, body, content_type, method, path))
-
-
-async def _ask(app, body, content_type=JSON, method="POST", path="/invocations"):
-    reply = bytearray()
-
-    async def receive():
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(message):
-        reply.extend(message.get("body", b""))
-
-    headers = [(b"content-type", content_type.encode())] if content_type is not None else []
-    await app({"type": "http", "method": method, "path": path, "query_string": b"", "headers": headers}, receive, send)
-    return json.loads(reply)["predictions"]
+    return json.loads(asyncio.run(send(app, body, content_type, method=method)))["predictions"]
 
 
 @pytest.fixture
@@ -61,7 +47,7 @@ def parquet(texts) -> bytes:
     ids=["dataframe_split", "dataframe_records", "instances", "inputs", "CSV", "Parquet"],
 )
 def test_answer_is_that_of_predict(texts, body, content_type):
-    (answer,) = ask(texts.invocations, body, content_type, path="/models/reviews/invocations")
+    (answer,) = ask(texts.invocations, body, content_type)
     (prediction,) = texts.classifier.predict(["A good film."])
     assert answer["top"] == prediction.to_json()["top"]
     assert answer["model"] == {"name": "reviews", "version": None}
@@ -139,7 +125,7 @@ def test_work_ends_with_its_request(texts):
     token = current.set(Context("id", "POST", "/invocations", observe=lambda raw, answer: rows.append(raw)))
 
     async def leave():
-        working = asyncio.ensure_future(_ask(texts.invocations, json.dumps({"inputs": ["good"] * 5000}).encode()))
+        working = asyncio.ensure_future(send(texts.invocations, json.dumps({"inputs": ["good"] * 5000}).encode()))
         while not rows:
             await asyncio.sleep(0.001)
         working.cancel()

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import time
-from types import SimpleNamespace
 
 import pytest
 from mlflow.webhooks.delivery import _generate_hmac_signature
@@ -33,7 +32,7 @@ def models():
 
 @pytest.fixture
 def deliver(models):
-    webhook = Webhook(SimpleNamespace(all=tuple(models)), SECRET)
+    webhook = Webhook(models, SECRET)
 
     def deliver(body: bytes, *, delivery="1", at=None, secret=SECRET):
         sent = str(int(time.time() if at is None else at))
@@ -99,7 +98,7 @@ def test_large_body_is_refused(deliver):
 
 def test_secret_from_environment(monkeypatch):
     monkeypatch.delenv(SECRET_VARIABLE, raising=False)
-    assert Webhook.from_environment(None) is None
+    assert Webhook.from_environment([]) is None
     monkeypatch.setenv(SECRET_VARIABLE, "short")
     with pytest.raises(FlowermlError, match="at least 16 characters"):
-        Webhook.from_environment(None)
+        Webhook.from_environment([])
