@@ -7,6 +7,7 @@ leaves half a line. Here each batch is appended under the system's lock, which a
 import errno
 import glob
 import heapq
+import math
 import os
 import re
 import stat
@@ -21,7 +22,7 @@ from flowerml.core.display import did_you_mean, printable
 from flowerml.core.errors import DataError, FlowermlError, ModelError
 from flowerml.core.files import is_at
 from flowerml.core.regular import open_regular
-from flowerml.monitoring.lines import MAX_LINE, from_line, to_line
+from flowerml.monitoring.lines import MAX_LINE, from_line, time_of, to_line
 from flowerml.monitoring.record import Record
 
 FILE_BYTES = 64 * 2**20
@@ -130,15 +131,19 @@ class Damage:
         return f"{self.count:,} damaged {'line was' if self.count == 1 else 'lines were'} skipped ({self.first})"
 
 
-def read(source: str | Path, damage: Damage | None = None) -> Iterator[Record]:
+def read(
+    source: str | Path, damage: Damage | None = None, *, since: float = -math.inf, until: float = math.inf
+) -> Iterator[Record]:
     """Return the records of the logs that `source` names, the oldest first, with bounded memory.
+
+    Those before `since` and from `until` on, in seconds since 1970, are skipped.
 
     `source` is a log, whose rotated files are read as well, a folder of logs (*.jsonl) or a glob pattern; the records
     of several logs are merged by time. A line that is no record is skipped, and counted in `damage`: the process that
     wrote it may have been killed. A server may go on writing meanwhile. Raises DataError where there is no log.
     """
     damage = Damage() if damage is None else damage
-    logs = [_read_log(log, damage) for log in find_logs(source)]
+    logs = [_read_log(log, damage, since, until) for log in find_logs(source)]
     return heapq.merge(*logs, key=lambda record: record.time)
 
 
@@ -161,10 +166,20 @@ def find_logs(source: str | Path) -> list[Path]:
     return sorted(logs)
 
 
-def _read_log(log: Path, damage: Damage) -> Iterator[Record]:
+def _read_log(log: Path, damage: Damage, since: float, until: float) -> Iterator[Record]:
     with ExitStack() as stack:
         for name, file in _open_all(log, stack):
-            yield from _read_file(name, file, damage)
+            for number, line in enumerate(_lines(file), 1):
+                time = time_of(line)
+                if time is not None and not since <= time < until:  # a hundredth of the time that reading it takes
+                    continue
+                try:
+                    record = from_line(line)
+                except ModelError as error:
+                    damage.add(f"{printable(name)}, line {number:,}", error)
+                    continue
+                if since <= record.time < until:
+                    yield record
 
 
 def _open_all(log: Path, stack: ExitStack) -> list[tuple[str, BinaryIO]]:
@@ -186,14 +201,10 @@ def _open_all(log: Path, stack: ExitStack) -> list[tuple[str, BinaryIO]]:
     return list(opened.values())[::-1]
 
 
-def _read_file(name: str, file: BinaryIO, damage: Damage) -> Iterator[Record]:
-    number = 0
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a file; of one that is too long its begin, which is too long as well."""
     while line := file.readline(MAX_LINE + 1):
-        number += 1
-        try:
-            yield from_line(line)
-        except ModelError as error:
-            damage.add(f"{printable(name)}, line {number:,}", error)
+        yield line
         while line and not line.endswith(b"\n"):
             line = file.readline(MAX_LINE)
 

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from time import monotonic, thread_time
 
-from flowerml.monitoring.drift import MIN_RECORDS, Drift, compare
+from flowerml.monitoring.drift import MIN_RECORDS, MIN_VALUES, Drift, compare
 from flowerml.monitoring.record import Record
 from flowerml.monitoring.reference import Reference
 
@@ -39,8 +39,8 @@ class Window:
         self._fresh = True
 
     def wait(self) -> float | None:
-        """Return the seconds until the next comparison, None where it waits for further records."""
-        if not self._fresh or len(self) < MIN_RECORDS:
+        """Return the seconds until the next comparison, None where nothing can be compared yet."""
+        if not self._fresh or len(self) < MIN_RECORDS or self._reference.count < MIN_VALUES:
             return None
         return max(0.0, self._due - monotonic())
 

@@ -176,6 +176,13 @@ def test_several_logs_are_merged_by_time(tmp_path):
     assert numbers(tmp_path / "a.jsonl") == [1, 4, 6]
 
 
+def test_a_period_of_a_log_is_read(path):
+    Log(path).append(record(number) for number in range(6))
+    path.write_bytes(path.read_bytes() + b'{"model": "flowers", "time": 7}\n')
+    assert [record.time for record in read(path, since=2, until=4)] == [2, 3]
+    assert [record.time for record in read(path, since=5)] == [5, 7]
+
+
 def test_no_log_is_an_error_that_names_the_nearest(path):
     Log(path)
     with pytest.raises(DataError, match=r"did you mean 'predictions\.jsonl'"):
