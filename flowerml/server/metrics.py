@@ -111,7 +111,7 @@ class Metrics:
         )
         self._lock = Lock()
         self._values: dict[str, set[str]] = defaultdict(set)
-        self._windows: dict[str, tuple[str, deque[bool]]] = {}
+        self._windows: dict[str, _Window] = {}
         self._loaded: dict[str, str] = {}
         self._drifting: dict[str, str] = {}
         self._children: dict[tuple[object, ...], Any] = {}
@@ -131,12 +131,11 @@ class Metrics:
         if not known:
             return
         with self._lock:
-            of, window = self._windows.get(name, ("", None))
-            if window is None or of != version:
-                window = deque(maxlen=RECENT)
-                self._windows[name] = version, window
+            window = self._windows.get(name)
+            if window is None or window.version != version:
+                window = self._windows[name] = _Window(version)
             window.extend(known)
-            total, positive = len(window), sum(window)
+            total, positive = len(window.known), window.positive
         self._child(self._recent, name).set(total)
         self._child(self._recent_known, name).set(positive)
 
@@ -220,6 +219,22 @@ class Metrics:
                 return OTHER
             values.add(value)
         return value
+
+
+class _Window:
+    """Which of the newest answers of a version are known, and how many of them."""
+
+    def __init__(self, version: str) -> None:
+        self.version = version
+        self.known: deque[bool] = deque()
+        self.positive = 0
+
+    def extend(self, known: Iterable[bool]) -> None:
+        for value in known:
+            self.known.append(value)
+            self.positive += value
+            if len(self.known) > RECENT:
+                self.positive -= self.known.popleft()
 
 
 class _Shown:

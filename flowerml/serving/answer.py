@@ -19,7 +19,7 @@ import base64
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
@@ -143,7 +143,11 @@ def answer_json(
     """Return the answer to one row; `model` is {"name", "version"}."""
     evidence = {} if explanation is None else explanation.to_json()
     return {
-        "top": [asdict(candidate) for candidate in prediction.top],
+        # Not `asdict`, which copies deeply: 15 µs more, where a text takes 500 in all.
+        "top": [
+            {"label": candidate.label, "name": candidate.name, "probability": candidate.probability}
+            for candidate in prediction.top
+        ],
         "known": prediction.known,
         "out_of_distribution": prediction.out_of_distribution,
         "reason": prediction.reason or "",
