@@ -1,9 +1,9 @@
 """Time a served model beside its peers: python benchmarks/serve.py PIPELINE|MODEL [--seconds 3] [--rounds 3] [--json]
 
 Compares, with the same classifier and the model's input example: `Classifier.predict` in threads of a process of its
-own; `mlflow models serve`; `flowerml serve` with raw bodies and through MLflow's entrance; LitServe and, with
---bentoml, BentoML with a worker for each core; and an application that answers at once. MODEL is an exported folder,
-PIPELINE stands for models/PIPELINE/mlflow.
+own; `mlflow models serve`; `flowerml serve` with raw bodies, with JSON and through MLflow's entrance; LitServe and,
+with --bentoml, BentoML with a worker for each core, both with raw bodies and JSON; and an application that answers at
+once. MODEL is an exported folder, PIPELINE stands for models/PIPELINE/mlflow.
 
 All servers run all the time, one is measured at a time, and each number is the median of interleaved rounds: so that a
 busy minute of the machine meets all alike. The clients share the machine's cores. Each sends its next request when it
@@ -227,7 +227,7 @@ def bars(rows: dict[Key, Row], kind: str) -> list[Bar]:
     for clients in CLIENTS:
         ratio("/invocations against mlflow models serve", invocations, mlflow, clients, 1 - TOLERANCE)
         ratio("raw bodies against LitServe", raw, "litserve raw", clients, 1 - TOLERANCE)
-        ratio("/invocations against LitServe with JSON", invocations, "litserve json", clients, 1 - TOLERANCE)
+        ratio("JSON against LitServe", "flowerml json", "litserve json", clients, 1 - TOLERANCE)
     for (name, clients, hostile), row in rows.items():
         if hostile and name.startswith("flowerml"):
             times = row.p99_ms / rows[name, clients, False].p99_ms

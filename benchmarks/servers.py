@@ -102,12 +102,12 @@ def raw_door(name: str, path: str, model: Model, *, with_query: bool = True) -> 
     return Door(name, request(path, model.content_type, model.body), tuple(bad))
 
 
-def json_door(name: str, path: str, model: Model, *, mlflow: bool) -> Door:
-    """Return an entrance that takes JSON: as MLflow, or as {"input": …}."""
+def json_door(name: str, path: str, model: Model, key: str | None) -> Door:
+    """Return an entrance that takes JSON: an object with the input at a key, or without one as MLflow has it."""
 
     def body(value: str) -> bytes:
         frame = {"dataframe_split": {"columns": [model.column], "data": [[value]]}}
-        return json.dumps(frame if mlflow else {"input": value}).encode()
+        return json.dumps(frame if key is None else {key: value}).encode()
 
     def text(bad: bytes) -> str:
         return bad.decode(errors="replace") if model.kind == "text" else base64.b64encode(bad).decode()
@@ -125,7 +125,7 @@ def servers(model: Model, *, workers: int, ours: str | None, bentoml: str | None
     flowerml = (str(programs / "flowerml"), "serve", str(model.classifier), "--host", "127.0.0.1")
     lit = (sys.executable, str(PEERS / "litserve_app.py"), str(model.classifier), "PORT", str(workers))
     peer = {"FLOWERML_THREADS": "1", "CLASSIFIER": str(model.classifier.resolve()), "KIND": model.kind}
-    invocations = json_door("/invocations", "/invocations", model, mlflow=True)
+    invocations = json_door("/invocations", "/invocations", model, None)
     compared = [
         Server(
             "mlflow",
@@ -137,17 +137,17 @@ def servers(model: Model, *, workers: int, ours: str | None, bentoml: str | None
             "flowerml",
             (*flowerml, "--port", "PORT", *(ours or "").split()),
             "/ready",
-            (raw_door("raw", "/predict", model), invocations),
+            (raw_door("raw", "/predict", model), json_door("json", "/predict", model, "inputs"), invocations),
         ),
         Server("litserve raw", (*lit, "raw"), "/health", (raw_door("raw", "/predict", model, with_query=False),), peer),
-        Server("litserve json", (*lit, "json"), "/health", (json_door("json", "/predict", model, mlflow=False),), peer),
+        Server("litserve json", (*lit, "json"), "/health", (json_door("json", "/predict", model, "input"),), peer),
         Server("empty", (sys.executable, str(PEERS / "empty_app.py"), "PORT"), "/", (raw_door("raw", "/", model),)),
     ]
     if bentoml:
         command = (bentoml, "-m", "bentoml", "serve", "bentoml_app:Peer", "--working-dir", str(PEERS))
         doors = (
             raw_door("raw", "/raw", model, with_query=False),
-            json_door("json", "/predict", model, mlflow=False),
+            json_door("json", "/predict", model, "input"),
         )
         environment = peer | {
             "WORKERS": str(workers),
