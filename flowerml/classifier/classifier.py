@@ -84,7 +84,9 @@ class Classifier:
         # A GPU is filled by many inputs at once; a CPU is fastest with few.
         self._largest_batch = BATCH_SIZE if self._graph.on_gpu else self.preprocessing.MAX_BATCH
         # A fork does not copy its threads; a child process makes its own when it predicts.
-        self._pool = PerProcess(lambda: ThreadPoolExecutor(self.threads, thread_name_prefix="classifier"))
+        count = self.threads
+        # Not `self` in the lambda: in that cycle a classifier would stay until the garbage collector runs.
+        self._pool = PerProcess(lambda: ThreadPoolExecutor(count, thread_name_prefix="classifier"))
 
     @classmethod
     def load(cls, folder: str | Path, *, accelerated: bool = False, threads: int | None = None) -> Self:
@@ -143,7 +145,7 @@ class Classifier:
 
         encoder = encoder.read_by(network, detector)
         graph = encoder.graph(network, detector).eval().cpu()
-        description = {
+        description: dict[str, Any] = {
             "format": saved.FORMAT,
             "task": kind,
             "classes": list(classes),
@@ -338,12 +340,9 @@ class Classifier:
                 raise InputError("network_failed", f"the network returns {list(output.shape)} numbers for this input")
             if not np.isfinite(output).all():
                 raise InputError("not_finite", "the network's answer is not a finite number for this input")
-        logits, strangeness, features = (*outputs, None, None)[:3]
-        return (
-            logits.astype(np.float64),
-            None if strangeness is None else strangeness.astype(np.float64),
-            [[]] * count if features is None else features.tolist(),
-        )
+        logits, *strangeness = (output.astype(np.float64) for output in outputs[:2])
+        features = outputs[2].tolist() if self.features else [[]] * count
+        return logits, strangeness[0] if strangeness else None, features
 
     def _prediction(self, scored: Scored, top_k: int) -> Prediction:
         probabilities, strangeness = scored.probabilities, scored.strangeness

@@ -16,14 +16,17 @@ import torch
 from flowerml.classifier.calibration import Calibration
 from flowerml.classifier.classifier import Classifier
 from flowerml.classifier.repeats import beside
+from flowerml.classifier.saved import REFERENCE
 from flowerml.config.dotted import flatten
 from flowerml.data.encodings import Encoded
 from flowerml.data.examples import Examples
 from flowerml.data.names import category_names
 from flowerml.engine import devices
 from flowerml.engine.executors import Place, warm_up
+from flowerml.monitoring.reference import Reference, read_reference
 from flowerml.pipeline import repeats, scored
 from flowerml.pipeline.origin import origin_of
+from flowerml.pipeline.reference import fit_reference, of_refitted
 from flowerml.pipeline.trainers import TaskNetworks, open_workers
 from flowerml.search.progress import Bar, ShowProgress
 from flowerml.search.search import SearchStorage, run_search
@@ -183,10 +186,16 @@ def save(
 
     It is calibrated on the raw inputs of the validation split, through the graph that will be served and not through
     the network in torch. A network that was trained on these has the calibration of the one before: its probabilities
-    for them are those of examples that it has learned.
+    for them are those of examples that it has learned; and so for the reference that travels with it.
     """
 
-    def save_network(network: "nn.Module", detector: "Detector | None", to: Path, calibrate: "Calibrate") -> Classifier:
+    def save_network(
+        network: "nn.Module",
+        detector: "Detector | None",
+        to: Path,
+        calibrate: "Calibrate",
+        reference: "Callable[[Classifier], Reference]",
+    ) -> Classifier:
         return Classifier.save(
             to,
             kind=pipeline.kind,
@@ -205,6 +214,7 @@ def save(
                 **lineage.environment(),
             },
             calibrate=calibrate,
+            extras=lambda classifier: {REFERENCE: reference(classifier).to_bytes()},
         )
 
     detector = networks.detector(winner.network)
@@ -214,12 +224,21 @@ def save(
         acceptance=pipeline.train.acceptance,
         held_out=detector.held_out if detector else None,
     )
+    reference = partial(fit_reference, examples=examples)
     if winner.refitted is None:
-        return save_network(winner.network, detector, folder, on_valid)
+        return save_network(winner.network, detector, folder, on_valid, reference)
     with TemporaryDirectory(prefix="flowerml-") as temporary:
-        before = save_network(winner.network, detector, Path(temporary, "classifier"), on_valid)
+        before = save_network(winner.network, detector, Path(temporary, "classifier"), on_valid, reference)
+        of_before = read_reference(before.folder, before.description)
+    assert of_before is not None, "it was saved with a reference"
     refitted = networks.detector(winner.refitted, detector)
-    return save_network(winner.refitted, refitted, folder, lambda _: before.calibration)
+    return save_network(
+        winner.refitted,
+        refitted,
+        folder,
+        lambda _: before.calibration,
+        lambda classifier: of_refitted(of_before, before, classifier, examples),
+    )
 
 
 def _calibrate(

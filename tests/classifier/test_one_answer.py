@@ -1,6 +1,8 @@
 """One answer in the caller's thread, and explanations that end early: what a server with its own threads needs."""
 
+import gc
 import threading
+import weakref
 
 import pytest
 
@@ -64,3 +66,16 @@ def test_a_check_ends_an_explanation(classifier, monkeypatch):
     with pytest.raises(OutOfTime):
         classifier.explain(TEXT * 20, label=classifier.classes[0], check=check)
     assert len(passes) < 6  # of 48
+
+
+def test_a_classifier_goes_with_its_last_user():
+    """A server swaps versions: memory and threads of the old one are not to wait for the garbage collector."""
+    gc.disable()
+    try:
+        classifier = Classifier.load(SAVED)
+        classifier.predict([TEXT])
+        reference = weakref.ref(classifier)
+        del classifier
+        assert reference() is None
+    finally:
+        gc.enable()
