@@ -250,8 +250,7 @@ class Routes:
         if context.path.startswith("/models/"):
             name = context.path.removeprefix("/models/").removesuffix(f"/{action}")
         else:
-            asked = [value for key, value in query_fields(scope["query_string"]) if key == MODEL]
-            name = asked[-1] if asked else names[0] if len(names) == 1 else ""
+            name = _asked_model(scope["query_string"]) or (names[0] if len(names) == 1 else "")
         served = self.models.get(name)
         if served is not None:
             return served
@@ -334,6 +333,12 @@ def _tagged(send: Send, context: Context) -> Send:
         await send(message)
 
     return tagged
+
+
+def _asked_model(query: bytes) -> str:
+    if not query:
+        return ""
+    return next((value for key, value in query_fields(query) if key == MODEL), "")
 
 
 def _header(scope: Scope, name: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """What is known of a request while it is answered: its id and what the access log and the metrics say of it."""
 
 import os
+import random
 import re
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
@@ -19,6 +20,8 @@ KEY = "flowerml"
 Observe = Callable[[Any, Prediction | InputError], None]
 """Called with each raw input (or the InputError in its place) and its answer."""
 
+# Not os.urandom at each request: it lets other threads run, and waits up to a millisecond for its turn.
+_ids = random.Random(os.urandom(16))
 _ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
 
@@ -67,4 +70,4 @@ def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     for name, value in headers:
         if name == b"x-request-id" and _ID.fullmatch(value):
             return value.decode("ascii")
-    return os.urandom(8).hex()
+    return f"{_ids.getrandbits(64):016x}"
