@@ -141,10 +141,11 @@ def _check(loaded: Loaded, example: StoredExample | None, request: bytes | None)
     reason = None if example is None else example.disagreement(loaded.classifier)
     if reason is not None:
         raise ModelError(f"its input example is answered otherwise than when it was registered: {reason}")
-    if request is not None:
-        for answer in asyncio.run(_ask(loaded.invocations, request)):
-            if example is None and (error := parse_error(answer)) is not None:
-                raise ModelError(f"its input example gets the error {error.code}: {error.message}")
+    # Without a request, one that shows whether the signature takes what the task reads; its row may get an error.
+    probe = json.dumps(request_json(loaded.classifier.task.INPUT, [""], {})).encode()
+    for answer in asyncio.run(_ask(loaded.invocations, request or probe)):
+        if example is None and request is not None and (error := parse_error(answer)) is not None:
+            raise ModelError(f"its input example gets the error {error.code}: {error.message}")
 
 
 async def _ask(invocations: Invocations, request: bytes) -> list[Mapping[str, Any]]:
@@ -168,7 +169,7 @@ async def _ask(invocations: Invocations, request: bytes) -> list[Mapping[str, An
     try:
         await invocations(scope, receive, send)
     except HttpError as error:
-        raise ModelError(f"its input example is refused by its own signature: {error.message}") from None
+        raise ModelError(f"its own signature refuses an input that its task reads: {error.message}") from None
     answers = json.loads(body)["predictions"]
     assert isinstance(answers, list), "MLflow wraps what Answering returns"
     return answers

@@ -2,6 +2,7 @@
 
 import logging
 import random
+import re
 import shutil
 import threading
 import time
@@ -31,6 +32,7 @@ PAUSE = 1.0  # seconds between two looks, however often a webhook asks for one
 REFUSALS = 10  # that are remembered
 REASON = 300  # characters
 STOPPING = 5.0  # seconds
+FOLDERS = re.compile(r"(?:(?<=sqlite:///)|(?<![\w:/.…-]))/(?:[^\s/'\"`]+/)+")
 
 _log = logging.getLogger(__name__)
 
@@ -159,7 +161,7 @@ class ServedModel:
             try:
                 loaded = self._load(self._source, target)
             except Refused as error:
-                self._refuse(target, str(error))
+                self._refuse(target, without_folders(one_line(error))[:REASON])
             else:
                 self._swap(target, loaded)
         self._seen = target
@@ -182,10 +184,11 @@ class ServedModel:
             self._events.refused(self.name)
 
     def _fails(self, error: Exception) -> None:
-        reason = printable(one_line(without_secrets(str(error)).replace(str(Path.cwd()), ".")), REASON)
+        message = printable(one_line(error), REASON)
+        reason = without_folders(one_line(error))[:REASON]
         if reason != self._error and self._thread is not None:  # once, however long it lasts
             rest = "none answers yet" if self._current is None else f"{_shown(self._current)} goes on"
-            _log.warning("%s: cannot be checked, and %s: %s", self.name, rest, reason)
+            _log.warning("%s: cannot be checked, and %s: %s", self.name, rest, message)
         self._error = reason
         self._failures += 1
         if self._events is not None:
@@ -320,6 +323,15 @@ class Models:
                 shutil.rmtree(copy, ignore_errors=True)
                 raise
             return loaded
+
+
+def without_folders(message: str) -> str:
+    """Return a message for others than the operator: of a path only its last part.
+
+    >>> without_folders("no registry at sqlite:////home/jane/mlflow.db; models:/flowers/3: '/tmp/x/MLmodel' is a pipe")
+    "no registry at sqlite:///…/mlflow.db; models:/flowers/3: '…/MLmodel' is a pipe"
+    """
+    return FOLDERS.sub("…/", message)
 
 
 def public_address(address: str) -> str:

@@ -93,6 +93,12 @@ def cut_graph(folder):
     graph.write_bytes(graph.read_bytes()[:-10])
 
 
+def other_column(folder):
+    (folder / "serving_input_example.json").unlink()
+    path = folder / "MLmodel"
+    path.write_text(path.read_text().replace('"name": "text"', '"name": "words"', 1))
+
+
 def store_answers(folder):
     classifier = Classifier.load(folder / "artifacts/classifier")
     stored.write(folder / stored.ARTIFACT, classifier, ["A good film.", ""])
@@ -135,6 +141,7 @@ def test_moved_alias_and_rollback(project, name, start):
         (lambda folder: (folder / "MLmodel").write_text("a: &a [b, *a]\nsignature: *a"), "signature"),
         (lambda folder: (folder / "serving_input_example.json").write_text('{"inputs": [""]}'), "empty_text"),
         (lambda folder: (folder / "serving_input_example.json").write_text("{}"), "signature"),
+        (other_column, "signature refuses an input that its task reads"),
         (lambda folder: (folder / "artifacts/answers.json").write_text("{}"), "answers.json cannot be read"),
         (other_answers, "answered otherwise than when it was registered: expected a probability of 0.01"),
     ],
