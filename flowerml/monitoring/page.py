@@ -29,6 +29,8 @@ TAIL = 0.005  # on either side of a histogram, which would else be one bar and a
 CATEGORIES = 6
 EXAMPLES = 8
 WIDTH, HEIGHT, BASE = 340, 150, 126  # of a histogram, in pixels; its bars stand on BASE
+TIMELINE = 640
+FEW_WINDOWS = 8  # for so many there is room
 HIGHEST = 12.0  # -log10 of the smallest p that the timeline tells apart
 COHEN = {"Cohen's d": (0.2, 0.5, 0.8), "Cramér's V": (0.1, 0.3, 0.5)}  # Cohen (1988): small, medium, large
 
@@ -192,8 +194,11 @@ def _timeline(windows: Sequence[Drift], level: float) -> dict[str, Any]:
     def height(p: float) -> float:
         return round((BASE - 6) * min(-math.log10(max(p, 1e-300)), HIGHEST) / HIGHEST, 1)
 
-    step = 640 / max(len(windows), 8)
+    step = TIMELINE / max(len(windows), FEW_WINDOWS)
     return {
+        "start": time_text(windows[0].since),
+        "end": time_text(windows[-1].until),
+        "width": round(step * len(windows), 1),
         "level": BASE - height(level),
         "bars": [
             {
