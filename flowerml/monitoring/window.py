@@ -49,7 +49,8 @@ class Window:
         if self.wait() != 0:
             return None
         start = thread_time()
-        drift = compare(self._reference, list(self._records.values()))
-        self._fresh = False
-        self._due = monotonic() + max(self._seconds, (thread_time() - start) / CPU_SHARE)
-        return drift
+        try:
+            return compare(self._reference, list(self._records.values()))
+        finally:  # also after a bug, which would be met again at once
+            self._fresh = False
+            self._due = monotonic() + max(self._seconds, (thread_time() - start) / CPU_SHARE)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -109,13 +109,20 @@ class Capture:
     def _run(self) -> None:
         """Work in bursts until `close`, whatever fails."""
         if self._window:
-            import_module("scipy.stats")  # takes a second, better now than in the middle of the requests
+            with suppress(ImportError):  # the comparison reports it
+                import_module("scipy.stats")  # takes a second, better now than in the middle of the requests
         while not self._closing.is_set():
             self._wake.wait(self._seconds_to_comparison())
             self._closing.wait(PAUSE)
-            self._burst()
+            self._try_burst()
         self._budget.grant(CLOSING)
-        self._burst()
+        self._try_burst()
+
+    def _try_burst(self) -> None:
+        try:
+            self._burst()
+        except Exception as error:  # of the metrics, whose files may be on a full disk
+            self._bugs.report(0, "a bug", error)
 
     def _burst(self) -> None:
         self._wake.clear()

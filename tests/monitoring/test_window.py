@@ -73,6 +73,23 @@ def test_a_comparison_waits_for_its_time(reference):
     assert 90 < waiting.wait() <= 100 and waiting.compare() is None
 
 
+def test_a_comparison_that_fails_is_not_tried_again_at_once(reference, monkeypatch):
+    failing = window(reference)
+    for record in records(60):
+        failing.add(record)
+    monkeypatch.setattr("flowerml.monitoring.window.compare", None)
+    with pytest.raises(TypeError):
+        failing.compare()
+    assert failing.wait() is None
+
+
+def test_a_reference_of_few_examples_is_left_alone():
+    alone = window(Reference.of(records(10)))
+    for record in records(60):
+        alone.add(record)
+    assert alone.compare() is None
+
+
 def test_inputs_that_could_not_be_read_count_too(reference):
     broken = window(reference)
     for record in records(60):
