@@ -4,13 +4,11 @@ import csv
 import importlib
 import json
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pandas as pd
 import pytest
-import torch
 from mlflow.pyfunc import PythonModelContext
 from onnx import TensorProto, helper
 from typer.testing import CliRunner
@@ -24,52 +22,17 @@ from flowerml.engine.onnx import Graph
 from flowerml.evaluation.evaluation import evaluate
 from flowerml.serving.answer import Scores
 from flowerml.serving.pyfunc import ClassifierModel
-from flowerml.tasks import text
-from flowerml.tasks.records import Detector
-from flowerml.tasks.text.networks.batches import Sequences
-from flowerml.tasks.text.networks.lstm import Lstm
-from flowerml.tasks.text.networks.typicality import fit_text_detector
 from flowerml.web.sources import LoadedSource
+from tests.support.detecting import TEXTS, detecting_classifier
 from tests.support.project import REPOSITORY
 
-STEPS = {"strip_html": True, "lower_case": True, "letters_and_digits": True, "stop_words": "drop", "stem": True}
-TEXTS = [
-    f"A {word} film with a {thing} that is {word}." for word in ("good", "dull") for thing in ("cast", "story")
-] * 9
 KNOWN, STRANGE, NOTHING = "A good film with a cast that is dull.", "story film dull cast is", "qwertz asdf 123!"
 REASONS = {STRANGE: "unlike the training texts", NOTHING: "none of its words occurs in the training texts"}
 
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory):
-    """A classifier of texts with random weights and a fitted detector."""
-    torch.manual_seed(0)
-    section = SimpleNamespace(**STEPS, vocab_size=40, max_length=60, max_words=90, characters=0, backbone=None)
-    examples = [Example(str(number), "train", "pos", raw) for number, raw in enumerate(TEXTS)]
-    encoder = text.Encoder.fit(examples, section, SimpleNamespace(characters=1000))
-    words = [row["words"] for row in encoder.encode(examples, section)]
-    detector = fit_text_detector(
-        Sequences(np.concatenate(words), np.append(0, np.cumsum([len(row) for row in words]))), None
-    )
-    sizes = {"embedding_dim": 4, "hidden_dim": 4, "layers": 1, "bidirectional": False, "pooling": "mean_max"}
-    return Classifier.save(
-        tmp_path_factory.mktemp("strange") / "c",
-        kind="text",
-        encoder=encoder,
-        network=Lstm(encoder.preprocessing.codes, 2, **sizes, dropout=0.0),
-        detector=detector.module,
-        classes=("neg", "pos"),
-        names={},
-        parameters={},
-        trained={"pipeline": "small"},
-        calibrate=lambda saved: fitted(saved, detector),
-    )
-
-
-def fitted(saved: Classifier, detector: Detector) -> Calibration:
-    probabilities, strangeness = saved.scored(TEXTS[:4])
-    logits, targets = np.log(probabilities), np.array([0, 1, 0, 1])
-    return Calibration.fit(logits, targets, acceptance=0.95, strangeness=strangeness, held_out=detector.held_out)
+    return detecting_classifier(tmp_path_factory.mktemp("strange") / "c")
 
 
 def test_only_strange_texts_are_rejected(classifier):

@@ -17,6 +17,7 @@ from flowerml.config import params
 from flowerml.core import files
 from flowerml.core.errors import FlowermlError, ModelError
 from flowerml.data.examples import Examples
+from flowerml.monitoring.reference import read_reference
 from flowerml.pipeline import adhoc, encode, evaluate, extract, run, train
 from flowerml.registry import card
 from flowerml.search.progress import Bar
@@ -111,6 +112,8 @@ def test_refit_is_calibrated_by_the_network_before(pipeline, tmp_path):
     assert not np.allclose(after.probabilities(["ACGG"]), before.probabilities(["ACGG"]), atol=1e-5)
     score = {name: value for name, value in before.description["trained"].items() if name.startswith("best_")}
     assert score.items() <= after.description["trained"].items()
+    references = [read_reference(saved.folder, saved.description) for saved in (before, after)]
+    assert references[0] == references[1] and references[0].count == references[0].accuracy.count > 10
 
 
 def test_ensemble_is_one_graph_and_tells_its_cost(trained):

@@ -392,7 +392,7 @@ def test_detector_of_a_refit_is_on_the_scale_of_the_one_before():
     for each, trained in ((before, network), (after, refitted)):
         batches = here.plain("train", torch.arange(24), batch_size=24)
         with torch.inference_mode():
-            scores.append(torch.cat([each.module[0](trained.backbone(*inputs)) for inputs, _ in batches]))
+            scores.append(torch.cat([each.module.distance(trained.backbone(*inputs)) for inputs, _ in batches]))
     for statistic in (torch.mean, torch.std):
         assert statistic(scores[1]).item() == pytest.approx(statistic(scores[0]).item(), abs=1e-2)
     assert after.held_out is before.held_out
