@@ -22,8 +22,8 @@ OUT_OF_TIME = "out_of_time"
 DRAIN_STEP = 0.02
 
 
-class Turn:
-    """An accepted request; `seconds` is how long threads worked on it so far, None where that is not known."""
+class _Turn:
+    """An accepted request; `seconds` is how long threads worked on it, None where it did not come to its end."""
 
     def __init__(self, explain: bool, weight: int) -> None:
         self.explain = explain
@@ -74,41 +74,28 @@ class Engine:
         explain: bool = False,
         decode: Decode | None = None,
         observe: Observe | None = None,
-        turn: Turn | None = None,
     ) -> list[dict[str, Any]]:
         """Return one answer for each value, as `flowerml.serving.answer` says.
 
         Values are raw inputs, InputErrors, or what `decode` makes raw inputs of. What was not answered in time has the
-        error `out_of_time`. With the `turn` of an accepted request it is not refused. Raises InputError `bad_top_k`,
-        Busy, Stopping, and OutOfTime where nothing was answered in time. Cancelled, it ends the work.
+        error `out_of_time`. Raises InputError `bad_top_k`, Busy, Stopping, and OutOfTime where nothing was answered in
+        time. Cancelled, it ends the work.
         """
         served.classifier.check_top_k(top_k)
         if not values:
             return []
-        own = self._enter(len(values), explain=explain) if turn is None else turn
+        loop = asyncio.get_running_loop()
+        job = Job(served, values, top_k=top_k, explain=explain, decode=decode, observe=observe, loop=loop)
+        turn = self._enter(job.groups, explain=explain)
         try:
-            if self._stopped:
-                raise Stopping
-            loop = asyncio.get_running_loop()
-            job = Job(served, values, top_k=top_k, explain=explain, decode=decode, observe=observe, loop=loop)
             await self._run(job)
-            own.seconds = (own.seconds or 0.0) + job.seconds
+            turn.seconds = job.seconds
         finally:
-            if turn is None:
-                self._leave(own)
+            self._leave(turn)
         answers = _complete(job, served)
         if self.metrics is not None:
             self.metrics.answered(served.model, [outcome or OUT_OF_TIME for outcome in job.outcomes])
         return answers
-
-    @asynccontextmanager
-    async def admitted(self, inputs: int = 1, *, explain: bool = False) -> AsyncIterator[Turn]:
-        """Accept a request, of which parts may be answered one after another; raises Busy and Stopping."""
-        turn = self._enter(inputs, explain=explain)
-        try:
-            yield turn
-        finally:
-            self._leave(turn)
 
     @asynccontextmanager
     async def slot(self, *, explain: bool = False) -> AsyncIterator[None]:
@@ -118,7 +105,8 @@ class Engine:
         """
         loop = asyncio.get_running_loop()
         slots = self._explain_slots if explain else self._slots
-        async with self.admitted(explain=explain) as turn:
+        turn = self._enter(1, explain=explain)
+        try:
             try:
                 async with asyncio.timeout(self.seconds):
                     await slots.acquire()
@@ -130,6 +118,8 @@ class Engine:
             finally:
                 slots.release()
                 turn.seconds = loop.time() - began
+        finally:
+            self._leave(turn)
 
     @property
     def load(self) -> int:
@@ -164,22 +154,22 @@ class Engine:
         if not any(job.answers):
             raise self._out_of_time()
 
-    def _enter(self, inputs: int, *, explain: bool) -> Turn:
+    def _enter(self, groups: int, *, explain: bool) -> _Turn:
         if self._stopped:
             raise Stopping
-        turn = Turn(explain, 1 if explain else min(inputs, self.threads))
+        turn = _Turn(explain, 1 if explain else min(groups, self.threads))
         self._admission(turn).enter(turn.weight)
         self._count(turn, turn.weight)
         return turn
 
-    def _leave(self, turn: Turn) -> None:
+    def _leave(self, turn: _Turn) -> None:
         self._admission(turn).leave(turn.weight, turn.seconds)
         self._count(turn, -turn.weight)
 
-    def _admission(self, turn: Turn) -> Admission:
+    def _admission(self, turn: _Turn) -> Admission:
         return self._explanations if turn.explain else self._answers
 
-    def _count(self, turn: Turn, change: int) -> None:
+    def _count(self, turn: _Turn, change: int) -> None:
         if self.metrics is not None:
             self.metrics.pending("explanations" if turn.explain else "answers", change)
 

@@ -1,4 +1,4 @@
-"""The threads that work on jobs: in turn, an input at a time."""
+"""The threads that work on jobs: in turn, a few inputs at a time."""
 
 from collections import deque
 from collections.abc import Callable
@@ -21,11 +21,11 @@ class Workers:
     """Threads that answer jobs round robin, so that a request of many inputs does not delay one of few.
 
     A text takes less time than waking the event loop for it: answers that are ready within GATHER_SECONDS of each other
-    are handed over together, and none is held back while a thread has nothing else to do. So texts are gathered, yet
-    each goes through the network alone and has the bits that it has alone.
+    are handed over together, and none is held back while a thread has nothing else to do. So texts of many requests
+    are gathered, yet each goes through the network as if it had come alone.
 
     An explanation is 50 to 385 passes. At most half of the threads explain, and between two passes such a thread
-    answers other requests, as long as it explained. Explanations wait in a queue of their own.
+    answers other requests for as long as it explained. Explanations wait in a queue of their own.
     """
 
     def __init__(self, threads: int) -> None:
@@ -57,9 +57,9 @@ class Workers:
             thread.join(max(0.0, deadline - monotonic()))
 
     def submit(self, job: Job) -> None:
-        """Have a job worked on, by several threads if it has several inputs."""
+        """Have a job worked on, by several threads if it has several groups of inputs."""
         if not job.explain:
-            for _ in range(min(job.count, self.threads)):
+            for _ in range(min(job.groups, self.threads)):
                 self._queue.put(job)
             return
         with self._lock:
@@ -84,7 +84,7 @@ class Workers:
                 done = _hand_over(done)  # an explanation takes a second
                 self._explain()
                 continue
-            job = self._answer(turn)
+            job = self._answer(turn, self._pause())
             if job is not None:
                 done.append(job)
                 if len(done) == 1:
@@ -92,10 +92,10 @@ class Workers:
             if done and monotonic() > hand_over:
                 done = _hand_over(done)
 
-    def _answer(self, turn: object) -> Job | None:
-        """Work on an input of a job, and return the job if that was its last."""
+    def _answer(self, turn: object, pause: Callable[[], None]) -> Job | None:
+        """Work on a group of a job, and return the job if that was its last."""
         assert isinstance(turn, Job)
-        is_last = turn.work(_no_pause)
+        is_last = turn.work(pause)
         if turn.has_more:
             self._queue.put(turn)
         return turn if is_last else None
@@ -114,7 +114,7 @@ class Workers:
         self._queue.put(_EXPLANATION)
 
     def _pause(self) -> Callable[[], None]:
-        """Return what an explanation calls between passes: it answers others for as long as the explanation ran."""
+        """Return what long work calls between its parts: it answers others, for as long as the work ran."""
         resumed = monotonic()
 
         def pause() -> None:
@@ -123,7 +123,7 @@ class Workers:
                 return
             until = now + (now - resumed)
             while now < until and (job := self._waiting()) is not None:
-                if self._answer(job) is not None:
+                if self._answer(job, _no_pause) is not None:
                     _hand_over([job])
                 now = monotonic()
             resumed = now
@@ -143,7 +143,7 @@ class Workers:
 
 
 def _no_pause() -> None:
-    """Do nothing: other requests wait no longer than for one input."""
+    """Do nothing: this work was begun in a pause of other work, which waits for it."""
 
 
 def _hand_over(jobs: list[Job]) -> list[Job]:
