@@ -34,10 +34,10 @@ from flowerml.classifier.classifier import Classifier
 from flowerml.cli.inputs import Stdin, TableColumns, expanded
 from flowerml.core.errors import FlowermlError, InputError
 from flowerml.data.examples import Examples, Raw
-from flowerml.monitoring import profile
 from flowerml.monitoring.drift import compare
 from flowerml.monitoring.record import Record
 from flowerml.monitoring.reference import ROWS, Reference
+from flowerml.tasks.properties import input_properties
 
 FALSE_ALARMS, FOUND = 0.05, 0.95
 DARKER, BLUR, QUALITY = 0.5, 2, 10
@@ -90,7 +90,7 @@ def records(classifier: Classifier, raws: Sequence[Raw]) -> list[Record]:
     model = {"name": "benchmark", "version": "1"}
     answers = zip(raws, classifier.predict_each(raws, top_k=1), strict=True)
     return [
-        Record.of(raw, answer, time=0.0, request="", model=model, properties=profile.properties(classifier.task, raw))
+        Record.of(raw, answer, time=0.0, request="", model=model, properties=input_properties(classifier.task, raw))
         for raw, answer in answers
         if not isinstance(answer, InputError)
     ]

@@ -19,6 +19,7 @@ from flowerml.evaluation import confusions, intervals, reliability, slices
 from flowerml.evaluation.intervals import Interval
 from flowerml.evaluation.metrics import BootstrapMetrics, undo_temperature
 from flowerml.evaluation.slices import Properties
+from flowerml.tasks.properties import input_properties
 
 SEED = 0  # of the bootstrap: the same answers have the same limits
 CURVE_POINTS = 200
@@ -235,7 +236,7 @@ def evaluate(classifier: Classifier, examples: Iterable[Example], *, batch_size:
         for example in examples:
             ids.append(example.id)
             labels.append(example.label)
-            properties.append(slices.input_properties(classifier.task, example.raw))
+            properties.append(input_properties(classifier.task, example.raw))
             yield example.raw
 
     probabilities, strangeness = classifier.scored(raws(), batch_size=batch_size)

@@ -14,9 +14,10 @@ from flowerml.data.layout import Row
 from flowerml.engine.parallel import map_readable
 from flowerml.evaluation.evaluation import Evaluation
 from flowerml.evaluation.labelled import LabelledExamples
-from flowerml.evaluation.slices import Properties, input_properties
+from flowerml.evaluation.slices import Properties
 from flowerml.serving.answer import Scores
 from flowerml.serving.client import Endpoint
+from flowerml.tasks.properties import input_properties
 from flowerml.tasks.registry import TASKS
 
 OnExample = Callable[[Row, InputError | None], None]

@@ -6,11 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from flowerml.core.errors import InputError
-from flowerml.data.examples import Raw
 from flowerml.evaluation import holm
 from flowerml.evaluation.intervals import wilson_interval
-from flowerml.tasks.base import Task
 
 QUARTERS = ("lowest", "second", "third", "highest")  # of a numeric property, each with as many examples
 FEW_VALUES = 4  # a numeric property with at most so many gets a slice for each value
@@ -37,17 +34,6 @@ def slice_table(properties: Sequence[Properties], hits: Mask) -> pd.DataFrame:
     table["p"] = holm.corrected(table["p"])
     table["worse"] = table["p"] < LEVEL
     return table.sort_values("accuracy", kind="stable", ignore_index=True)
-
-
-def input_properties(task: Task, raw: Raw) -> Properties:
-    """Return the properties of a raw input; empty where it cannot be read within the task's default limits.
-
-    The classifier may have been trained with wider ones, so the input is evaluated all the same.
-    """
-    try:
-        return task.properties(raw)
-    except InputError:
-        return {}
 
 
 def _slices(properties: Sequence[Properties]) -> Iterator[tuple[str, str, Mask]]:

@@ -1,13 +1,10 @@
 """The numbers of an input and its answer that are watched for drift: the same for the reference and for the log."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-from flowerml.core.errors import InputError
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flowerml.monitoring.record import Properties, Record
-    from flowerml.tasks.base import Inspector
+    from flowerml.monitoring.record import Record
 
 TOP, CLASS, KNOWN, STRANGE = "top probability", "class", "known", "out of distribution"
 ANSWER = (TOP, CLASS, KNOWN, STRANGE)
@@ -17,14 +14,6 @@ DIGITS = 4  # that numbers are rounded to: a reference holds no more, and a test
 DECIMALS = 2  # of features, whose deviation is about 1
 
 Row = Mapping[str, float | str]
-
-
-def properties(task: "Inspector[Any, Any]", raw: Any) -> "Properties":
-    """Return the properties of a raw input for its record; none where it cannot be read."""
-    try:
-        return task.properties(raw)
-    except InputError:
-        return {}
 
 
 def row(record: "Record", features: Sequence[str]) -> Row:

@@ -18,7 +18,7 @@ from flowerml.evaluation.report.subject import Subject
 from flowerml.pipeline import scored
 
 PAGE = "report.html"
-PROPERTIES = "flowerml.evaluation.slices:input_properties"
+PROPERTIES = "flowerml.tasks.properties:input_properties"
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import numpy as np
 from flowerml.classifier.classifier import Classifier
 from flowerml.core.errors import InputError
 from flowerml.data.examples import Example, Examples
-from flowerml.monitoring import profile
 from flowerml.monitoring.record import Record
 from flowerml.monitoring.reference import ROWS, Accuracy, Reference
+from flowerml.tasks.properties import input_properties
 
 SPLIT = "valid"
 FEW = 16  # examples by which the features of two classifiers are compared
@@ -25,7 +25,7 @@ def fit_reference(classifier: Classifier, examples: Examples) -> Reference:
     answers = classifier.predict_each((example.raw for example in others), top_k=1)
     records, correct = [], 0
     for example, answer in zip(chosen, answers, strict=True):
-        properties = profile.properties(classifier.task, example.raw)
+        properties = input_properties(classifier.task, example.raw)
         records.append(Record.of(example.raw, answer, time=0.0, request="", model=MODEL, properties=properties))
         correct += not isinstance(answer, InputError) and answer.top[0].label == example.label
     accuracy = Accuracy(SPLIT, correct, len(records)) if records else None

@@ -21,13 +21,13 @@ from flowerml.classifier.prediction import Prediction
 from flowerml.core.display import printable
 from flowerml.core.errors import InputError
 from flowerml.data.examples import Raw
-from flowerml.monitoring import profile
 from flowerml.monitoring.inputs import Inputs, inputs_folder
 from flowerml.monitoring.log import Log
 from flowerml.monitoring.record import Properties, Record
 from flowerml.monitoring.window import Window
 from flowerml.server.metrics import Metrics
 from flowerml.server.settings import Settings
+from flowerml.tasks.properties import input_properties
 
 if TYPE_CHECKING:
     from flowerml.server.loading import Loaded
@@ -170,7 +170,7 @@ class Capture:
             return {}
         with self._budget.spending():
             try:
-                return profile.properties(answered.loaded.classifier.task, answered.raw)
+                return input_properties(answered.loaded.classifier.task, answered.raw)
             except Exception as error:  # a bug, or out of memory, for this input; its record and the others are written
                 self._bugs.report(1, "the properties of an input cannot be measured", error)
                 return {}

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from flowerml.evaluation.slices import input_properties, slice_table
+from flowerml.evaluation.slices import slice_table
+from flowerml.tasks.properties import input_properties
 from flowerml.tasks.registry import TASKS
 
 

@@ -9,7 +9,6 @@ from flowerml.core.errors import InputError, ModelError
 from flowerml.monitoring import profile
 from flowerml.monitoring.record import Record
 from flowerml.monitoring.reference import MAX_BYTES, ROWS, Accuracy, Reference
-from flowerml.tasks import text
 
 NAMES = ("known words", "projection 1")
 
@@ -41,16 +40,6 @@ def test_an_error_has_no_row():
     unread = Record.of(None, InputError("empty_text", ""), time=0.0, request="", model={"name": "r", "version": None})
     assert profile.row(unread, NAMES) == {}
     assert Reference.of([unread]).count == 0
-
-
-def test_an_unreadable_input_has_no_properties():
-    class Refusing:
-        @staticmethod
-        def properties(raw):
-            raise InputError("unreadable", "")
-
-    assert profile.properties(Refusing, b"") == {}
-    assert profile.properties(text, "Not bad.")["negation"] == "yes"
 
 
 def test_a_reference_survives_its_file():
