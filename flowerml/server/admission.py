@@ -16,15 +16,14 @@ class Stopping(HttpError):
 
 
 class Admission:
-    """A bound on the work that is accepted: what runs and what waits, counted in turns of `lanes` that work at a time.
+    """A bound on the requests that are accepted: those that `lanes` work on at a time, and those that wait.
 
-    A request of many inputs counts as the few turns that it takes at a time, and is accepted by an idle server
-    whatever it weighs. Used in one thread.
+    A request of many inputs counts as one: it takes one turn at a time, as any other. Used in one thread.
 
     >>> admission = Admission(lanes=2, queue=1, noun="requests")
-    >>> admission.enter(2); admission.enter(1); admission.load
-    3
-    >>> admission.enter(1)
+    >>> for _ in range(3):
+    ...     admission.enter()
+    >>> admission.enter()
     Traceback (most recent call last):
     flowerml.server.errors.Busy: 3 requests are being answered, and no more can wait; ask again in 1 s
     """
@@ -36,17 +35,17 @@ class Admission:
         self._noun = noun
         self._seconds = 0.0
 
-    def enter(self, weight: int) -> None:
-        """Accept work of a weight; raises Busy where there is too much already."""
-        if self.load and self.load + weight > self.limit:
+    def enter(self) -> None:
+        """Accept a request; raises Busy where there are too many already."""
+        if self.load >= self.limit:
             raise Busy(self.retry_after(), f"{self.load} {self._noun} are being answered, and no more can wait")
-        self.load += weight
+        self.load += 1
 
-    def leave(self, weight: int, seconds: float | None = None) -> None:
-        """Forget accepted work; `seconds` is how long one lane worked on it, if it did so to the end."""
-        self.load -= weight
+    def leave(self, seconds: float | None = None) -> None:
+        """Forget an accepted request; `seconds` is how long a lane worked on it, if it did so to the end."""
+        self.load -= 1
         if seconds is not None:
-            self._seconds += RECENT * (seconds / weight - self._seconds)
+            self._seconds += RECENT * (seconds - self._seconds)
 
     def retry_after(self) -> int:
         """Return in how many whole seconds what is accepted will be done, from 1 to LONGEST_RETRY."""

@@ -22,15 +22,6 @@ OUT_OF_TIME = "out_of_time"
 DRAIN_STEP = 0.02
 
 
-class _Turn:
-    """An accepted request; `seconds` is how long threads worked on it, None where it did not come to its end."""
-
-    def __init__(self, explain: bool, weight: int) -> None:
-        self.explain = explain
-        self.weight = weight
-        self.seconds: float | None = None
-
-
 class Engine:
     """Threads that answer, and a bound on the requests that wait for them.
 
@@ -86,12 +77,13 @@ class Engine:
             return []
         loop = asyncio.get_running_loop()
         job = Job(served, values, top_k=top_k, explain=explain, decode=decode, observe=observe, loop=loop)
-        turn = self._enter(job.groups, explain=explain)
+        self._enter(explain=explain)
+        seconds = None
         try:
             await self._run(job)
-            turn.seconds = job.seconds
+            seconds = job.seconds
         finally:
-            self._leave(turn)
+            self._leave(seconds, explain=explain)
         answers = _complete(job, served)
         if self.metrics is not None:
             self.metrics.answered(served.model, [outcome or OUT_OF_TIME for outcome in job.outcomes])
@@ -105,7 +97,8 @@ class Engine:
         """
         loop = asyncio.get_running_loop()
         slots = self._explain_slots if explain else self._slots
-        turn = self._enter(1, explain=explain)
+        self._enter(explain=explain)
+        seconds = None
         try:
             try:
                 async with asyncio.timeout(self.seconds):
@@ -117,13 +110,13 @@ class Engine:
                 yield
             finally:
                 slots.release()
-                turn.seconds = loop.time() - began
+                seconds = loop.time() - began
         finally:
-            self._leave(turn)
+            self._leave(seconds, explain=explain)
 
     @property
     def load(self) -> int:
-        """Return how much work is accepted and not done."""
+        """Return how many requests are accepted and not answered."""
         return self._answers.load + self._explanations.load
 
     async def drain(self, seconds: float = SECONDS) -> bool:
@@ -154,24 +147,22 @@ class Engine:
         if not any(job.answers):
             raise self._out_of_time()
 
-    def _enter(self, groups: int, *, explain: bool) -> _Turn:
+    def _enter(self, *, explain: bool) -> None:
         if self._stopped:
             raise Stopping
-        turn = _Turn(explain, 1 if explain else min(groups, self.threads))
-        self._admission(turn).enter(turn.weight)
-        self._count(turn, turn.weight)
-        return turn
+        self._admission(explain).enter()
+        self._count(1, explain)
 
-    def _leave(self, turn: _Turn) -> None:
-        self._admission(turn).leave(turn.weight, turn.seconds)
-        self._count(turn, -turn.weight)
+    def _leave(self, seconds: float | None, *, explain: bool) -> None:
+        self._admission(explain).leave(seconds)
+        self._count(-1, explain)
 
-    def _admission(self, turn: _Turn) -> Admission:
-        return self._explanations if turn.explain else self._answers
+    def _admission(self, explain: bool) -> Admission:
+        return self._explanations if explain else self._answers
 
-    def _count(self, turn: _Turn, change: int) -> None:
+    def _count(self, change: int, explain: bool) -> None:
         if self.metrics is not None:
-            self.metrics.pending("explanations" if turn.explain else "answers", change)
+            self.metrics.pending("explanations" if explain else "answers", change)
 
     def _out_of_time(self) -> OutOfTime:
         return OutOfTime(f"the request could not be answered within {self.seconds:g} s; send fewer inputs at a time")

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from threading import Lock
 from time import monotonic
 from typing import Any, Protocol
@@ -15,7 +17,7 @@ from flowerml.serving.answer import answer_json, error_json
 from flowerml.serving.memory import LARGE, trim_malloc
 
 GROUP_SIZE = 2**16
-"""Characters or bytes; inputs that have more together are answered one by one, and others in between."""
+"""Characters or bytes; inputs that have more together are answered one by one, in turn with other requests."""
 
 Decode = Callable[[Any], Raw]
 """From a value of a request to a raw input; may raise InputError."""
@@ -39,6 +41,14 @@ class Served(Protocol):
 
 class Ended(Exception):
     """The work on a job ended early: its client has gone, or its time is up."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Inputs of a job that one thread answers: their positions, and what they hold where that has been read."""
+
+    positions: range
+    raws: list[Any] | None
 
 
 class Job:
@@ -74,14 +84,17 @@ class Job:
         self._decode = decode
         self._observe = observe
         self._size = 1 if explain else served.classifier.pass_size(BATCH_SIZE)
-        self.groups = -(-len(values) // self._size)
         self._lock = Lock()
-        self._taken = self._finished = 0
+        self._taken, self._unfinished = 0, len(values)
+        self._large: deque[tuple[int, Any]] = deque()
+        self._waits = False
 
-    @property
-    def has_more(self) -> bool:
-        """Return whether there is a group that no thread has taken."""
-        return not self.ended and self._taken < self.groups
+    def wait_for_turn(self) -> bool:
+        """Return whether there is work left and nobody has yet been told so: then the caller queues the job once."""
+        with self._lock:
+            waits = not self._waits and self._has_more()
+            self._waits = self._waits or waits
+        return waits
 
     def finish(self) -> None:
         """Wake the request that waits; called in its event loop."""
@@ -93,52 +106,71 @@ class Job:
         self.ended = True
         self.finish()
 
-    def work(self, pause: Callable[[], None]) -> bool:
-        """Answer the next group, if there is one, and return whether it was the last; never raises.
-
-        `pause` is called between the passes of an explanation, and between large inputs.
-        """
+    def take(self) -> "Group":
+        """Return the next group of inputs, empty where there is none; the job's turn has come."""
         with self._lock:
-            number = self._taken
-            if self.ended or number >= self.groups:
-                return False
-            self._taken += 1
-        start, began = number * self._size, monotonic()
-        positions = range(start, min(start + self._size, len(self._values)))
+            self._waits = False
+            if not self._has_more():
+                return Group(range(0), None)
+            if self._large:
+                position, raw = self._large.popleft()
+                return Group(range(position, position + 1), [raw])
+            positions = range(self._taken, min(self._taken + self._size, len(self._values)))
+            self._taken = positions.stop
+            return Group(positions, None)
+
+    def work(self, group: "Group", pause: Callable[[], None]) -> bool:
+        """Answer a group that was taken, and return whether it was the last; never raises.
+
+        Of large inputs one is answered, and the others wait for further turns. `pause` is called between the passes of
+        an explanation.
+        """
+        if not group.positions:
+            return False
+        began = monotonic()
         try:
-            self._answer(positions, pause)
+            if group.raws is None:
+                group = self._without_large([self._read(self._values[position]) for position in group.positions], group)
+            self._answer(group, pause)
         except Ended:
             pass
         except Exception:  # a bug, or out of memory: the reason goes to the log, not to the sender of a request
-            _log.exception("a group of %d inputs failed", len(positions))
+            _log.exception("a group of %d inputs failed", len(group.positions))
             error = InputError("internal_error", "the server failed; its log says why")
-            for position in positions:
+            for position in group.positions:
                 if self.answers[position] is None:
                     self._fail(position, error)
         with self._lock:
-            self._finished += 1
+            self._unfinished -= len(group.positions)
             self.seconds += monotonic() - began
-            return self._finished == self.groups
+            return self._unfinished == 0
 
-    def _answer(self, positions: range, pause: Callable[[], None]) -> None:
-        classifier = self._served.classifier
-        raws = [self._read(self._values[position]) for position in positions]
-        size = sum(len(raw) for raw in raws if isinstance(raw, str | bytes))
+    def _has_more(self) -> bool:
+        return not self.ended and (self._taken < len(self._values) or bool(self._large))
+
+    def _without_large(self, raws: list[Any], group: "Group") -> "Group":
+        """Return the group with its raw inputs, or where they are large the first alone."""
+        if len(raws) == 1 or sum(map(_size, raws)) <= GROUP_SIZE:
+            return Group(group.positions, raws)
+        with self._lock:
+            self._large.extend(zip(group.positions[1:], raws[1:], strict=True))
+        return Group(group.positions[:1], raws[:1])
+
+    def _answer(self, group: "Group", pause: Callable[[], None]) -> None:
+        classifier, raws = self._served.classifier, group.raws or []
         predictions: Iterable[Prediction | InputError]
-        if len(raws) > 1 and size <= GROUP_SIZE:
-            predictions = list(classifier.predict_each(raws, top_k=self._top_k))
+        if len(raws) == 1:  # in this thread
+            predictions = [classifier.answer_one(raws[0], top_k=self._top_k)]
         else:
-            predictions = (classifier.answer_one(raw, top_k=self._top_k) for raw in raws)
-        for position, raw, prediction in zip(positions, raws, predictions, strict=True):
+            predictions = list(classifier.predict_each(raws, top_k=self._top_k))
+        for position, raw, prediction in zip(group.positions, raws, predictions, strict=True):
             if self._observe is not None:
                 self._observe(raw, prediction)
             if isinstance(prediction, InputError):
                 self._fail(position, prediction)
             else:
                 self._succeed(position, prediction, raw, pause)
-            if size > GROUP_SIZE:
-                self._check(pause)
-        if size > LARGE:
+        if sum(map(_size, raws)) > LARGE:
             trim_malloc()
 
     def _read(self, value: Any) -> Raw | InputError:
@@ -170,3 +202,7 @@ class Job:
         pause()
         if self.ended:
             raise Ended
+
+
+def _size(raw: Any) -> int:
+    return len(raw) if isinstance(raw, str | bytes) else 0

@@ -81,7 +81,7 @@ class Metrics:
             ("model", "version", "outcome"),
             registry=registry,
         )
-        self._pending = gauge("flowerml_pending", "Work accepted and not done, in inputs", ("kind",), "livesum")
+        self._pending = gauge("flowerml_pending", "Requests accepted and not answered", ("kind",), "livesum")
         self._recent = gauge("flowerml_recent_answers", "The newest answers of a model", ("model",), "livesum")
         self._recent_known = gauge("flowerml_recent_known", "Those of them that are known", ("model",), "livesum")
         self._info = gauge("flowerml_model_info", "The version that answers; 1", ("model", "version"), "livemax")
@@ -140,7 +140,7 @@ class Metrics:
         self._child(self._recent_known, name).set(positive)
 
     def pending(self, kind: str, change: int) -> None:
-        """Change how much work is accepted; `kind` is "answers" or "explanations"."""
+        """Change how many requests are accepted and not answered; `kind` is "answers" or "explanations"."""
         self._child(self._pending, kind).inc(change)
 
     def reloaded(self, name: str, version: str | None) -> None:

@@ -57,10 +57,9 @@ class Workers:
             thread.join(max(0.0, deadline - monotonic()))
 
     def submit(self, job: Job) -> None:
-        """Have a job worked on, by several threads if it has several groups of inputs."""
+        """Have a job worked on, by several threads if they have nothing else to do."""
         if not job.explain:
-            for _ in range(min(job.groups, self.threads)):
-                self._queue.put(job)
+            self._enqueue(job)
             return
         with self._lock:
             self._explanations.append(job)
@@ -84,7 +83,7 @@ class Workers:
                 done = _hand_over(done)  # an explanation takes a second
                 self._explain()
                 continue
-            job = self._answer(turn, self._pause())
+            job = self._answer(turn)
             if job is not None:
                 done.append(job)
                 if len(done) == 1:
@@ -92,12 +91,17 @@ class Workers:
             if done and monotonic() > hand_over:
                 done = _hand_over(done)
 
-    def _answer(self, turn: object, pause: Callable[[], None]) -> Job | None:
+    def _enqueue(self, job: Job) -> None:
+        if job.wait_for_turn():
+            self._queue.put(job)
+
+    def _answer(self, turn: object) -> Job | None:
         """Work on a group of a job, and return the job if that was its last."""
         assert isinstance(turn, Job)
-        is_last = turn.work(pause)
-        if turn.has_more:
-            self._queue.put(turn)
+        group = turn.take()
+        self._enqueue(turn)  # before the work: a thread without work may take the next group
+        is_last = turn.work(group, _no_pause)
+        self._enqueue(turn)
         return turn if is_last else None
 
     def _explain(self) -> None:
@@ -106,15 +110,15 @@ class Workers:
                 self._explaining -= 1
                 return
             job = self._explanations.popleft()
-        if job.work(self._pause()):
+        if job.work(job.take(), self._pause()):
             _hand_over([job])
-        with self._lock:
-            if job.has_more:
+        if job.wait_for_turn():
+            with self._lock:
                 self._explanations.append(job)
         self._queue.put(_EXPLANATION)
 
     def _pause(self) -> Callable[[], None]:
-        """Return what long work calls between its parts: it answers others, for as long as the work ran."""
+        """Return what an explanation calls between passes: it answers others, for as long as the explanation ran."""
         resumed = monotonic()
 
         def pause() -> None:
@@ -123,7 +127,7 @@ class Workers:
                 return
             until = now + (now - resumed)
             while now < until and (job := self._waiting()) is not None:
-                if self._answer(job, _no_pause) is not None:
+                if self._answer(job) is not None:
                     _hand_over([job])
                 now = monotonic()
             resumed = now
@@ -143,7 +147,7 @@ class Workers:
 
 
 def _no_pause() -> None:
-    """Do nothing: this work was begun in a pause of other work, which waits for it."""
+    """Do nothing: others wait no longer than for one group of inputs."""
 
 
 def _hand_over(jobs: list[Job]) -> list[Job]:

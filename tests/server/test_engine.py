@@ -166,7 +166,7 @@ def test_a_long_list_takes_turns(loaded, gate):
         await asyncio.sleep(0)
         gate.opened.set()
         await asyncio.gather(many, one)
-        assert done.index("one") == GROUP and len(done) == 81
+        assert done.index("one") <= 2 * GROUP and len(done) == 81
 
     run(work)
 
