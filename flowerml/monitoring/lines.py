@@ -17,6 +17,7 @@ from flowerml.core import schema
 from flowerml.core.errors import ModelError
 from flowerml.monitoring.record import Properties, Record
 
+BEGIN = b'{"time":'
 MAX_LINE = 2**16  # bytes; a usual line has 400 to 800
 MAX_NAME = 1000  # characters
 MAX_ITEMS = 1000
@@ -25,7 +26,7 @@ DIGITS = 6  # significant ones
 
 _json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 _DIGEST = re.compile(r"[0-9a-f]{64}|")
-_TIME = re.compile(rb'\{"time":([0-9]{1,11}(?:\.[0-9]{1,9})?),')
+_TIME = re.compile(re.escape(BEGIN) + rb"([0-9]{1,11}(?:\.[0-9]{1,9})?),")
 _LATEST = 1e11  # seconds since 1970, in the year 5138
 _LARGEST = 1e300
 _name = schema.text(MAX_NAME)

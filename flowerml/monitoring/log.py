@@ -22,7 +22,7 @@ from flowerml.core.display import did_you_mean, printable
 from flowerml.core.errors import DataError, FlowermlError, ModelError
 from flowerml.core.files import is_at
 from flowerml.core.regular import open_regular
-from flowerml.monitoring.lines import MAX_LINE, from_line, time_of, to_line
+from flowerml.monitoring.lines import BEGIN, MAX_LINE, from_line, time_of, to_line
 from flowerml.monitoring.record import Record
 
 FILE_BYTES = 64 * 2**20
@@ -55,21 +55,22 @@ class Log:
         self.files = files
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self._current():
-                pass
+            with self._current() as descriptor:
+                begin = os.pread(descriptor, len(BEGIN), 0)
         except OSError as error:
             raise FlowermlError(
                 f"{printable(str(path))}: the prediction log cannot be written ({error.strerror}); "
                 "name a file in a folder that you may write to"
             ) from None
+        if begin and begin != BEGIN:  # it would be rotated, and deleted in the end
+            raise FlowermlError(
+                f"{printable(str(path))}: expected a prediction log or no file, found a file of another kind; name "
+                "another file, or move this one away"
+            )
 
     def append(self, records: Iterable[Record]) -> None:
         """Append records; raises OSError, and then no part of a line is left in the log."""
-        self.append_lines([to_line(record) for record in records])
-
-    def append_lines(self, lines: Sequence[bytes]) -> None:
-        """Append lines that end with a line end; raises OSError, and then no part of a line is left in the log."""
-        for chunk in _chunks(lines, self.size):
+        for chunk in _chunks([to_line(record) for record in records], self.size):
             with self._with_room(len(chunk)) as descriptor:
                 _write(descriptor, chunk)
 

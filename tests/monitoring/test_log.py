@@ -117,7 +117,7 @@ def test_a_single_file_is_started_anew(path):
 def test_files_beyond_a_lower_number_are_removed(path):
     for number in (1, 2, 7):
         path.with_name(f"{path.name}.{number}").write_bytes(to_line(record(number)))
-    path.write_bytes(b"\n" * FEW)
+    path.write_bytes(to_line(record(8)).ljust(FEW, b"\n"))
     Log(path, size=FEW, files=3).append([record(9)])
     assert sorted(file.name for file in path.parent.iterdir()) == [path.name, f"{path.name}.1", f"{path.name}.2"]
 
@@ -194,6 +194,13 @@ def test_what_is_no_file_is_refused_at_once(path, make):
     make(path)
     with pytest.raises(FlowermlError, match="cannot be written"):
         Log(path)
+
+
+def test_a_file_that_is_no_log_is_left_alone(path):
+    path.write_text('{"classes": []}')
+    with pytest.raises(FlowermlError, match="found a file of another kind"):
+        Log(path)
+    assert path.read_text() == '{"classes": []}'
 
 
 def test_the_folder_of_a_log_is_made(path):
