@@ -78,7 +78,7 @@ class Job:
         self.answers: list[dict[str, Any] | None] = [None] * len(values)
         self.outcomes: list[str | None] = [None] * len(values)
         self.seconds = 0.0
-        self._served = served
+        self.served = served
         self._values = values
         self._top_k = top_k
         self._decode = decode
@@ -88,6 +88,11 @@ class Job:
         self._taken, self._unfinished = 0, len(values)
         self._large: deque[tuple[int, Any]] = deque()
         self._waits = False
+
+    @property
+    def is_single(self) -> bool:
+        """Return whether the job is one input."""
+        return len(self._values) == 1
 
     def wait_for_turn(self) -> bool:
         """Return whether there is work left and nobody has yet been told so: then the caller queues the job once."""
@@ -157,7 +162,7 @@ class Job:
         return Group(group.positions[:1], raws[:1])
 
     def _answer(self, group: "Group", pause: Callable[[], None]) -> None:
-        classifier, raws = self._served.classifier, group.raws or []
+        classifier, raws = self.served.classifier, group.raws or []
         predictions: Iterable[Prediction | InputError]
         if len(raws) == 1:  # in this thread
             predictions = [classifier.answer_one(raws[0], top_k=self._top_k)]
@@ -185,17 +190,17 @@ class Job:
         explanation = None
         if self.explain:
             try:
-                explanation = self._served.classifier.explain(
+                explanation = self.served.classifier.explain(
                     raw, label=prediction.top[0].label, check=lambda: self._check(pause)
                 )
             except InputError as error:
                 self._fail(position, error)
                 return
-        self.answers[position] = answer_json(prediction, self._served.model, explanation)
+        self.answers[position] = answer_json(prediction, self.served.model, explanation)
         self.outcomes[position] = "known" if prediction.known else "unknown"
 
     def _fail(self, position: int, error: InputError) -> None:
-        self.answers[position] = error_json(error, self._served.model)
+        self.answers[position] = error_json(error, self.served.model)
         self.outcomes[position] = error.code
 
     def _check(self, pause: Callable[[], None]) -> None:

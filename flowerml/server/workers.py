@@ -83,9 +83,11 @@ class Workers:
                 done = _hand_over(done)  # an explanation takes a second
                 self._explain()
                 continue
-            job = self._answer(turn)
-            if job is not None:
-                done.append(job)
+            assert isinstance(turn, Job)
+            if done and not (turn.is_single and turn.served is done[-1].served):
+                done = _hand_over(done)  # a picture, say, takes much longer than a text
+            if self._answer(turn):
+                done.append(turn)
                 if len(done) == 1:
                     hand_over = monotonic() + GATHER_SECONDS
             if done and monotonic() > hand_over:
@@ -95,14 +97,13 @@ class Workers:
         if job.wait_for_turn():
             self._queue.put(job)
 
-    def _answer(self, turn: object) -> Job | None:
-        """Work on a group of a job, and return the job if that was its last."""
-        assert isinstance(turn, Job)
-        group = turn.take()
-        self._enqueue(turn)  # before the work: a thread without work may take the next group
-        is_last = turn.work(group, _no_pause)
-        self._enqueue(turn)
-        return turn if is_last else None
+    def _answer(self, job: Job) -> bool:
+        """Work on a group of a job, and return whether that was its last."""
+        group = job.take()
+        self._enqueue(job)  # before the work: a thread without work may take the next group
+        is_last = job.work(group, _no_pause)
+        self._enqueue(job)
+        return is_last
 
     def _explain(self) -> None:
         with self._lock:
@@ -127,7 +128,7 @@ class Workers:
                 return
             until = now + (now - resumed)
             while now < until and (job := self._waiting()) is not None:
-                if self._answer(job) is not None:
+                if self._answer(job):
                     _hand_over([job])
                 now = monotonic()
             resumed = now
