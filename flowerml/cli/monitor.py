@@ -1,5 +1,6 @@
 """`flowerml monitor`: whether what a served model is asked has changed, and how good it is where labels come later."""
 
+import math
 import re
 import time
 from contextlib import ExitStack
@@ -72,13 +73,15 @@ def main(
     from flowerml.registry.locate import resolve_model
 
     now = time.time()
-    period = monitor.Period(_time(since, now, "--since"), _time(until, now, "--until"))
+    start, end = _time(since, now, "--since", -math.inf), _time(until, now, "--until", math.inf)
+    if start >= end:
+        raise typer.BadParameter(f"expected a time after --since {since}, found {until}", param_hint="--until")
     if out is not None and out.is_dir():
         raise typer.BadParameter(f"{str(out)!r} is a folder; expected the name of a file", param_hint="--out")
     later = None if labels is None else read_labels(labels)
     with ExitStack() as stack:
         classifier = Classifier.load(stack.enter_context(resolve_model(model)))
-        monitored = monitor.run(log, classifier, period=period, window=window, level=level, later=later)
+        monitored = monitor.run(log, classifier, since=start, until=end, window=window, level=level, later=later)
         if monitored.damage.count:
             output.say(f"warning: {monitored.damage}")
         if out is not None:
@@ -93,10 +96,10 @@ def main(
         raise typer.Exit(DRIFTED)
 
 
-def _time(text: str | None, now: float, option: str) -> float | None:
+def _time(text: str | None, now: float, option: str, default: float) -> float:
     """Return a time in seconds since 1970; a time without a zone is local. Raises BadParameter."""
     if text is None:
-        return None
+        return default
     if ago := _AGO.fullmatch(text):
         return now - int(ago[1]) * SECONDS[ago[2]]
     try:

@@ -1,10 +1,11 @@
 """What `flowerml monitor` does: the records of one model in a log, their drift, accuracy from later labels, a run."""
 
 import json
+import math
 import re
 import tempfile
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from flowerml.core.display import preview_list, printable
 from flowerml.core.errors import DataError, ModelError
 from flowerml.core.urls import without_secrets
 from flowerml.monitoring import history, labels, log, page
-from flowerml.monitoring.drift import first_of_each_input
+from flowerml.monitoring.drift import LEVEL, first_of_each_input
 from flowerml.monitoring.history import History
 from flowerml.monitoring.inputs import kept_input
 from flowerml.monitoring.labels import Labelled
@@ -29,17 +30,6 @@ _NOT_ALLOWED = re.compile(r"[^\w. /:-]")  # in the name of a metric
 
 Model = tuple[str, str | None]
 """Name and version."""
-
-
-@dataclass(frozen=True)
-class Period:
-    """The times that are looked at, in seconds since 1970; None has no limit."""
-
-    since: float | None = None
-    until: float | None = None
-
-    def __contains__(self, time: float) -> bool:
-        return (self.since is None or time >= self.since) and (self.until is None or time < self.until)
 
 
 @dataclass
@@ -91,12 +81,19 @@ class Monitored:
 
 
 def run(
-    source: str, classifier: Classifier, *, period: Period, window: int, level: float, later: Mapping[str, str] | None
+    source: str,
+    classifier: Classifier,
+    *,
+    since: float = -math.inf,
+    until: float = math.inf,
+    window: int = WINDOW,
+    level: float = LEVEL,
+    later: Mapping[str, str] | None = None,
 ) -> Monitored:
-    """Return what a log says of a classifier. `window` is the number of distinct inputs that are tested at a time.
+    """Return what a log says of a classifier from `since` to `until`, in seconds since 1970.
 
-    `later` are labels by digest. Raises ModelError for a classifier without a reference, and DataError where the log
-    has too few records of it.
+    `window` is the number of distinct inputs that are tested at a time; `later` are labels by digest. Raises ModelError
+    for a classifier without a reference, and DataError where the log has too few records of it.
     """
     reference = read_reference(classifier.folder, classifier.description)
     if reference is None:
@@ -107,7 +104,7 @@ def run(
     model = classifier_model(classifier)
     damage = log.Damage()
     most = history.MOST * window
-    chosen = _of_model(_selected(log.read(source, damage), period), model, later or {}, most=most, source=source)
+    chosen = _of_model(log.read(source, damage, since=since, until=until), model, later or {}, most=most, source=source)
     records = list(chosen.last)
     labelled = None
     if later is not None:
@@ -157,10 +154,6 @@ def _by_name(monitored: Monitored) -> dict[str, float]:
     if monitored.labelled is not None:
         values["accuracy"] = monitored.labelled.overall.interval.estimate
     return values
-
-
-def _selected(records: Iterable[Record], period: Period) -> Iterator[Record]:
-    return (record for record in records if record.time in period)
 
 
 def _of_model(records: Iterable[Record], model: Model, later: Mapping[str, str], *, most: int, source: str) -> _Records:

@@ -119,6 +119,7 @@ def test_period_leaves_records_out(monitor, tmp_path):
     ("arguments", "code", "reason"),
     [
         (("--since", "yesterday"), 2, "12h or 7d"),
+        (("--since", "1h", "--until", "2h"), 2, "expected a time after --since 1h"),
         (("--out", "."), 2, "is a folder"),
         (("--window", "10"), 2, "50"),
         (("--labels", "none.csv"), 1, "No such file"),
