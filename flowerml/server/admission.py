@@ -42,10 +42,10 @@ class Admission:
         self.load += 1
 
     def leave(self, seconds: float | None = None) -> None:
-        """Forget an accepted request; `seconds` is how long a lane worked on it, if it did so to the end."""
+        """Forget an accepted request; `seconds` is how long a lane worked on it, None where that is not known."""
         self.load -= 1
         if seconds is not None:
-            self._seconds += RECENT * (seconds - self._seconds)
+            self._seconds += (RECENT if self._seconds else 1.0) * (seconds - self._seconds)
 
     def retry_after(self) -> int:
         """Return in how many whole seconds what is accepted will be done, from 1 to LONGEST_RETRY."""

@@ -78,12 +78,10 @@ class Engine:
         loop = asyncio.get_running_loop()
         job = Job(served, values, top_k=top_k, explain=explain, decode=decode, observe=observe, loop=loop)
         self._enter(explain=explain)
-        seconds = None
         try:
             await self._run(job)
-            seconds = job.seconds
         finally:
-            self._leave(seconds, explain=explain)
+            self._leave(job.seconds or None, explain=explain)
         answers = _complete(job, served)
         if self.metrics is not None:
             self.metrics.answered(served.model, [outcome or OUT_OF_TIME for outcome in job.outcomes])
