@@ -8,10 +8,12 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -82,14 +84,17 @@ class Server:
 
 
 def bad_bodies(kind: str) -> tuple[bytes, ...]:
-    """Return inputs that no classifier can read: cut short, of another kind, empty, or larger than they say."""
+    """Return inputs that no classifier can read: cut short, of another kind, empty, or too large."""
     if kind == "text":
         return b"", b" \n\t " * 100, b"\xff\xfe\xfa" * 100, b"word " * 250_000
     picture = io.BytesIO()
     Image.effect_noise((256, 256), 80).save(picture, "JPEG")
     wall = io.BytesIO()
-    Image.new("1", (20_000, 20_000)).save(wall, "PNG")  # 400 megapixels in 50 kB
-    return b"", b"no picture" * 100, picture.getvalue()[:5000], wall.getvalue()
+    Image.new("L", (1, 1)).save(wall, "PNG")
+    size = struct.pack(">II", 20_000, 20_000)  # its header's, of 400 megapixels
+    header = b"IHDR" + size + wall.getvalue()[24:29]
+    content = wall.getvalue()[:12] + header + struct.pack(">I", zlib.crc32(header)) + wall.getvalue()[33:]
+    return b"", b"no picture" * 100, picture.getvalue()[:5000], content
 
 
 def raw_door(name: str, path: str, model: Model, *, with_query: bool = True) -> Door:
