@@ -92,7 +92,7 @@ class App:
         while (message := await receive())["type"] != "lifespan.shutdown":
             if message["type"] == "lifespan.startup":
                 await send({"type": "lifespan.startup.complete"})
-        await self.routes.engine.drain()
+        await self.routes.engine.drain(self.routes.settings.grace)
         await send({"type": "lifespan.shutdown.complete"})
 
 

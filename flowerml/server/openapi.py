@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 MAX_EXAMPLE = 20_000
-"""Characters of an example; a larger one is replaced by a sample of the task."""
+"""Characters of an example; of a larger one its preview is shown."""
 MAX_CLASSES = 1000
 JSON = "application/json"
 FALLBACK = "An example."
@@ -115,7 +115,7 @@ def _predict(loaded: "Loaded", suffix: str) -> Json:
 
 def _invocations(loaded: "Loaded", suffix: str) -> Json:
     column = loaded.classifier.task.INPUT
-    frame = {"columns": [column], "data": [[_example(loaded)]]}
+    frame = {"columns": [column], "data": [[example(loaded)]]}
     return {
         "operationId": f"invocations{suffix}",
         "summary": "MLflow's scoring protocol, as `mlflow models serve` has it",
@@ -150,7 +150,7 @@ def _invocations(loaded: "Loaded", suffix: str) -> Json:
 
 def _contents(loaded: "Loaded") -> Json:
     """Return the kinds of bodies that a model takes, each with an example."""
-    task, example = loaded.classifier.task, _example(loaded)
+    task, shown = loaded.classifier.task, example(loaded)
     binary = {"type": "string", "contentMediaType": "application/octet-stream"}
     item = {"type": "string"} if task.RAW is str else {"type": "string", "contentEncoding": "base64"}
     fields: Json = {
@@ -159,7 +159,7 @@ def _contents(loaded: "Loaded") -> Json:
         "explain": {"type": "boolean"},
     }
     if task.RAW is str:
-        raw: Json = {"text/plain": {"schema": {"type": "string"}, "example": example}}
+        raw: Json = {"text/plain": {"schema": {"type": "string"}, "example": shown}}
         fields["text"] = {"type": "array", "items": item}
     else:
         raw = {"image/*": {"schema": binary}}
@@ -179,14 +179,14 @@ def _contents(loaded: "Loaded") -> Json:
                 },
             },
             "examples": {
-                "one": {"value": {"inputs": example, "parameters": {"top_k": 2}}},
-                "several": {"value": {"inputs": [example, example]}},
+                "one": {"value": {"inputs": shown, "parameters": {"top_k": 2}}},
+                "several": {"value": {"inputs": [shown, shown]}},
             },
         },
         **raw,
         "application/octet-stream": {"schema": binary},
         "multipart/form-data": {"schema": {"type": "object", "properties": fields}},
-        "application/x-ndjson": {"schema": item, "example": json.dumps(example) + "\n"},
+        "application/x-ndjson": {"schema": item, "example": json.dumps(shown) + "\n"},
     }
 
 
@@ -313,7 +313,7 @@ def _fixed_paths() -> Json:
     }
 
 
-def _example(loaded: "Loaded") -> str:
+def example(loaded: "Loaded") -> str:
     """Return an input of a model as JSON: one that was stored with it, else a sample of its task."""
     task = loaded.classifier.task
     for value in loaded.examples:

@@ -70,7 +70,9 @@ class Request:
         parameters = Parameters.from_query(self.scope["query_string"])
         kind = self.content_type.partition(b";")[0].strip().lower().decode("latin-1") or FILE
         if kind in LINES:
-            await streams.answer(self.incoming, send, lambda values: self._ask_lines(values, parameters))
+            together = 1 if parameters.explain else streams.BATCH
+            ask = partial(self._ask_lines, parameters=parameters)
+            await streams.answer(self.incoming, send, ask, together=together)
             return
         inputs = await self._inputs(kind, parameters)
         async with Disconnect(self.incoming.receive):

@@ -20,7 +20,7 @@ from flowerml.server.bodies import Incoming
 from flowerml.server.errors import Busy, ClientGone, HttpError, error_body, to_bytes
 
 BATCH = 32
-"""Lines that are answered together."""
+"""Lines that are answered together; explanations take a hundred times as long, and are given out one by one."""
 AHEAD = 2**22
 """Bytes of lines that are read ahead of the work."""
 IN_MEMORY = 2**20
@@ -35,8 +35,8 @@ Ask = Callable[[Sequence[Any]], Awaitable[list[dict[str, Any]]]]
 """Returns the answers to the JSON values of lines; an InputError stands for a line that is none."""
 
 
-async def answer(incoming: Incoming, send: Send, ask: Ask) -> None:
-    """Answer a stream of lines; raises HttpError before the first answer, and ClientGone.
+async def answer(incoming: Incoming, send: Send, ask: Ask, *, together: int = BATCH) -> None:
+    """Answer a stream of lines, some `together`; raises HttpError before the first answer, and ClientGone.
 
     An error of a line is that line's answer. An error of the stream is the reply's last line.
     """
@@ -47,7 +47,7 @@ async def answer(incoming: Incoming, send: Send, ask: Ask) -> None:
     tasks = [asyncio.create_task(lines.read(worker)), asyncio.create_task(replies.send())]
     try:
         try:
-            while batch := await lines.batch():
+            while batch := await lines.batch(together):
                 await replies.write([to_bytes(line) for line in await _in_turn(ask, batch, started=replies.started)])
             if not replies.started:
                 raise HttpError(400, "no_inputs", "there is no line in the body")
@@ -123,8 +123,8 @@ class _Lines:
         self.has_gone = True
         worker.cancel()
 
-    async def batch(self) -> list[Any]:
-        """Return the values of the next lines, at least one; empty at the end. Raises HttpError."""
+    async def batch(self, most: int) -> list[Any]:
+        """Return the values of the next lines, from 1 to `most`; empty at the end. Raises HttpError."""
         while not self._waiting:
             if self._error is not None:
                 raise self._error
@@ -132,7 +132,7 @@ class _Lines:
                 return []
             self._changed.clear()
             await self._changed.wait()
-        lines = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+        lines = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
         size = sum(size for _, size in lines)
         self._size -= size
         self._release(size)

@@ -1,8 +1,14 @@
 """The OpenAPI document: valid, with the classes of the models, and examples that are answered."""
 
+import base64
+from dataclasses import replace
+
 import jsonschema
 import pytest
 from openapi_spec_validator import validate
+
+from flowerml.server import openapi
+from tests.support.registered import jpeg
 
 
 @pytest.fixture(params=["flowers", "reviews"])
@@ -24,6 +30,14 @@ def test_document_has_real_classes(flowers):
     schemas = flowers.get("/openapi.json").json()["components"]["schemas"]
     assert schemas["Class"]["properties"]["label"]["enum"] == ["daisy", "poppy", "rose"]
     assert "a rose" in schemas["Class"]["properties"]["name"]["enum"]
+
+
+def test_large_example_is_made_small(models):
+    loaded = models.get("flowers").current
+    photograph = base64.b64encode(jpeg(1, side=600)).decode()
+    example = openapi.example(replace(loaded, examples=(photograph,)))
+    assert len(photograph) > openapi.MAX_EXAMPLE > len(example)
+    assert loaded.classifier.predict([base64.b64decode(example)])[0].top
 
 
 def test_examples_are_answered(client):
