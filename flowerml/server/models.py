@@ -293,7 +293,8 @@ class Models:
             for model in () if wait else self._models.values():
                 model.look()
                 if model.current is None:
-                    raise ModelError(f"{model.address}: {model.status()['refused'][-1]['reason']}")
+                    reason = str(model.status()["refused"][-1]["reason"])
+                    raise ModelError(f"{model.address}: {reason.removeprefix(f'{model.address}: ')}")
         except BaseException:
             self.stop()
             raise

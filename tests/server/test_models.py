@@ -153,6 +153,7 @@ def test_moved_alias_and_rollback(project, name, start):
         "cyclic YAML",
         "example's error",
         "example's form",
+        "other column",
         "damaged answers",
         "other answers",
     ],
