@@ -6,6 +6,7 @@ all of it before it reads an answer, so what it has not read yet goes to a tempo
 
 import asyncio
 import os
+import re
 import tempfile
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -23,6 +24,8 @@ BATCH = 32
 """Lines that are answered together; explanations take a hundred times as long, and are given out one by one."""
 AHEAD = 2**22
 """Bytes of lines that are read ahead of the work."""
+LINES_AHEAD = 4 * BATCH
+"""And their number: 64 KiB of a body may hold 32,000, which would keep all other requests waiting."""
 IN_MEMORY = 2**20
 ON_DISK = 2**30
 PIECE = 2**16
@@ -30,6 +33,8 @@ PIECE = 2**16
 PATIENCE = 60.0
 """Seconds that a stream waits for room."""
 PAUSE = 0.05
+
+_BLANK = re.compile(rb"\n[ \t\r\n]*\n")
 
 Ask = Callable[[Sequence[Any]], Awaitable[list[dict[str, Any]]]]
 """Returns the answers to the JSON values of lines; an InputError stands for a line that is none."""
@@ -110,6 +115,7 @@ class _Lines:
                         await self._add(line, size)
                         deadline = self.incoming.deadline()
                     self._release(splitter.take_dropped())
+                    await asyncio.sleep(0)  # a body of nothing but empty lines lets others have their turn
                 for line, size in splitter.rest():
                     await self._add(line, size)
             except HttpError as error:
@@ -140,7 +146,7 @@ class _Lines:
         return [value for value, _ in lines]
 
     async def _add(self, line: bytes | InputError, size: int) -> None:
-        while self._waiting and self._size + size > AHEAD:
+        while self._waiting and (self._size + size > AHEAD or len(self._waiting) >= LINES_AHEAD):
             self._changed.clear()
             await self._changed.wait()
         value = line if isinstance(line, InputError) else _parse(line)
@@ -163,7 +169,9 @@ class _Splitter:
 
     def feed(self, chunk: bytes) -> Iterator[tuple[bytes | InputError, int]]:
         """Yield the lines that end in a chunk, each with the number of its bytes that are kept."""
-        *ends, rest = chunk.split(b"\n")
+        lines = _BLANK.sub(b"\n", chunk)
+        self._dropped += len(chunk) - len(lines)
+        *ends, rest = lines.split(b"\n")
         for end in ends:
             self._keep(end)
             self._dropped += 1

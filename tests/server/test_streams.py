@@ -127,6 +127,35 @@ def test_lines_are_read_only_a_little_ahead(monkeypatch):
     assert asyncio.run(exchange()) < 20_000
 
 
+def test_few_of_many_short_lines_are_read_ahead(monkeypatch):
+    parsed = []
+    monkeypatch.setattr(streams, "_parse", parsed.append)
+
+    async def exchange():
+        async def never(values):
+            await asyncio.Event().wait()
+
+        task = asyncio.create_task(answering(Client([b"1\n" * 30_000, b""]), never))
+        await asyncio.sleep(0.05)
+        task.cancel()
+
+    asyncio.run(exchange())
+    assert len(parsed) == streams.LINES_AHEAD + streams.BATCH
+
+
+def test_chunks_of_empty_lines_leave_others_their_turn():
+    async def exchange():
+        task = asyncio.create_task(answering(Client([b" \n\n" * 10_000] * 100 + [b""]), echo))
+        turns = 0
+        while not task.done():
+            await asyncio.sleep(0)
+            turns += 1
+        return turns, task.exception().code
+
+    turns, code = asyncio.run(exchange())
+    assert turns >= 100 and code == "no_inputs"
+
+
 def test_client_that_goes_ends_the_work():
     async def exchange():
         client = Client([b'"good"\n', b""], stays=False)
