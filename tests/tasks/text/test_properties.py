@@ -18,3 +18,10 @@ from flowerml.tasks.registry import TASKS
 def test_length_and_negation(text, negation, words):
     properties = TASKS["text"].properties(text)
     assert (properties["negation"], properties["words"]) == (negation, words)
+
+
+@pytest.mark.parametrize(
+    ("text", "capitals"), [("NO, <B>never</B>!", 100 * 2 / 7), ("没有", 0), ("123", 0), ("ÄÖ", 100)]
+)
+def test_capitals(text, capitals):
+    assert TASKS["text"].properties(text)["capitals in 100 letters"] == pytest.approx(capitals)
