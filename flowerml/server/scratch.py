@@ -47,10 +47,11 @@ def _remove_stale(root: Path) -> None:
     """Remove the folders whose process has ended; those of other users are left alone."""
     from filelock import FileLock, Timeout
 
+    user = os.getuid() if hasattr(os, "getuid") else 0  # Windows has no such number, and says 0
     for path in root.glob(f"{PREFIX}*"):
         with suppress(OSError, Timeout):
             status = path.lstat()
-            is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+            is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == user
             if is_ours and time.time() - status.st_mtime > GRACE:
                 with FileLock(path / LOCK, timeout=0):
                     shutil.rmtree(path, ignore_errors=True)

@@ -72,6 +72,17 @@ def name(project):
     return project.name()
 
 
+@pytest.fixture(scope="module")
+def steady(project):
+    """Yield a served model whose first version is good."""
+    name = project.name()
+    project.version(name)
+    models = Models({"m": f"models:/{name}@champion"})
+    models.start()
+    yield models.get("m")
+    models.stop()
+
+
 @pytest.fixture
 def start():
     """Return a function that starts models, each with an address; they end with the test."""
@@ -158,15 +169,13 @@ def test_moved_alias_and_rollback(project, name, start):
         "other answers",
     ],
 )
-def test_broken_version_is_refused(project, name, start, change, reason):
-    project.version(name)
-    model = start(m=f"models:/{name}@champion").get("m")
-    before = model.current
-    project.version(name, change)
-    model.look()
-    assert model.current is before
-    (refusal,) = model.status()["refused"]
-    assert refusal["version"] == "2" and reason in refusal["reason"]
+def test_broken_version_is_refused(project, steady, change, reason):
+    before = steady.current
+    version = project.version(steady.registered_name, change)
+    steady.look()
+    assert steady.current is before
+    refusal = steady.status()["refused"][-1]
+    assert refusal["version"] == version and reason in refusal["reason"]
     assert "/tmp" not in refusal["reason"] and str(project.folder) not in refusal["reason"]
 
 
@@ -273,9 +282,10 @@ def test_waiting_start_and_watching(project, name, start):
 
 def test_watching_ends_with_stop(project, name, start):
     project.version(name)
-    models = start(m=f"models:/{name}@champion")
+    models = start(ending=f"models:/{name}@champion")
+    watching = [thread for thread in threading.enumerate() if thread.name == "watch ending"]
     models.stop()
-    assert not [thread for thread in threading.enumerate() if thread.name == "watch m"]
+    assert watching and not any(thread.is_alive() for thread in watching)
 
 
 def test_downloads_of_killed_process_are_removed():
