@@ -75,6 +75,8 @@ class Job:
         self.done: asyncio.Future[None] = loop.create_future()
         self.ended = False
         self.explain = explain
+        self.is_long = explain
+        """Whether the work takes many times as long as that of most jobs, which must not wait for it."""
         self.answers: list[dict[str, Any] | None] = [None] * len(values)
         self.outcomes: list[str | None] = [None] * len(values)
         self.seconds = 0.0
@@ -127,8 +129,8 @@ class Job:
     def work(self, group: "Group", pause: Callable[[], None]) -> bool:
         """Answer a group that was taken, and return whether it was the last; never raises.
 
-        Of large inputs one is answered, and the others wait for further turns. `pause` is called between the passes of
-        an explanation.
+        Of large inputs one is answered at most, and the others wait for further turns. `pause` is called between the
+        passes of an explanation.
         """
         if not group.positions:
             return False
@@ -154,15 +156,21 @@ class Job:
         return not self.ended and (self._taken < len(self._values) or bool(self._large))
 
     def _without_large(self, raws: list[Any], group: "Group") -> "Group":
-        """Return the group with its raw inputs, or where they are large the first alone."""
-        if len(raws) == 1 or sum(map(_size, raws)) <= GROUP_SIZE:
-            return Group(group.positions, raws)
+        """Return the group with its raw inputs; where they are large, the first alone, or none if the job gets long."""
+        task = self.served.classifier.task
+        kept = len(raws)
+        if not self.is_long and any(isinstance(raw, task.RAW) and task.is_large(raw) for raw in raws):
+            self.is_long, kept = True, 0
+        elif len(raws) > 1 and sum(map(_size, raws)) > GROUP_SIZE:
+            kept = 1
         with self._lock:
-            self._large.extend(zip(group.positions[1:], raws[1:], strict=True))
-        return Group(group.positions[:1], raws[:1])
+            self._large.extend(zip(group.positions[kept:], raws[kept:], strict=True))
+        return Group(group.positions[:kept], raws[:kept])
 
     def _answer(self, group: "Group", pause: Callable[[], None]) -> None:
         classifier, raws = self.served.classifier, group.raws or []
+        if not raws:
+            return
         predictions: Iterable[Prediction | InputError]
         if len(raws) == 1:  # in this thread
             predictions = [classifier.answer_one(raws[0], top_k=self._top_k)]

@@ -13,8 +13,8 @@ GATHER_SECONDS = 0.002
 QUANTUM_SECONDS = 0.005
 JOIN_SECONDS = 5.0
 
-_EXPLANATION = object()
-"""In the queue: the turn of the explanations, of which each thread finds the next itself."""
+_LONG = object()
+"""In the queue: the turn of long jobs, of which each thread finds the next itself."""
 
 
 class Workers:
@@ -24,16 +24,17 @@ class Workers:
     are handed over together, and none is held back while a thread has nothing else to do. So texts of many requests
     are gathered, yet each goes through the network as if it had come alone.
 
-    An explanation is 50 to 385 passes. At most half of the threads explain, and between two passes such a thread
-    answers other requests for as long as it explained. Explanations wait in a queue of their own.
+    An explanation is 50 to 385 passes, and a picture of 88 megapixels takes a second. At most half of the threads work
+    on such, which wait in a queue of their own; between two passes of an explanation its thread answers other requests
+    for as long as it explained.
     """
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self.explainers = max(1, threads // 2)
         self._queue: SimpleQueue[object] = SimpleQueue()
-        self._explanations: deque[Job] = deque()
-        self._explaining = 0
+        self._long: deque[Job] = deque()
+        self._lengthy = 0
         self._lock = Lock()
         self._running: list[Thread] = []
 
@@ -58,14 +59,7 @@ class Workers:
 
     def submit(self, job: Job) -> None:
         """Have a job worked on, by several threads if they have nothing else to do."""
-        if not job.explain:
-            self._enqueue(job)
-            return
-        with self._lock:
-            self._explanations.append(job)
-            if self._explaining < self.explainers:
-                self._explaining += 1
-                self._queue.put(_EXPLANATION)
+        self._enqueue(job)
 
     def _work(self) -> None:
         done: list[Job] = []
@@ -79,9 +73,9 @@ class Workers:
             if turn is None:
                 _hand_over(done)
                 return
-            if turn is _EXPLANATION:
-                done = _hand_over(done)  # an explanation takes a second
-                self._explain()
+            if turn is _LONG:
+                done = _hand_over(done)  # it takes a second
+                self._answer_long()
                 continue
             assert isinstance(turn, Job)
             if done and not (turn.is_single and turn.served is done[-1].served):
@@ -95,28 +89,41 @@ class Workers:
 
     def _enqueue(self, job: Job) -> None:
         if job.wait_for_turn():
+            self._queue_up(job)
+
+    def _queue_up(self, job: Job) -> None:
+        if not job.is_long:
             self._queue.put(job)
+            return
+        with self._lock:
+            self._long.append(job)
+            if self._lengthy < self.explainers:
+                self._lengthy += 1
+                self._queue.put(_LONG)
 
     def _answer(self, job: Job) -> bool:
         """Work on a group of a job, and return whether that was its last."""
+        if job.is_long:  # as another thread has found meanwhile
+            self._queue_up(job)
+            return False
         group = job.take()
         self._enqueue(job)  # before the work: a thread without work may take the next group
         is_last = job.work(group, _no_pause)
         self._enqueue(job)
         return is_last
 
-    def _explain(self) -> None:
+    def _answer_long(self) -> None:
         with self._lock:
-            if not self._explanations:
-                self._explaining -= 1
+            if not self._long:
+                self._lengthy -= 1
                 return
-            job = self._explanations.popleft()
+            job = self._long.popleft()
         if job.work(job.take(), self._pause()):
             _hand_over([job])
         if job.wait_for_turn():
             with self._lock:
-                self._explanations.append(job)
-        self._queue.put(_EXPLANATION)
+                self._long.append(job)
+        self._queue.put(_LONG)
 
     def _pause(self) -> Callable[[], None]:
         """Return what an explanation calls between passes: it answers others, for as long as the explanation ran."""

@@ -245,6 +245,9 @@ class Codec(Protocol[InputT]):
     def to_json(self, raw: InputT) -> str:
         """Return a raw input as an endpoint expects it."""
 
+    def is_large(self, raw: InputT) -> bool:
+        """Return whether an answer to a raw input takes many times as long as most, without reading it whole."""
+
 
 class Presenter(Protocol[InputT, UsedPreprocessingT]):
     """Presenting inputs and answers to a person: in the report, on the page, in plots and in the model card."""

@@ -115,6 +115,24 @@ def test_errors_keep_their_place(loaded):
     run(work)
 
 
+def test_large_inputs_leave_threads_to_others(loaded, gate):
+    large = "a good film " * 12_000
+
+    def wait(raw: Any, answer: Any) -> None:
+        gate(raw)
+
+    async def work(engine: Engine) -> None:
+        many = [start(engine.answer(loaded, [TEXTS[0], large, large], observe=wait)) for _ in range(2)]
+        alone = [start(engine.answer(loaded, [large], observe=wait)) for _ in range(2)]
+        await gate.is_reached()
+        assert codes(await engine.answer(loaded, TEXTS)) == [None] * 4
+        assert not any(request.done() for request in many + alone)
+        gate.opened.set()
+        assert [codes(answers) for answers in await asyncio.gather(*many, *alone)] == [[None] * 3] * 2 + [[None]] * 2
+
+    run(work, threads=2)
+
+
 def test_a_bug_fails_one_group(loaded, caplog):
     def broken(raw: Any, answer: Any) -> None:
         if raw == "broken":

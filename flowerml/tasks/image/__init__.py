@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flowerml.tasks.image.checks import classify_error, digest, inspect, near_duplicates, vectors
 from flowerml.tasks.image.encoder import Encoder, Preprocessing
 from flowerml.tasks.image.explanation import explain
-from flowerml.tasks.image.payload import from_json, to_json
+from flowerml.tasks.image.payload import from_json, is_large, to_json
 from flowerml.tasks.image.presentation import (
     EXAMPLE_ARGUMENT,
     FORM,
@@ -66,6 +66,7 @@ __all__ = [
     "from_bytes",
     "from_json",
     "inspect",
+    "is_large",
     "limitations",
     "listing",
     "near_duplicates",

@@ -2,12 +2,17 @@
 
 import base64
 import binascii
+import io
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from flowerml.core.errors import InputError
+from flowerml.tasks.image.encoder.containers import without_metadata
+from flowerml.tasks.image.encoder.pictures import FORMATS
 
+LARGE_PIXELS = 2**24  # such a picture takes 0.2 s where a small one takes 0.01 s; phones take 12 million
 MAX_BYTES = 32 * 2**20  # of one picture; photographs from phones take up to 20 MB
 EXPECTED = "expected a picture in base64, as a data URI or as a list of bytes"
 
@@ -38,6 +43,16 @@ def from_json(value: Any) -> bytes:
 def to_json(raw: bytes) -> str:
     """Return the bytes of a picture as base64."""
     return base64.b64encode(raw).decode()
+
+
+def is_large(raw: bytes) -> bool:
+    """Return whether a picture has more than LARGE_PIXELS, by its header; False where that cannot be read."""
+    try:
+        with Image.open(io.BytesIO(without_metadata(raw).content), formats=FORMATS) as picture:
+            width, height = picture.size
+    except Exception:  # a damaged file makes Pillow raise anything; whoever reads its pixels says what is wrong
+        return False
+    return width * height > LARGE_PIXELS
 
 
 def _from_base64(text: str) -> bytes:

@@ -13,7 +13,7 @@ from flowerml.tasks.records import Backbone, Choice, Detector, SectionTypes, Sit
 from flowerml.tasks.text.checks import classify_error, digest, inspect, near_duplicates, vectors
 from flowerml.tasks.text.encoder import Encoder, Preprocessing
 from flowerml.tasks.text.explanation import explain
-from flowerml.tasks.text.payload import from_json, to_json
+from flowerml.tasks.text.payload import from_json, is_large, to_json
 from flowerml.tasks.text.presentation import (
     EXAMPLE_ARGUMENT,
     FORM,
@@ -67,6 +67,7 @@ __all__ = [
     "from_bytes",
     "from_json",
     "inspect",
+    "is_large",
     "limitations",
     "listing",
     "near_duplicates",
