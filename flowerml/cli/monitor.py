@@ -28,7 +28,8 @@ Exit code 3 where the last window has drifted, 2 for a wrong option, 1 for any o
 """
 DRIFTED = 3  # the exit code
 WINDOW = 500
-LEVEL = 0.05
+LEVEL = 0.02
+ACCURACY_LEVEL = 0.05  # of the one test of the accuracy
 SHOWN = 8  # tests that are printed beside those that are significant
 SECONDS = {"m": 60, "h": 3600, "d": 86400}
 
@@ -180,7 +181,7 @@ def _print_accuracy(labelled: "Labelled") -> None:
     output.table(columns, rows, numbers=columns[1:])
     if labelled.expected is not None and labelled.p is not None:
         expected = labelled.expected
-        verdict = "significant" if labelled.p <= LEVEL else "not significant"
+        verdict = "significant" if labelled.p <= ACCURACY_LEVEL else "not significant"
         output.print_text(
             f"on {expected.count:,} {expected.split} examples it was {output.percent(expected.share)}; the difference "
             f"is {verdict} (p {labelled.p:.2g})"

@@ -56,7 +56,7 @@ class History:
 def history(reference: Reference, records: Sequence[Record], *, size: int, level: float = LEVEL) -> History:
     """Return the drift of records, ordered by time, in windows of `size` distinct inputs; at most MOST, the last ones.
 
-    Each window is tested at the level by itself: of twenty without a change one may be significant, which is why only
+    Each window is tested at the level by itself: of fifty without a change one may be significant, which is why only
     the last decides. What is left at the start counts as a window if it holds MIN_RECORDS inputs.
     Raises DataError where there are fewer in all.
     """
