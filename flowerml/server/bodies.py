@@ -38,7 +38,7 @@ CHARSETS = frozenset(
     )
 )
 """Of texts. Not all that Python knows: its `punycode` takes minutes for a megabyte, and `utf-7` is no one's text."""
-MAX_ELEMENTS = 2_000_000
+MAX_ELEMENTS = 500_000
 """Of a JSON body: a list of empty lists takes twenty times its bytes in memory. Prose has a comma in fifty bytes."""
 PIECE = 2**18
 """Bytes of a form that are parsed before others get their turn."""

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from flowerml.server import bodies
+from flowerml.server.errors import HttpError
 from flowerml.serving.answer import answer_json
 
 TEXT = "A good film that was never dull."
@@ -192,6 +194,12 @@ def test_broken_json(reviews, body):
 )
 def test_refused_body(reviews, body, kind, status, code):
     assert error(post(reviews, body, kind)) == (status, code)
+
+
+def test_too_many_values_are_not_parsed():
+    with pytest.raises(HttpError) as error:
+        bodies.parse_json(b"[" + b"[]," * bodies.MAX_ELEMENTS + b"[]]")
+    assert (error.value.status, error.value.code) == (413, "too_many_values")
 
 
 def test_curl_is_told_its_header(reviews):
