@@ -36,7 +36,8 @@ QUEUE = 4096  # answers
 QUEUE_BYTES = 64 * 2**20  # of their inputs
 PAUSE = 0.25  # seconds between two bursts
 BATCH = 256  # lines in one write
-CPU_SHARE = 0.05  # of the cores, for the properties of inputs; a picture's take 2 ms
+CPU_SHARE = 0.05  # of the cores, for the properties of inputs in the log; a picture's take 2 ms
+SAMPLED_SHARE = 0.01  # without a log: some answers a second are enough for the window
 SAVED_SECONDS = 1.0  # for which an unused share may be used later
 SETTLED = 60.0  # seconds without it, after which a trouble is over
 CLOSING = 3.0  # seconds for properties once the server stops; the rest is written without
@@ -68,7 +69,7 @@ class Capture:
         self._inputs = _open_inputs(settings)
         self._window, self._seconds = settings.drift_window, settings.drift_seconds
         self._windows: WeakKeyDictionary[Loaded, Window] = WeakKeyDictionary()
-        self._budget = Budget(CPU_SHARE * settings.threads)
+        self._budget = Budget((CPU_SHARE if self._log is not None else SAMPLED_SHARE) * settings.threads)
         self._full, self._unwritten, self._unkept, self._bugs = Trouble(), Trouble(), Trouble(), Trouble()
         self._queue: deque[_Answered] = deque()
         self._bytes = 0  # of the inputs in the queue and in the burst
@@ -129,7 +130,7 @@ class Capture:
         with self._lock:
             answers, self._queue = self._queue, deque()
             refused, self._refused = self._refused, 0
-        if refused:
+        if refused and self._log is not None:
             self._metrics.log_dropped("queue", refused)
             self._full.report(refused, "answers come faster than they can be logged")
         while answers:
@@ -146,9 +147,12 @@ class Capture:
             trouble.settle()
 
     def _process(self, batch: Sequence[_Answered]) -> None:
-        records = [self._record(answered) for answered in batch]
-        self._write(records)
-        for answered, record in zip(batch, records, strict=True):
+        # Only a log needs the answers for which there is no time to measure their inputs.
+        chosen = [
+            (answered, self._record(answered)) for answered in batch if self._log is not None or self._budget.is_left()
+        ]
+        self._write([record for _, record in chosen])
+        for answered, record in chosen:
             self._keep(answered.raw, record)
             self._watch(answered.loaded, record)
 

@@ -21,6 +21,12 @@ from flowerml.tasks import text
 
 ANSWER = Prediction((ClassProbability("pos", "positive", 0.9),), known=True, features=(0.5, 2.0))
 
+REFERENCE = Reference.of(
+    Record(time=0.0, request="", model="reviews", version="3", digest=digest(str(words)), top=(("pos", 0.9),),
+           known=True, properties={"words": float(words)})
+    for words in range(100)
+)  # fmt: skip
+
 
 @dataclass(frozen=True, eq=False)
 class Served:
@@ -124,6 +130,17 @@ def test_without_time_records_have_no_properties(started, monkeypatch):
     assert sum(shown(metrics, "flowerml_log_records_without_properties_total").values()) == 1
 
 
+def test_without_a_log_few_answers_are_enough(started, monkeypatch):
+    monkeypatch.setattr(capture, "SAMPLED_SHARE", 0.0)
+    monkeypatch.setattr(capture, "CLOSING", 0.0)
+    capturing, _, metrics = started(log=None, drift_window=60, drift_seconds=1e-9)
+    for number in range(60):
+        capturing.observe(Served(reference=REFERENCE), f"{number} words", ANSWER, "id")
+    capturing.close()
+    assert shown(metrics, "flowerml_drift") == {}
+    assert sum(shown(metrics, "flowerml_log_records_without_properties_total").values()) == 0
+
+
 def test_an_input_that_breaks_the_measuring_loses_no_record(started, caplog):
     capturing, log, _ = started()
     capturing.observe(Served(), b"no text", ANSWER, "id")  # a bug, for a task of texts
@@ -135,12 +152,7 @@ def test_an_input_that_breaks_the_measuring_loses_no_record(started, caplog):
 
 def test_drift_reaches_the_gauge_without_a_log(started, monkeypatch):
     monkeypatch.setattr(capture, "PAUSE", 0.0)
-    records = [
-        Record(time=0.0, request="", model="reviews", version="3", digest=digest(str(words)), top=(("pos", 0.9),),
-               known=True, properties={"words": float(words)})
-        for words in range(100)
-    ]  # fmt: skip
-    served = Served(reference=Reference.of(records))
+    served = Served(reference=REFERENCE)
     capturing, _, metrics = started(log=None, drift_window=60, drift_seconds=1e-9)
     for number in range(60):
         capturing.observe(served, f"{number} word" + " again" * (150 + number), ANSWER, "id")
