@@ -226,6 +226,10 @@ def from_json(value: Any) -> str:
     return from_bytes(str(value).encode())
 
 
+def is_large(raw: str) -> bool:
+    return False
+
+
 def to_json(raw: str) -> str:
     return raw
 
