@@ -64,6 +64,7 @@ def configure(*, access_log: bool) -> LineWriter | None:
     """Send the server's messages to stderr, and its access log, if asked for, to stdout."""
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
     logging.getLogger("flowerml").setLevel(logging.INFO)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a line for each broken form would flood the log
     logger = logging.getLogger(LOGGER)
     logger.propagate = False
     logger.setLevel(logging.INFO if access_log else logging.CRITICAL)

@@ -21,6 +21,8 @@ from flowerml.server.errors import to_bytes
 MAX_HEADER_BYTES = 32 * 2**10
 MAX_HEADERS = 100
 MAX_PIPELINED = 16
+BODY_SECONDS = 5.0
+"""Where all connections are taken, a body that has been arriving for longer makes room."""
 LINGER_SECONDS = 2.0
 """The rest of a refused body is discarded for so long: closed at once, many clients would see no answer but a reset."""
 EOF_SECONDS = 1.0
@@ -39,6 +41,8 @@ class Bounds:
     max_connections: int
     idle: "dict[BoundedProtocol, None]" = field(default_factory=dict)
     """The connections without a request, the one that is idle longest first."""
+    receiving: "dict[BoundedProtocol, float]" = field(default_factory=dict)
+    """When the body of each began to arrive, by the event loop's clock, the oldest first."""
 
 
 class Refusal(Exception):
@@ -89,7 +93,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         is_full = len(self.connections) >= self.bounds.max_connections
         super().connection_made(transport)  # type: ignore[arg-type]  # uvicorn's own annotation
-        if is_full and not self._close_idlest():
+        if is_full and not self._make_room():
             self.is_refused = True
             self.transport.write(
                 self._response(Refusal(503, "too_many_connections", "too many connections; try again later"))
@@ -102,6 +106,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._set_timer(None)
         self._set_write_timer(None)
         self.bounds.idle.pop(self, None)
+        self.bounds.receiving.pop(self, None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -150,6 +155,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._set_timer(None)
         self.is_reading_head = False
         self.body_ended = False
+        self.bounds.receiving[self] = self.loop.time()
         self.unanswered += 1
         self.cycle.transport = self.lingering  # type: ignore[assignment]  # the four methods that a request uses
         if self.is_stopping:
@@ -158,6 +164,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self.body_ended = True
+        self.bounds.receiving.pop(self, None)
         if not self.unanswered:  # a body that was refused has ended after all
             self._go_on()
 
@@ -223,13 +230,18 @@ class BoundedProtocol(HttpToolsProtocol):
         self.bounds.idle[self] = None
         self._set_timer(seconds, self.close)
 
-    def _close_idlest(self) -> bool:
-        """Disconnect who is idle longest, to make room; return whether there is one."""
+    def _make_room(self) -> bool:
+        """Disconnect who is idle longest, else whose body takes longest; return whether there is one."""
         idlest = next(iter(self.bounds.idle), None)
-        if idlest is None:
+        if idlest is not None:
+            del self.bounds.idle[idlest]
+            idlest.transport.abort()
+            return True
+        slowest, began = next(iter(self.bounds.receiving.items()), (None, 0.0))
+        if slowest is None or self.loop.time() - began < BODY_SECONDS:
             return False
-        del self.bounds.idle[idlest]
-        idlest.transport.abort()
+        slowest._refuse(Refusal(408, "body_too_slow", "the body did not arrive, and others wait for the connection"))
+        slowest.close()
         return True
 
     def _end_slow_head(self) -> None:
@@ -241,6 +253,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Answer what is arriving without the application, and close; requests that came whole are answered first."""
         self.is_refused = True
         self.bounds.idle.pop(self, None)
+        self.bounds.receiving.pop(self, None)
         if self.transport.is_closing():
             return
         if self.unanswered and self.body_ended:

@@ -202,6 +202,15 @@ def test_idle_connection_makes_room(port):
         assert rest(first) == b""
 
 
+def test_slow_body_makes_room(port, monkeypatch):
+    monkeypatch.setattr(protocol, "BODY_SECONDS", SECONDS / 5)
+    slow = b"POST /a HTTP/1.1\r\n" + HOST + b"Content-Length: 100\r\n\r\nx"
+    with connected(port, slow) as first, connected(port, slow), connected(port, slow):
+        time.sleep(SECONDS)
+        assert ask(port, get(b"/a")) == [(200, b"/a")]
+        assert b"408 Request Timeout" in rest(first)
+
+
 def test_busy_connections_do_not(port):
     with connected(port, get(b"/slow")) as first, connected(port, get(b"/slow")), connected(port, get(b"/slow")):
         time.sleep(SECONDS / 5)
