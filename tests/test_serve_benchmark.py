@@ -2,6 +2,9 @@
 
 import asyncio
 import importlib
+import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -142,3 +145,16 @@ def test_every_entrance_gets_bad_bodies(benchmark, tmp_path):
     for door in (door for server in compared for door in server.doors):
         assert door.good.endswith((b"\0\0\0", b'"AAAA"}', b'[["AAAA"]]}}')) and len(door.hostile) >= 6
         assert door.good not in door.hostile
+
+
+@pytest.mark.extended
+def test_it_measures_real_servers(reproduced):
+    model = reproduced.folder / "models/reviews/mlflow"
+    options = ("--servers", "flowerml", "empty", "--seconds", "0.3", "--rounds", "1", "--clients", "1", "--json")
+    command = [sys.executable, ROOT / "benchmarks/serve.py", model, *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
+    measured = json.loads(done.stdout)
+    assert done.returncode == (0 if all(bar["holds"] for bar in measured["bars"]) else 1)
+    names = ["Classifier.predict", "flowerml raw", "flowerml json", "flowerml /invocations", "empty raw"]
+    assert [row["what"] for row in measured["rows"]] == names
+    assert all(row["a_second"] > 1 and row["failed"] == 0 for row in measured["rows"])
