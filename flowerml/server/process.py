@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from flowerml.server.engine import Engine
     from flowerml.server.models import Models
 
+END_SECONDS = 5.0
+"""After the grace, for what is ended then; what goes on longer is cancelled."""
 SPARE_FILES = 256
 """Open files of a process besides its connections."""
 
@@ -127,7 +129,7 @@ def _curl(column: str, url: str, *, with_token: bool) -> str:
 def _server(settings: Settings, application: Application, announce: Announce) -> "uvicorn.Server":
     import uvicorn
 
-    from flowerml.server.protocol import Bounds, bounded_protocol
+    from flowerml.server.protocol import BoundedProtocol, Bounds, bounded_protocol
 
     class Server(uvicorn.Server):
         """Uvicorn, which says when it answers, and at its end loses no connection."""
@@ -140,7 +142,14 @@ def _server(settings: Settings, application: Application, announce: Announce) ->
             application.engine.draining = True
             for listening in sockets or ():
                 await self._accept_last(listening)
+            asyncio.get_running_loop().call_later(settings.grace, self._end_all)
             await super().shutdown(sockets)
+
+        def _end_all(self) -> None:
+            # Uvicorn would cancel the requests: a trace in the log for each, and a 500 that is no JSON.
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, BoundedProtocol):
+                    connection.end()
 
         async def _accept_last(self, listening: socket.socket) -> None:
             """Accept whom the system has accepted already, and no more: closing the socket would reset them."""
@@ -180,7 +189,7 @@ def _server(settings: Settings, application: Application, announce: Announce) ->
         proxy_headers=False,
         server_header=False,
         backlog=1024,
-        timeout_graceful_shutdown=settings.grace,  # type: ignore[arg-type]  # handed to asyncio.wait_for
+        timeout_graceful_shutdown=settings.grace + END_SECONDS,  # type: ignore[arg-type]  # handed to asyncio.wait_for
     )
     return Server(config)
 

@@ -202,6 +202,13 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self.unanswered:
             self.cycle.keep_alive = False
 
+    def end(self) -> None:
+        """End the request that is not answered yet with 503, and close: the server stops."""
+        if self.unanswered or self.is_reading_head:
+            self.body_ended = False
+            self._refuse(Refusal(503, "stopping", "the server is stopping; ask again"))
+        self.close()
+
     def close(self) -> None:
         """Close when what was written is sent, for which the client has `send_seconds`."""
         if not self.transport.is_closing():

@@ -69,6 +69,34 @@ def test_end_answers_who_was_accepted():
     assert engine.draining and "serving at http://127.0.0.1:5001/" in lines[-1]
 
 
+def test_what_outlasts_the_grace_gets_503(caplog):
+    body = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf"
+    received_at = threading.Event()
+
+    class Reading(Busy):
+        async def __call__(self, scope, receive, send):
+            if scope["type"] == "lifespan":
+                await super().__call__(scope, receive, send)
+                return
+            received_at.set()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+    models, engine = SimpleNamespace(names=()), SimpleNamespace(draining=False)
+    server = process._server(settings(grace=0.05), Application(Reading(), models, engine), lambda lines: None)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        client = socket.create_connection(listening.getsockname(), timeout=5)
+        client.sendall(body)
+        assert received_at.wait(5)
+        server.handle_exit(signal.SIGTERM, None)
+        content = received(client)
+        thread.join()
+    assert content.startswith(b"HTTP/1.1 503") and b'"code":"stopping"' in content
+    assert not caplog.records
+
+
 def test_second_signal_ends_at_once(monkeypatch):
     codes = []
     monkeypatch.setattr(process.os, "_exit", codes.append)
