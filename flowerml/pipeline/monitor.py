@@ -24,6 +24,7 @@ from flowerml.monitoring.reference import Reference, read_reference
 from flowerml.serving.version import model_json
 
 WINDOW = 500
+MOST_RECORDS = 50_000  # in memory at a time; each takes about 3 kB
 RUN = "monitor"
 
 _NOT_ALLOWED = re.compile(r"[^\w. /:-]")  # in the name of a metric
@@ -34,10 +35,10 @@ Model = tuple[str, str | None]
 
 @dataclass
 class _Records:
-    """The last records of one model, and those of all times whose input has a label."""
+    """The last records of one model, and the last one of each input that has a label, by digest."""
 
     last: deque[Record]
-    labelled: list[Record] = field(default_factory=list)
+    labelled: dict[str, Record] = field(default_factory=dict)
     count: int = 0
 
 
@@ -103,12 +104,14 @@ def run(
         )
     model = classifier_model(classifier)
     damage = log.Damage()
-    most = history.MOST * window
+    most = min(history.MOST * window, MOST_RECORDS)
     chosen = _of_model(log.read(source, damage, since=since, until=until), model, later or {}, most=most, source=source)
     records = list(chosen.last)
     labelled = None
     if later is not None:
-        labelled = labels.labelled(chosen.labelled, later, classes=classifier.classes, expected=reference.accuracy)
+        labelled = labels.labelled(
+            list(chosen.labelled.values()), later, classes=classifier.classes, expected=reference.accuracy
+        )
         if labelled is None:
             raise DataError(
                 f"expected labels of inputs in the log, found none among {len(later):,}: a digest is the SHA-256 of "
@@ -167,7 +170,7 @@ def _of_model(records: Iterable[Record], model: Model, later: Mapping[str, str],
         chosen.count += 1
         chosen.last.append(record)
         if record.digest in later:
-            chosen.labelled.append(record)
+            chosen.labelled[record.digest] = record
     if not chosen.count:
         has = [f"{_shown(*other)} ({count:,})" for other, count in others.most_common()]
         advice = f"it has records of {preview_list(has)}: name that model with --model" if has else "it has none at all"
