@@ -5,10 +5,13 @@ http.client takes 400 and httpx 900. Its own share of a core is measured, to sho
 """
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+
+import psutil
 
 RESPONSE_SECONDS = 90.0
 LONGEST_PAUSE = 2.0  # seconds, whatever Retry-After says: a measurement is short
@@ -25,6 +28,8 @@ class Load:
     clients: int
     seconds: float
     warm_up: float = 1.0
+    process: int | None = None
+    """The server's, whose CPU time is measured with that of its children."""
 
 
 @dataclass
@@ -39,6 +44,7 @@ class Answers:
     hostile: Counter[int] = field(default_factory=Counter)
     seconds: float = 0.0
     own_cpu: float = 0.0
+    server_cpu: float = 0.0
 
 
 def request(path: str, content_type: str, body: bytes) -> bytes:
@@ -48,12 +54,24 @@ def request(path: str, content_type: str, body: bytes) -> bytes:
 
 
 def run(load: Load) -> Answers:
-    """Send the load for its seconds, after a warm-up that is not counted."""
+    """Send the load for its seconds, after a warm-up; what the warm-up began and the measurement ended counts."""
     try:
         import uvloop
     except ImportError:  # not on Windows; asyncio's own loop takes about twice the time
         return asyncio.run(_all_clients(load))
     return uvloop.run(_all_clients(load))
+
+
+def cpu_seconds(process: int | None) -> float:
+    """Return the CPU time that a process and its children have taken."""
+    seconds = 0.0
+    if process is not None:
+        parent = psutil.Process(process)
+        for each in (parent, *parent.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                times = each.cpu_times()
+                seconds += times.user + times.system
+    return seconds
 
 
 async def _all_clients(load: Load) -> Answers:
@@ -68,10 +86,12 @@ async def _all_clients(load: Load) -> Answers:
         client.connect()
     await asyncio.sleep(load.warm_up)
     answers = Answers()
+    server_cpu = cpu_seconds(load.process)
     started, cpu = time.perf_counter(), time.process_time()
     for client in clients:
         client.answers = answers
     await asyncio.sleep(load.seconds)
+    answers.server_cpu = cpu_seconds(load.process) - server_cpu
     answers.seconds = time.perf_counter() - started
     answers.own_cpu = (time.process_time() - cpu) / answers.seconds
     for client in clients:

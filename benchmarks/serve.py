@@ -141,21 +141,17 @@ def bare_row(pool: ProcessPoolExecutor, model: Model, clients: int, seconds: flo
 def server_row(pool: ProcessPoolExecutor, server: Running, number: int, key: Key, seconds: float) -> Row:
     """Measure a door of a server."""
     door = server.server.doors[number]
-    warm = load.Load(
-        port=server.port, good=[door.good], clients=key[1], seconds=0.0, warm_up=min(WARM_UP_SECONDS, seconds)
-    )
-    pool.submit(load.run, warm).result()
-    cpu = server.cpu_seconds()
     measured = load.Load(
         port=server.port,
         good=[door.good],
         hostile=door.hostile if key[2] else (),
         clients=key[1],
         seconds=seconds,
-        warm_up=0.0,
+        warm_up=min(WARM_UP_SECONDS, seconds),
+        process=server.process.pid,
     )
     answers = pool.submit(load.run, measured).result()
-    return of_answers(key, answers, cpu=server.cpu_seconds() - cpu, memory=server.memory())
+    return of_answers(key, answers, cpu=answers.server_cpu, memory=server.memory())
 
 
 def check(pool: ProcessPoolExecutor, server: Running) -> None:

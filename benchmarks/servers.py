@@ -173,18 +173,13 @@ class Running:
     port: int
     process: psutil.Process
 
-    def cpu_seconds(self) -> float:
-        """Return the CPU time that its processes have taken."""
-        return sum(times.user + times.system for times in self._each(psutil.Process.cpu_times))
-
     def memory(self) -> float:
         """Return the memory of its processes in MB; pages that they share count once (PSS)."""
-        return sum(memory.pss for memory in self._each(psutil.Process.memory_full_info)) / 1e6
-
-    def _each(self, read) -> Iterator:
+        total = 0
         for process in (self.process, *self.process.children(recursive=True)):
             with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                yield read(process)
+                total += process.memory_full_info().pss
+        return total / 1e6
 
 
 @contextmanager
