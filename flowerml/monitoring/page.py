@@ -62,7 +62,8 @@ def write(
     latest = history.latest
     changed = [comparison for comparison in latest.comparisons if comparison.drifted]
     window = columns_of(records, reference.features)
-    drawn = [comparison for comparison in changed if comparison.name in reference.columns][:CARDS]
+    drawable = [comparison for comparison in changed if comparison.name in reference.columns]
+    drawn = sorted(drawable, key=lambda comparison: comparison.name in reference.features)[:CARDS]
     context = {
         "title": subject.title,
         "history": history,
@@ -71,7 +72,7 @@ def write(
         "since": None if history.since is None else time_text(history.since),
         "period": _span(latest.since, latest.until),
         "cards": [_card(comparison, reference.columns, window, subject.names) for comparison in drawn],
-        "undrawn": len([comparison for comparison in changed if comparison.name in reference.columns]) - len(drawn),
+        "undrawn": len(drawable) - len(drawn),
         "tests": [_row(comparison, subject.names) for comparison in latest.comparisons],
         "features": set(reference.features),
         "timeline": _timeline(history.windows, latest.level),
@@ -140,7 +141,11 @@ def _card(
     first, second = ([value for value in columns[comparison.name] if value is not None] for columns in (before, after))
     if comparison.category is None:
         return {**card, "histogram": _histogram(np.array(first, np.float64), np.array(second, np.float64))}
-    return {**card, "bars": _bars([str(value) for value in first], [str(value) for value in second], names)}
+    return {
+        **card,
+        "histogram": None,
+        "bars": _bars([str(value) for value in first], [str(value) for value in second], names),
+    }
 
 
 def _histogram(before: Floats, after: Floats) -> dict[str, Any]:
@@ -198,7 +203,7 @@ def _timeline(windows: Sequence[Drift], level: float) -> dict[str, Any]:
     return {
         "start": time_text(windows[0].since),
         "end": time_text(windows[-1].until),
-        "width": round(step * len(windows), 1),
+        "width": round(100 * step * len(windows) / TIMELINE, 1),
         "level": BASE - height(level),
         "bars": [
             {

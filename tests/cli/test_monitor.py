@@ -73,7 +73,7 @@ def test_drift_exits_with_3_and_tells_since_when(monitor, tmp_path):
 def test_page_shows_kept_inputs_and_accuracy(monitor, tmp_path):
     raws = [jpeg(number) for number in range(3)]
     digests = [hashlib.sha256(raw).hexdigest() for raw in raws]
-    window = records(100, seed=2, brightness=3.0)
+    window = records(100, seed=2, brightness=3.0, rate=0.9)
     window[:3] = [replace(record, digest=digest) for record, digest in zip(window, digests, strict=False)]
     log = write(tmp_path / "log.jsonl", window)
     kept = Inputs(inputs_folder(tmp_path / "log.jsonl"), share=1)
@@ -84,6 +84,7 @@ def test_page_shows_kept_inputs_and_accuracy(monitor, tmp_path):
     page = (tmp_path / "page.html").read_text()
     assert result.exit_code == 3 and "accuracy from labels" in result.stdout
     assert page.count('src="data:image/jpeg') == 3 and "answers whose label came later" in page
+    assert page.count('<polygon class="after"') == 1 and 'class="bars"' in page  # a number and a category changed
     assert "<script" not in page and "Drifted since" in page
 
 
