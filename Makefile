@@ -89,8 +89,8 @@ ui: $(DONE) ## start the MLflow UI on http://127.0.0.1:5000 (PORT=…)
 	$(VENV)/bin/python -m flowerml.tracking
 	$(VENV)/bin/mlflow ui --backend-store-uri "$$MLFLOW_TRACKING_URI" --host 127.0.0.1 --port $(PORT)
 
-serve: $(DONE) ## serve the champion on http://127.0.0.1:5001/invocations (MODEL=…, SERVE_PORT=…)
-	$(VENV)/bin/mlflow models serve -m $(MODEL) --env-manager local --host 127.0.0.1 --port $(SERVE_PORT)
+serve: $(DONE) ## serve the champion on http://127.0.0.1:5001/predict and /invocations (MODEL=…, SERVE_PORT=…)
+	$(VENV)/bin/flowerml serve $(MODEL) --port $(SERVE_PORT)
 
 web: $(DONE) ## start the page to try the trained classifiers, on http://127.0.0.1:7860 (WEB="--endpoint http://…")
 	$(VENV)/bin/flowerml web $(WEB)
