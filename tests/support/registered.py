@@ -23,7 +23,7 @@ from flowerml.tasks.text.networks import Blend
 from flowerml.tasks.text.networks.lstm import Lstm
 from flowerml.tasks.text.networks.ngrams import NGrams
 from flowerml.tasks.text.sections import Encode as EncodeTexts
-from flowerml.tracking import runs
+from flowerml.tracking import connection, runs
 from tests.support.encoders import LIMITS, STEPS
 
 SIDE = 48
@@ -69,6 +69,7 @@ def registry(folder: Path) -> Iterator[str]:
     os.environ["MLFLOW_TRACKING_URI"] = address
     try:
         with contextlib.chdir(folder):
+            connection.configure()  # MLflow keeps the address that another test of this process gave it
             yield address
     finally:
         os.environ.pop("MLFLOW_TRACKING_URI")
