@@ -105,7 +105,8 @@ def run(
     model = classifier_model(classifier)
     damage = log.Damage()
     most = min(history.MOST * window, MOST_RECORDS)
-    chosen = _of_model(log.read(source, damage, since=since, until=until), model, later or {}, most=most, source=source)
+    read = log.read(source, damage, since=since, until=until)
+    chosen = _of_model(read, model, later or {}, most=most, source=source, damage=damage)
     records = list(chosen.last)
     labelled = None
     if later is not None:
@@ -159,8 +160,13 @@ def _by_name(monitored: Monitored) -> dict[str, float]:
     return values
 
 
-def _of_model(records: Iterable[Record], model: Model, later: Mapping[str, str], *, most: int, source: str) -> _Records:
-    """Return the records of a model, of which the last `most` are kept; raises DataError where there are none."""
+def _of_model(
+    records: Iterable[Record], model: Model, later: Mapping[str, str], *, most: int, source: str, damage: log.Damage
+) -> _Records:
+    """Return the records of a model, of which the last `most` are kept; raises DataError where there are none.
+
+    `damage` counts the lines that were skipped while the records were read.
+    """
     chosen = _Records(deque(maxlen=most))
     others: Counter[Model] = Counter()
     for record in records:
@@ -174,7 +180,10 @@ def _of_model(records: Iterable[Record], model: Model, later: Mapping[str, str],
     if not chosen.count:
         has = [f"{_shown(*other)} ({count:,})" for other, count in others.most_common()]
         advice = f"it has records of {preview_list(has)}: name that model with --model" if has else "it has none at all"
-        raise DataError(f"{printable(source)}: expected records of {_shown(*model)} in this time, found none; {advice}")
+        skipped = f"; {damage}" if damage.count else ""
+        raise DataError(
+            f"{printable(source)}: expected records of {_shown(*model)} in this time, found none; {advice}{skipped}"
+        )
     return chosen
 
 

@@ -54,6 +54,12 @@ def write(path, rows, *, version=None, start=NOW):
     return str(path)
 
 
+def test_file_without_a_record_says_what_it_holds(monitor, tmp_path):
+    path = tmp_path / "other.jsonl"
+    path.write_text("no log\nnor this\n")
+    assert "2 damaged lines were skipped" in monitor(str(path)).stderr
+
+
 def test_no_drift_exits_with_0(monitor, tmp_path):
     result = monitor(write(tmp_path / "log.jsonl", records(120, seed=1)))
     assert result.exit_code == 0 and "no drift was found" in result.stdout
