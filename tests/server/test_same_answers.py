@@ -3,11 +3,13 @@
 import base64
 import io
 import json
+import shutil
 
 import pandas as pd
 import pytest
 
 from flowerml.server.loading import load
+from flowerml.serving.version import META_FILE
 from tests.serving.test_hostile_requests import BY_MLFLOW, PARAMETERS, PICTURES, TEXTS
 from tests.support.asgi import post
 from tests.support.registered import jpeg
@@ -70,12 +72,25 @@ def check_same(server, app, requests):
     return answered
 
 
-def test_pictures(reproduced, flowers_served):
-    loaded = load(reproduced.folder / "models/flowers/mlflow", "models:/flowers/1", seconds=60.0)
+@pytest.fixture
+def first_version(reproduced, tmp_path):
+    """Return a function that loads the first version of a model, from a copy as MLflow downloads it."""
+
+    def load_version(name):
+        folder = tmp_path / name
+        shutil.copytree(reproduced.folder / f"models/{name}/mlflow", folder)
+        (folder / META_FILE).write_text(f"model_name: {name}\nmodel_version: '1'\n")
+        return load(folder, f"models:/{name}/1", seconds=60.0)
+
+    return load_version
+
+
+def test_pictures(first_version, flowers_served):
     good = base64.b64encode(jpeg(1)).decode()
+    loaded = first_version("flowers")
     assert check_same(flowers_served, loaded.invocations, bodies("image", good, PICTURES)) > 40
 
 
-def test_texts(reproduced, reviews_served):
-    loaded = load(reproduced.folder / "models/reviews/mlflow", "models:/reviews/1", seconds=60.0)
+def test_texts(first_version, reviews_served):
+    loaded = first_version("reviews")
     assert check_same(reviews_served, loaded.invocations, bodies("text", "A good film.", TEXTS)) > 25
