@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from flowerml.server.engine import Engine
     from flowerml.server.models import Models
+    from flowerml.tasks.base import Task
 
 END_SECONDS = 5.0
 """After the grace, for what is ended then; what goes on longer is cancelled."""
@@ -108,7 +109,7 @@ def started_lines(settings: Settings, models: "Models") -> list[str]:
         classifier, version = loaded.classifier, loaded.model["version"]
         what = f"version {version} of {loaded.model['name']}" if version else str(loaded.address)
         lines.append(f"{name}: {what} ({classifier.kind}, {len(classifier.classes)} classes)")
-        lines.append(f"  {_curl(classifier.task.INPUT, path, with_token=settings.token is not None)}")
+        lines.append(f"  {_curl(classifier.task, path, with_token=settings.token is not None)}")
     if settings.workers > 1:
         lines.append(f"{settings.workers} workers, each with its own copy of the models in memory")
     if settings.token is None and settings.no_token:
@@ -117,13 +118,12 @@ def started_lines(settings: Settings, models: "Models") -> list[str]:
     return lines
 
 
-def _curl(column: str, url: str, *, with_token: bool) -> str:
-    bodies = {
-        "image": "-H 'Content-Type: image/jpeg' --data-binary @photo.jpg",
-        "text": "-H 'Content-Type: text/plain' --data-binary 'a text'",
-    }
+def _curl(task: "Task", url: str, *, with_token: bool) -> str:
+    """Return a command that sends the task's example as it is: a file's bytes, or a text."""
+    is_file = task.RAW is bytes
+    header = f"-H 'Content-Type: {'application/octet-stream' if is_file else 'text/plain'}'"
     token = '-H "Authorization: Bearer $FLOWERML_TOKEN" ' if with_token else ""
-    return f"curl {token}{bodies[column]} {url}"
+    return f"curl {token}{header} --data-binary {'@' if is_file else ''}{task.EXAMPLE_ARGUMENT} {url}"
 
 
 def _server(settings: Settings, application: Application, announce: Announce) -> "uvicorn.Server":

@@ -12,6 +12,7 @@ import pytest
 from flowerml.server import process
 from flowerml.server.process import Application, started_lines
 from flowerml.server.settings import Settings
+from flowerml.tasks.registry import TASKS
 
 CLIENTS = 5
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -118,3 +119,14 @@ def test_second_signal_ends_at_once(monkeypatch):
 def test_start_says_what_one_must_know(values, line):
     models = SimpleNamespace(names=("flowers",), get=lambda name: SimpleNamespace(current=None))
     assert any(line in given for given in started_lines(settings(**values), models))
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_start_shows_how_to_ask_the_task(kind):
+    task = TASKS[kind]
+    classifier = SimpleNamespace(task=task, kind=kind, classes=("a", "b"))
+    loaded = SimpleNamespace(classifier=classifier, model={"name": "flowers", "version": "1"})
+    models = SimpleNamespace(names=("flowers",), get=lambda name: SimpleNamespace(current=loaded))
+    sent = f"@{task.EXAMPLE_ARGUMENT}" if task.RAW is bytes else task.EXAMPLE_ARGUMENT
+    command = started_lines(settings(), models)[1]
+    assert command.endswith(f" --data-binary {sent} http://127.0.0.1:5001/predict")
