@@ -50,7 +50,7 @@ class Settings:
     threads: int = field(default_factory=thread_count)
     """Of each worker: inputs that are computed at the same time."""
     queue: int = 256
-    """Inputs of a worker that may wait; above them requests get 429."""
+    """Requests of a worker that may wait; further ones get 429. A list of inputs is one request."""
     explain_queue: int = 4
     seconds: float = 60.0
     """Until a request must be answered, its wait included; then its work ends."""
