@@ -1,4 +1,4 @@
-"""docs/monitoring.md, "All of it on one machine": a version changes under traffic, dark pictures raise the alarm."""
+"""docs/how-to/monitor.md, "All of it on one machine": a version changes under traffic, dark pictures raise the alarm."""
 
 import contextlib
 import json

@@ -1,7 +1,7 @@
 """Presets for pictures: a head on frozen features, the last blocks fine-tuned, or several networks.
 
 The values are those that did best on valid in trials on the Oxford flowers and others, with the embedded networks: see
-docs/fine_tuning.md and benchmarks/finetune.py.
+docs/how-to/fine-tune.md and benchmarks/finetune.py.
 """
 
 import math

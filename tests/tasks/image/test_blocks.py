@@ -13,7 +13,7 @@ from flowerml.core.errors import ModelError
 from flowerml.tasks.image.encoder.backbone import blocks, depth_groups, depth_of, trained_from
 from flowerml.tasks.image.encoder.backbone.table import KNOWN, headless, table
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "blocks.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "reference" / "blocks.md"
 # Of these timm no network without a sequence of blocks is known; its encoders of detectors have no head to remove.
 HEADLESS = "reset_classifier"
 

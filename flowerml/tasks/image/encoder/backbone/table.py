@@ -1,4 +1,4 @@
-"""The table of docs/blocks.md: `python -m flowerml.tasks.image.encoder.backbone.table` prints it."""
+"""The table of docs/reference/blocks.md: `python -m flowerml.tasks.image.encoder.backbone.table` prints it."""
 
 import torch
 from torch import nn
