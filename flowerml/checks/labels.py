@@ -21,7 +21,7 @@ from flowerml.checks import cross_fitted
 from flowerml.checks.cosines import Matrix, Vectors
 from flowerml.checks.cross_fitted import FOLDS, MIN_MARGIN, Suspect
 from flowerml.data.examples import Key
-from flowerml.data.findings import Finding
+from flowerml.data.findings import Finding, Suggestion
 from flowerml.engine.similar import EXACT_ROWS
 
 if TYPE_CHECKING:
@@ -59,15 +59,16 @@ def findings(keys: Sequence[Key], vectors: Vectors, names: Mapping[str, str]) ->
         suspects = cross_fitted.suspects(vectors, rows, targets)
     else:
         suspects = suspects_of(out_of_sample_probabilities(vectors[rows], targets), targets)
-    notes = {}
+    notes, suggestions = {}, {}
     for suspect in sorted(suspects, key=lambda suspect: -suspect.margin):
         label, other = labels[classes[targets[suspect.row]]], labels[classes[suspect.suggested]]
-        notes[keys[rows[suspect.row]].id] = (
-            f"is {names.get(label, label)}; looks like {names.get(other, other)} ({suspect.probability:.2f})"
-        )
+        id = keys[rows[suspect.row]].id
+        notes[id] = f"is {names.get(label, label)}; looks like {names.get(other, other)} ({suspect.probability:.2f})"
+        suggestions[id] = Suggestion(other, float(suspect.probability))
     if notes:
         things = "examples" if len(notes) > 1 else "example"
-        yield Finding("label_error", len(notes), things, [[id] for id in notes], notes)
+        groups = [[id] for id in notes]
+        yield Finding("label_error", len(notes), things, groups, notes, suggestions=suggestions)
 
 
 def suspects_of(probabilities: NDArray[np.floating], targets: NDArray[np.int64]) -> list[Suspect]:

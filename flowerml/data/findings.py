@@ -103,11 +103,20 @@ KINDS: dict[str, FindingKind] = {
 
 
 @dataclass(frozen=True)
+class Suggestion:
+    """Another label for an example, and how probable it is."""
+
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True)
 class Finding:
     """One finding: its name, how many items it concerns, and which.
 
     `noun` names the counted items, such as "pictures". `groups` are the ids that belong together (an example and its
-    copy; often a single id), the worst first where they can be ranked. `notes` are remarks by id.
+    copy; often a single id), the worst first where they can be ranked. `notes` are remarks by id, `suggestions` other
+    labels.
 
     >>> Finding("unreadable", 2, "pictures").text
     '2 pictures that cannot be read, and are skipped: get fresh copies, or remove them'
@@ -119,6 +128,7 @@ class Finding:
     groups: Sequence[Sequence[str]] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
     detail: str = ""
+    suggestions: Mapping[str, Suggestion] = field(default_factory=dict)
 
     @property
     def severity(self) -> str:
@@ -144,7 +154,12 @@ class Finding:
             "ids": ids,
             **({"groups": groups} if any(len(group) > 1 for group in groups) else {}),
             "notes": {id: self.notes[id] for id in ids if id in self.notes},
+            **({"suggestions": self._suggestions(ids)} if self.suggestions else {}),
         }
+
+    def _suggestions(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        chosen = ((id, self.suggestions[id]) for id in ids if id in self.suggestions)
+        return {id: {"label": other.label, "probability": round(other.probability, 4)} for id, other in chosen}
 
 
 class ChecksError(DataError):

@@ -1,4 +1,4 @@
-"""The user's table of files: the split, group or class of each."""
+"""The user's table of files: the split, group or class of each. `flowerml review` writes one."""
 
 import csv
 import io
@@ -13,6 +13,11 @@ from flowerml.data.layout import SPLITS, Listing, Row, split_name, to_nfc
 
 FILE = "file"
 COLUMNS = (FILE, "split", "group", "label")
+GIVEN = "given_label"  # of the source, when the table was written
+DROP = "drop"  # in the column split: the file is left out
+# What `download` writes where there is no table: DVC warns of an empty file three times in each run. A user's table of
+# this one column would be refused.
+NO_TABLE = f"{FILE}\n"
 MAX_FOLDERS = 16  # that may precede a file's name in the table, unless it is the whole path
 
 
@@ -45,7 +50,8 @@ class SplitTable:
     def apply(self, listing: Listing) -> Listing:
         """Return the listing with the table's values; rows missing from the table are skipped and reported.
 
-        The table names a file by its path in the source, or by a unique end of that path.
+        The table names a file by its path in the source, or by a unique end of that path; a row of a table of texts by
+        its id, such as `row 12`. Rows of the split `drop` are skipped and reported, too. Raises DataError.
         """
         matched = self._match(listing)
         result = Listing([], list(listing.skipped), list(listing.warnings))
@@ -53,6 +59,8 @@ class SplitTable:
             values = matched.get(row.id)
             if values is None:
                 result.skip(row.id, f"not in the table {self.path.resolve().name}")
+            elif values.get("split", "").lower() == DROP:
+                result.skip(row.id, f"dropped in the table {self.path.resolve().name}")
             elif self.has_labels and not values["label"]:
                 result.skip(row.id, "no label in the table")
             else:
@@ -85,11 +93,13 @@ class SplitTable:
         return matched
 
     def _update(self, row: Row, values: dict[str, str]) -> Row:
+        self._check_given(row, values.get(GIVEN, ""))
         given = values.get("split", "")
         split = split_name(given)
         if given and split is None:
             raise DataError(
-                f"{display_path(self.path)}: split {given!r} of {values[FILE]!r} is not one of {', '.join(SPLITS)}"
+                f"{display_path(self.path)}: split {given!r} of {values[FILE]!r} is not one of "
+                f"{', '.join((*SPLITS, DROP))}"
             )
         return replace(
             row,
@@ -98,14 +108,31 @@ class SplitTable:
             group=values.get("group") or row.group,
         )
 
+    def _check_given(self, row: Row, given: str) -> None:
+        """Raise DataError where the source has another label than when the table was written.
+
+        Rows of a table of texts are known by their numbers: one inserted row would give all after it a wrong label.
+        """
+        if given and row.label and to_nfc(given) != row.label.strip():
+            raise DataError(
+                f"{display_path(self.path)}: {printable(row.id)} had the label {given!r} when this table was written, "
+                f"and has {printable(row.label)!r} in the source now; its rows have changed since, so write the table "
+                f"again (or remove its column {GIVEN} if the labels were corrected there)"
+            )
+
     def _hint(self, listing: Listing) -> str:
         example = listing.rows[0].id if listing.rows else "nothing"
         return f"it names {next(iter(self.rows), 'nothing')!r}, the source holds {example!r}"
 
 
 def split_table(path: Path) -> SplitTable | None:
-    """Return the table that the download stage put beside the source; None where the file is empty."""
-    return SplitTable.read(path) if path.stat().st_size else None
+    """Return the table that the download stage put beside the source; None where it wrote that there is none.
+
+    Earlier versions of flowerml wrote an empty file.
+    """
+    if path.stat().st_size <= len(NO_TABLE) and path.read_text(encoding="utf-8", errors="replace") in ("", NO_TABLE):
+        return None
+    return SplitTable.read(path)
 
 
 def _check_columns(path: Path, columns: list[str]) -> None:
@@ -122,11 +149,15 @@ def _by_file(path: Path, rows: list[dict[str, str]]) -> dict[str, dict[str, str]
         if None in row or None in row.values():
             raise DataError(f"{display_path(path)}: line {number} has more or fewer fields than the header")
         values = {key: value.strip() for key, value in row.items()}
-        file = PurePosixPath(values[FILE].replace("\\", "/")).as_posix()
-        values[FILE] = file
+        values[FILE] = file = file_name(values[FILE])
         if by_file.setdefault(file, values) != values:
             raise DataError(f"{display_path(path)}: {file!r} is listed twice (line {number}), with different values")
     return by_file
+
+
+def file_name(text: str) -> str:
+    """Return the name of a file as a table has it: without spaces at its ends, with slashes between folders."""
+    return PurePosixPath(text.strip().replace("\\", "/")).as_posix()
 
 
 def _by_ending(listing: Listing) -> dict[str, list[str]]:
@@ -135,5 +166,5 @@ def _by_ending(listing: Listing) -> dict[str, list[str]]:
     for row in listing.rows:
         parts = PurePosixPath(row.id).parts
         for start in {0, *range(max(0, len(parts) - MAX_FOLDERS), len(parts))}:
-            ids[to_nfc("/".join(parts[start:]))].append(row.id)
+            ids[to_nfc("/".join(parts[start:])).strip()].append(row.id)
     return ids

@@ -116,3 +116,32 @@ def test_spaces_do_not_count(table):
         listed("rose/1.jpg", "rose/2.jpg")
     )
     assert [row.split for row in result.rows] == ["train", "test"]
+
+
+def test_split_drop_leaves_out(table):
+    result = table("file,split", "a/1.jpg,train", "a/2.jpg,Drop").apply(listed("a/1.jpg", "a/2.jpg"))
+    assert [row.id for row in result.rows] == ["a/1.jpg"]
+    assert result.skipped == [{"id": "a/2.jpg", "reason": "dropped in the table splits.csv"}]
+
+
+def test_rows_of_tables_are_named_by_id(table):
+    rows = Listing([Row("row 1", "good"), Row("row 2", "bad"), Row("row 3", "bad")])
+    result = table("file,label", "row 1,good", "row 2,good").apply(rows)
+    assert [(row.id, row.label) for row in result.rows] == [("row 1", "good"), ("row 2", "good")]
+
+
+def test_moved_rows_are_refused(table):
+    splits = table("file,label,given_label", "row 1,good,bad", "row 2,bad,bad")
+    assert len(splits.apply(Listing([Row("row 1", "bad"), Row("row 2", "bad")])).rows) == 2
+    with pytest.raises(DataError, match=r"row 2 had the label 'bad' when this table was written, and has 'good' in the"):
+        splits.apply(Listing([Row("row 1", "bad"), Row("row 2", "good")]))
+
+
+def test_given_labels_need_no_labels_of_the_source(table):
+    result = table("file,label,given_label", "1.jpg,rose,tulip").apply(Listing([Row("jpg/1.jpg", "")]))
+    assert [row.label for row in result.rows] == ["rose"]
+
+
+def test_spaces_at_the_ends_of_names_do_not_count(table):
+    result = table("file,split", " a/1.jpg,test").apply(listed(" a/1.jpg"))
+    assert [(row.id, row.split) for row in result.rows] == [(" a/1.jpg", "test")]
