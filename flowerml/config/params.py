@@ -21,13 +21,14 @@ from pydantic import (
 )
 
 from flowerml.config.errors import explain, lower_first, suggest
-from flowerml.core.display import one_line
+from flowerml.core.display import closest, one_line
 from flowerml.core.errors import ParamsError
 from flowerml.core.regular import read_regular
 from flowerml.data import archives, findings
 
 PARAMS_FILE = Path("params.yaml")
 MAX_BYTES = 2**24  # of params.yaml
+VERSION = "flowerml"  # beside the pipelines, see flowerml.config.pin
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -36,7 +37,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 # Of `train`: tuning these makes no network better. Trials for an ensemble may differ in their seed.
-NOT_SEARCHED = ("search", "seed", "threads", "acceptance", "ensemble", "ensemble_by", "repeats", "refit")
+NOT_SEARCHED = ("search", "seed", "threads", "acceptance", "ensemble", "ensemble_by", "repeats", "refit", "examples")
 
 
 class Section(BaseModel):
@@ -168,10 +169,11 @@ class Train(Section):
     patience: Count | None
     class_weights: Literal["balanced"] | None
     acceptance: Share
-    ensemble: Count = 1  # a default, as older files lack it; so are the next three
+    ensemble: Count = 1  # a default, as older files lack it; so are the next four
     ensemble_by: Literal["probabilities", "soup"] = "probabilities"
     repeats: Count = 1
     refit: bool = False
+    examples: Annotated[int, Field(ge=0, le=24)] = 6
     search: Search
 
     def trainer_arguments(self) -> dict[str, Any]:
@@ -330,20 +332,28 @@ def read(path: Path = PARAMS_FILE) -> dict[str, Any]:
         raise ParamsError(f"{path}: not valid YAML in UTF-8: {one_line(error)}") from None
     pipelines = values.get("pipelines") if isinstance(values, dict) else None
     if not isinstance(pipelines, dict) or not pipelines:
-        raise ParamsError(f"{path}: expected `pipelines:` with a name and its kind, such as `flowers: image`")
-    for name in set(values) - {"pipelines", *pipelines}:
-        raise ParamsError(f"{path}: unknown section {name!r}{suggest(name, pipelines)}")
+        misspelt = closest("pipelines", values) if isinstance(values, dict) and "pipelines" not in values else []
+        hint = "".join(f"; did you mean it by {name!r}?" for name in misspelt)
+        raise ParamsError(f"{path}: expected `pipelines:` with a name and its kind, such as `flowers: image`{hint}")
+    for name in set(values) - {"pipelines", VERSION, *pipelines}:
+        raise ParamsError(f"{path}: unknown section {name!r}{suggest(name, ['pipelines', VERSION, *pipelines])}")
     return values
 
 
-def checked_sections(types: Mapping[str, type[Section]], values: Any, *, name: str, path: Path) -> dict[str, Section]:
-    """Return the checked sections of the pipeline `name`; raises ParamsError with one line for each problem."""
+def checked_sections(
+    types: Mapping[str, type[Section]], values: Any, *, name: str, path: Path, where: str | None = None
+) -> dict[str, Section]:
+    """Return the checked sections of the pipeline `name`; raises ParamsError with one line for each problem.
+
+    `where` is the dotted name that the lines begin with, by default `name`.
+    """
+    where = where or name
     whole = create_model(name, __base__=Section, **{key: (kind, ...) for key, kind in types.items()})  # type: ignore[call-overload]
     if not isinstance(values, dict):
-        raise ParamsError(f"{path}: {name}: expected a section with {', '.join(types)}, found {json.dumps(values)}")
+        raise ParamsError(f"{path}: {where}: expected a section with {', '.join(types)}, found {json.dumps(values)}")
     try:
         checked = whole.model_validate(values)
     except ValidationError as error:
-        lines = explain(whole, error.errors(), name)
+        lines = explain(whole, error.errors(), where)
         raise ParamsError("\n".join(f"{path}: {line}" for line in lines)) from None
     return {key: getattr(checked, key) for key in types}

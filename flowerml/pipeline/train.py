@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from flowerml.classifier import examples as saved_examples
 from flowerml.classifier.calibration import Calibration
 from flowerml.classifier.classifier import Classifier
 from flowerml.classifier.repeats import beside
-from flowerml.classifier.saved import REFERENCE
+from flowerml.classifier.saved import EXAMPLES, REFERENCE
 from flowerml.config.dotted import flatten
 from flowerml.data.encodings import Encoded
 from flowerml.data.examples import Examples
@@ -214,7 +215,10 @@ def save(
                 **lineage.environment(),
             },
             calibrate=calibrate,
-            extras=lambda classifier: {REFERENCE: reference(classifier).to_bytes()},
+            extras=lambda classifier: {
+                REFERENCE: reference(classifier).to_bytes(),
+                **_examples(classifier, examples, pipeline.train.examples),
+            },
         )
 
     detector = networks.detector(winner.network)
@@ -239,6 +243,12 @@ def save(
         lambda _: before.calibration,
         lambda classifier: of_refitted(of_before, before, classifier, examples),
     )
+
+
+def _examples(classifier: Classifier, examples: Examples, count: int) -> dict[str, bytes]:
+    """Return the file of test examples that travel with a classifier; none where there is none to offer."""
+    chosen = saved_examples.choose(classifier, examples, count) if count else []
+    return {EXAMPLES: saved_examples.to_bytes(classifier.task, chosen)} if chosen else {}
 
 
 def _calibrate(

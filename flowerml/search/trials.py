@@ -48,9 +48,10 @@ def search_fingerprint(
 ) -> str:
     """Return a digest of all that the result of a search depends on bit for bit, including this machine's arithmetic.
 
-    The number of trials is left out, so that a search can be extended, and the number of threads is the one that torch
-    has now, wherever the section leaves it open. `networks` is the path of the task's networks, whose code is hashed;
-    `encodings` are the encoder's fingerprints of the splits used for training.
+    The number of trials is left out, so that a search can be extended, and so are the examples that travel with the
+    classifier. The number of threads is the one that torch has now, wherever the section leaves it open. `networks` is
+    the path of the task's networks, whose code is hashed; `encodings` are the encoder's fingerprints of the splits used
+    for training.
     """
     on_gpu = torch.cuda.is_available()
     head = section.head_alone()
@@ -69,7 +70,7 @@ def search_fingerprint(
 
 
 def _without_trials(section: "Train") -> dict[str, Any]:
-    values = section.model_dump(exclude={"threads"})
+    values = section.model_dump(exclude={"threads", "examples"})
     del values["search"]["trials"]
     return values
 

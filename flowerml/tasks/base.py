@@ -267,8 +267,14 @@ class Presenter(Protocol[InputT, UsedPreprocessingT]):
     def samples(self, classes: Sequence[str] | None) -> "list[Raw]":
         """Return inputs to try that no model was trained on; empty if none suits these classes."""
 
-    def preview(self, raw: Any) -> bytes | str:
-        """Return a small preview for a report, a JPEG or a line of text; raises InputError."""
+    def preview(self, raw: Any, *, large: bool = False) -> bytes | str:
+        """Return a small preview for a report, a JPEG or a line of text; raises InputError.
+
+        A `large` one is to judge a label by: a picture that fills a window, or the text.
+        """
+
+    def excerpt(self, raw: Any) -> "Raw":
+        """Return a small copy of a raw input, a raw input itself, for a classifier's folder; raises InputError."""
 
     def explain(self, raw: InputT, preprocessing: UsedPreprocessingT, log_odds: LogOdds, *, label: str) -> Explanation:
         """Return the evidence for the class `label`, whose log odds `log_odds` returns; raises InputError."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowerml.tasks.image.checks import classify_error, digest, inspect, near_duplicates, vectors
 from flowerml.tasks.image.encoder import Encoder, Preprocessing
+from flowerml.tasks.image.excerpt import excerpt
 from flowerml.tasks.image.explanation import explain
 from flowerml.tasks.image.payload import from_json, is_large, to_json
 from flowerml.tasks.image.presentation import (
@@ -61,6 +62,7 @@ __all__ = [
     "describe_network",
     "digest",
     "draw",
+    "excerpt",
     "explain",
     "fit_detector",
     "from_bytes",

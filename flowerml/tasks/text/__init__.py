@@ -12,6 +12,7 @@ from flowerml.core.errors import ParamsError
 from flowerml.tasks.records import Backbone, Choice, Detector, SectionTypes, Situation
 from flowerml.tasks.text.checks import classify_error, digest, inspect, near_duplicates, vectors
 from flowerml.tasks.text.encoder import Encoder, Preprocessing
+from flowerml.tasks.text.excerpt import excerpt
 from flowerml.tasks.text.explanation import explain
 from flowerml.tasks.text.payload import from_json, is_large, to_json
 from flowerml.tasks.text.presentation import (
@@ -62,6 +63,7 @@ __all__ = [
     "describe_network",
     "digest",
     "draw",
+    "excerpt",
     "explain",
     "fit_detector",
     "from_bytes",
