@@ -242,8 +242,8 @@ def samples(classes: Sequence[str] | None) -> list[bytes | str]:
     return ["ACGTACGT", "TTTTTTAC"]
 
 
-def preview(raw: str) -> str:
-    return raw[:40]
+def preview(raw: str, *, large: bool = False) -> str:
+    return raw if large else raw[:40]
 
 
 def explain(raw: str, preprocessing: Preprocessing, log_odds: LogOdds, *, label: str) -> Explanation:
