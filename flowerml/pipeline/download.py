@@ -15,7 +15,7 @@ from flowerml.core.errors import DataError
 from flowerml.data.catalogue import PUBLISHED, File, Published
 from flowerml.data.download import download, is_url, local_path
 from flowerml.data.names import category_names
-from flowerml.data.split_table import SplitTable
+from flowerml.data.split_table import NO_TABLE, SplitTable
 from flowerml.tasks.registry import task_of
 
 SAMPLE = "sample"
@@ -94,7 +94,7 @@ def _fetch_split_table(pipeline: Pipeline, published: Published | None) -> None:
         )
     else:
         with files.replacing(target) as temporary:
-            temporary.touch()
+            temporary.write_text(NO_TABLE, encoding="utf-8")
 
 
 def _existing(given: str, name: str, expected: str) -> Path:

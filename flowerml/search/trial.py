@@ -90,14 +90,16 @@ class Trial:
         }
 
     def row(self, searched: Iterable[str] | None = None) -> dict[str, Any]:
-        """Return the trial as a row of trials.csv, with the values that were searched."""
+        """Return the trial as a row of trials.csv, with the values that were searched.
+
+        Its seconds are in MLflow alone: the same search gives the same bytes, and so the same hash in dvc.lock.
+        """
         names = self.section.search.space if searched is None else searched
         return {
             "trial": self.number,
             "state": self.state,
             **(self.score() if self.best else {}),
             "epochs": len(self.epochs),
-            "seconds": round(sum(epoch.seconds for epoch in self.epochs), 2),
             **{name: json.dumps(self.section.value(name)) for name in names},
             "reason": self.reason,
         }

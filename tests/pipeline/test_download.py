@@ -138,4 +138,13 @@ def test_users_split_table_is_linked(fetch, tmp_path):
 
 
 def test_no_split_table_by_default(fetch):
-    assert split_table(fetch("flowers", sample_per_class=4).split_table) is None
+    path = fetch("flowers", sample_per_class=4).split_table
+    assert split_table(path) is None
+    assert path.stat().st_size > 0  # DVC warns of empty files
+
+
+@pytest.mark.parametrize("content", ["", "file,split,group,label\n"])
+def test_split_table_without_rows(tmp_path, content):
+    path = tmp_path / "split_table.csv"
+    path.write_text(content)  # empty: written by an earlier version
+    assert (split_table(path) is None) == (content == "")

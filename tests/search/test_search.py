@@ -181,7 +181,7 @@ def test_trial_is_a_table_row(make_search):
     first, second = (trial.row() for trial in search.trials)
     score = {"best_valid_accuracy": 0.7, "best_valid_loss": 1.0, "best_epoch": 2}
     space = {"dropout": "0.1", "hidden_units": "[8]"}
-    assert first == {"trial": 0, "state": "complete", **score, "epochs": 2, "seconds": 0.5, **space, "reason": ""}
+    assert first == {"trial": 0, "state": "complete", **score, "epochs": 2, **space, "reason": ""}
     assert second["state"] == "failed" and second["reason"] == "no memory" and "best_epoch" not in second
 
 

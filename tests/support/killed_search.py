@@ -85,16 +85,16 @@ class Training:
     def outcome(self) -> dict[str, Any]:
         """Return the trials, the digests of what was saved, and MLflow's runs, all without times."""
         reports = self.folder / ".flowerml/reports/sample"
-        tables = {name: _without_seconds(reports / name) for name in ("trials.csv", "curves.csv")}
+        tables = {name: _rows(reports / name) for name in ("trials.csv", "curves.csv")}
         saved = [path for path in sorted(self.folder.glob("models/**/*")) if path.suffix in (".onnx", ".safetensors")]
         assert saved, "a classifier was saved"
         digests = {str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in saved}
         return {**tables, "saved": digests, "runs": recorded(self.folder)}
 
 
-def _without_seconds(path: Path) -> list[dict[str, str]]:
+def _rows(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
-        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+        return list(csv.DictReader(file))
 
 
 def recorded(folder: Path) -> list[dict[str, Any]]:
