@@ -11,7 +11,7 @@ def main() -> None:
     try:
         from flowerml.cli.app import app
     except ModuleNotFoundError as error:
-        sys.exit(f"error: the command line needs {error.name}; install it with: pip install 'flowerml[train]'")
+        sys.exit(f"error: the command line needs {error.name}; run: pip install flowerml")
     try:
         try:
             app(prog_name="flowerml")

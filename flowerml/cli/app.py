@@ -14,6 +14,7 @@ from flowerml.cli import (
     compare,
     encode,
     evaluate,
+    extras,
     info,
     models,
     monitor,
@@ -72,16 +73,16 @@ class Commands(TyperGroup):
                 raise typer.Exit(streams.PIPE_CLOSED) from None
             if ctx.obj:
                 raise
-            output.print_error(_message(error))
+            output.print_error(_message(error, ctx.invoked_subcommand))
             raise typer.Exit(1) from None
 
 
-def _message(error: Exception) -> str:
-    """Return an error in words that a user understands."""
+def _message(error: Exception, command: str | None) -> str:
+    """Return the error of a command in words that a user understands."""
     if isinstance(error, FlowermlError):
         return str(error)
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("flowerml"):
-        return f"this needs {error.name}, which is not installed; run: pip install {error.name}"
+        return extras.message(command, error.name.partition(".")[0])
     if line := os_errors.explain_os_error(error):
         return line
     if isinstance(error, OSError) and error.strerror:
