@@ -7,6 +7,8 @@ from typing import Any
 
 from flowerml.config import params
 from flowerml.config.dotted import set_by_dotted_name
+from flowerml.config.entries import entry, kinds
+from flowerml.config.inherit import inherit
 from flowerml.config.paths import DESCRIPTION, Paths
 from flowerml.core import files
 from flowerml.core.errors import ParamsError
@@ -41,9 +43,9 @@ def defaults(kind: str) -> Defaults:
     names = _names(path, values, kind)
     if path == SHIPPED_PARAMS:
         return Defaults(values[names[0]], f"the defaults of {names[0]}")
-    shipped = _shipped(kind)
-    values = {name: _with_missing(values.get(name, {}), shipped) for name in names}
-    search = {name: value for name, value in shipped["train"].items() if name in OF_SEARCH} if shipped else None
+    standard = shipped(kind)
+    values = {name: inherit(entry(values, name, path).sections, standard, name=name) for name in names}
+    search = {name: value for name, value in standard["train"].items() if name in OF_SEARCH} if standard else None
     trained = [name for name in names if _description(name).is_file()]
     if not trained:
         return Defaults(_with_search(values[names[0]], search), f"{path}, {names[0]}")
@@ -54,22 +56,10 @@ def defaults(kind: str) -> Defaults:
     return Defaults(_with_search(sections, search), origin)
 
 
-def _shipped(kind: str) -> dict[str, Any]:
+def shipped(kind: str) -> dict[str, Any]:
     """Return the sections that are shipped for a kind, none for one that a user has added."""
-    shipped = params.read(SHIPPED_PARAMS)
-    return next((shipped[name] for name, of in shipped["pipelines"].items() if of == kind), {})
-
-
-def _with_missing(sections: dict[str, Any], shipped: dict[str, Any]) -> dict[str, Any]:
-    """Return the sections with the parameters that an older params.yaml lacks: they may be set by name, too."""
-    if not isinstance(sections, dict):
-        return sections  # which the schema reports
-    missing = {name: copy.deepcopy(value) for name, value in shipped.items() if name not in sections}
-    filled = {
-        name: _with_missing(value, shipped[name]) if isinstance(shipped.get(name), dict) and name != "space" else value
-        for name, value in sections.items()
-    }
-    return {**filled, **missing}
+    values = params.read(SHIPPED_PARAMS)
+    return next((values[name] for name, of in values["pipelines"].items() if of == kind), {})
 
 
 def _with_search(sections: dict[str, Any], search: dict[str, Any] | None) -> dict[str, Any]:
@@ -85,7 +75,7 @@ def _with_search(sections: dict[str, Any], search: dict[str, Any] | None) -> dic
 
 def _names(path: Path, values: dict[str, Any], kind: str) -> list[str]:
     """Return the pipelines of this kind; raises ParamsError if there is none."""
-    names = [name for name, named_kind in values["pipelines"].items() if named_kind == kind]
+    names = [name for name, named_kind in kinds(values, path).items() if named_kind == kind]
     if not names:
         raise ParamsError(
             f"{path}: expected a pipeline of kind {kind} under `pipelines:` as the source of defaults; add one"

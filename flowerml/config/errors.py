@@ -23,13 +23,30 @@ def explain(kind: type[BaseModel], problems: list[ErrorDetails], name: str) -> I
 def _line(kind: type[BaseModel], problem: ErrorDetails, name: str) -> str:
     where = ".".join([name, *(str(part) for part in problem["loc"] if part not in ("range", "choices"))])
     if _unknown(problem):
-        return f"{where}: unknown name{suggest(problem['loc'][-1], _siblings(kind, problem))}"
+        return f"{where}: unknown name{_hint(kind, problem)}"
     if problem["type"] == "missing":
         return f"{where}: missing; give it a value"
     if problem["type"] == "value_error":
         return f"{where}: {problem['msg'].removeprefix('Value error, ')}"
     message = lower_first(problem["msg"]).replace("input should be", "expected")
     return f"{where}: {message}, found {json.dumps(problem['input'], default=str)}"
+
+
+def _hint(kind: type[BaseModel], problem: ErrorDetails) -> str:
+    """Return the end of a message about an unknown name, which may be one of another section."""
+    *parents, name = map(str, problem["loc"])
+    elsewhere = [known for known in _dotted(kind) if known.rpartition(".")[2] == name]
+    here_first = sorted(elsewhere, key=lambda known: known.split(".")[: len(parents)] != parents)
+    return f"; did you mean {here_first[0]!r}?" if here_first else suggest(name, _siblings(kind, problem))
+
+
+def _dotted(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield the names of all parameters of a section and of its parts."""
+    for name, field in kind.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _dotted(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
 
 
 def _unknown(problem: ErrorDetails) -> bool:

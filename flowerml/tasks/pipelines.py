@@ -4,48 +4,64 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flowerml.config.defaults import SHIPPED_PARAMS
+from flowerml.config.defaults import SHIPPED_PARAMS, shipped
+from flowerml.config.entries import entry
+from flowerml.config.inherit import gives_all, inherit
 from flowerml.config.params import PARAMS_FILE, Data, Evaluate, Export, Section, Train, checked_sections, read
+from flowerml.config.pin import pinned
 from flowerml.config.pipeline import Pipeline
+from flowerml.core.display import did_you_mean
 from flowerml.core.errors import ParamsError
 from flowerml.tasks.registry import TASKS
 
 
 def load_pipeline(name: str, path: Path | None = None) -> Pipeline:
-    """Return the pipeline `name` of params.yaml with checked sections; raises ParamsError."""
+    """Return the pipeline `name` of params.yaml with checked sections; raises ParamsError.
+
+    Parameters that it does not give are the defaults of its kind.
+    """
     path = path or PARAMS_FILE
     values = read(path)
-    kinds = values["pipelines"]
-    if name not in kinds:
-        raise ParamsError(f"{path}: no pipeline {name!r} under `pipelines:`; known are {', '.join(map(str, kinds))}")
-    kind = kinds[name]
+    given = entry(values, name, path)
+    kind = given.kind
     if not isinstance(kind, str) or kind not in TASKS:
-        raise ParamsError(f"{path}: pipelines.{name}: expected one of {', '.join(TASKS)}, found {kind!r}")
-    return checked_pipeline(name, kind, values.get(name), path=path)
+        hint = f"; {question}" if (question := did_you_mean(kind, TASKS)) else ""
+        raise ParamsError(f"{path}: pipelines.{name}: expected one of {', '.join(TASKS)}, found {kind!r}{hint}")
+    # An older file keeps its meaning; in a project that is pinned to a version, all defaults are those of the version.
+    is_older = pinned(values, path) is None and gives_all(_types(kind), given.sections)
+    sections = given.sections if is_older else inherit(given.sections, shipped(kind), name=name)
+    return checked_pipeline(name, kind, sections, path=path, where=given.where)
+
+
+def _types(kind: str) -> dict[str, type[Section]]:
+    """Return the types of the sections of a pipeline of this kind."""
+    own = TASKS[kind].section_types()
+    return {"data": own.data, "encode": own.encode, "train": own.train, "evaluate": Evaluate, "export": Export}
 
 
 def checked_pipeline(
-    name: str, kind: str, values: Any, *, path: Path, root: Path = Path(), complete: bool = True
+    name: str,
+    kind: str,
+    values: Any,
+    *,
+    path: Path,
+    root: Path = Path(),
+    complete: bool = True,
+    where: str | None = None,
 ) -> Pipeline:
     """Return a pipeline with these sections, checked; raises ParamsError, which names `path`.
 
-    Whether they fit together is left unchecked unless they are `complete`.
+    Whether they fit together is left unchecked unless they are `complete`. `where` is the dotted name of what holds
+    the sections, by default `name`.
     """
-    own_types = TASKS[kind].section_types()
-    types: dict[str, type[Section]] = {
-        "data": own_types.data,
-        "encode": own_types.encode,
-        "train": own_types.train,
-        "evaluate": Evaluate,
-        "export": Export,
-    }
-    sections = checked_sections(types, values, name=name, path=path)
+    where = where or name
+    sections = checked_sections(_types(kind), values, name=name, path=path, where=where)
     data, train, evaluate, export = (sections[key] for key in ("data", "train", "evaluate", "export"))
     assert isinstance(data, Data) and isinstance(train, Train)
     assert isinstance(evaluate, Evaluate) and isinstance(export, Export)
-    problems = [*_problems(train), *own_types.problems(sections["encode"], train)]
+    problems = [*_problems(train), *TASKS[kind].section_types().problems(sections["encode"], train)]
     if problems and complete:
-        raise ParamsError("\n".join(f"{path}: {name}.{problem}" for problem in problems))
+        raise ParamsError("\n".join(f"{path}: {where}.{problem}" for problem in problems))
     return Pipeline(
         name=name,
         kind=kind,

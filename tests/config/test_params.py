@@ -49,6 +49,7 @@ def test_wrong_type_is_located(changed, name, value, expected):
         ("encode.augment.rotaton", "rotation"),
         ("train.search.trails", "trials"),
         ("evalute", "evaluate"),
+        ("epochs", "train.epochs"),
     ],
 )
 def test_unknown_name_gets_a_suggestion(changed, name, nearest):
@@ -65,12 +66,12 @@ def test_misspelt_name_is_reported_once(tmp_path):
 
 
 def test_every_problem_gets_a_line(changed):
-    path = changed("flowers.evaluate", {"top_k": "five", "resamples": 10, "gallery": 0})
+    path = changed("flowers.evaluate", {"top_k": "five", "resamples": 10, "gallery": -1})
     with pytest.raises(ParamsError) as caught:
         load_pipeline("flowers", path)
     assert str(caught.value).splitlines() == [
         f'{path}: flowers.evaluate.top_k: expected a valid integer, found "five"',
-        f"{path}: flowers.evaluate.batch_size: missing; give it a value",
+        f"{path}: flowers.evaluate.gallery: expected greater than or equal to 0, found -1",
     ]
 
 
@@ -85,16 +86,18 @@ def test_unknown_section_gets_a_suggestion(tmp_path):
     check_error(path, "unknown section 'flower'; did you mean 'flowers'?")
 
 
-def test_missing_section_is_listed(changed):
-    path = changed("pipelines.flowers", "image")
-    path.write_text("pipelines: {flowers: image}")
-    check_error(path, "flowers: expected a section with data, encode, train, evaluate, export, found null")
+def test_a_section_of_another_shape_is_refused(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("pipelines: {flowers: image}\nflowers: 3")
+    check_error(path, "flowers: expected a section with data, encode, train, evaluate, export, found 3")
 
 
-def test_unknown_pipeline_lists_known_ones(changed):
-    path = changed("pipelines.flowers", "image")
-    with pytest.raises(ParamsError, match=r"no pipeline 'birds' under `pipelines:`; known are flowers"):
-        load_pipeline("birds", path)
+@pytest.mark.parametrize(
+    ("name", "hint"), [("birds", "known are flowers, reviews"), ("flower", "did you mean 'flowers'?")]
+)
+def test_unknown_pipeline_gets_a_suggestion(changed, name, hint):
+    with pytest.raises(ParamsError, match=re.escape(f"no pipeline '{name}' under `pipelines:`; {hint}")):
+        load_pipeline(name, changed("pipelines.flowers", "image"))
 
 
 @pytest.mark.parametrize("kind", ["sound", None, 3, ["image"]])
@@ -103,6 +106,13 @@ def test_unknown_kind_lists_known_ones(changed, kind):
         ParamsError, match=rf"pipelines\.flowers: expected one of image.*, found {re.escape(repr(kind))}"
     ):
         load_pipeline("flowers", changed("pipelines.flowers", kind))
+
+
+def test_a_misspelt_kind_gets_a_suggestion(changed):
+    check_error(
+        changed("pipelines.flowers", "imge"),
+        "pipelines.flowers: expected one of image, text, found 'imge'; did you mean 'image'?",
+    )
 
 
 @pytest.mark.parametrize("text", ["", "3", "- flowers", "pipelines:", "pipelines: image"])
