@@ -53,13 +53,12 @@ def encode(name: str, shard: str | None, *, join: bool) -> None:
     from flowerml.core.errors import FlowermlError
     from flowerml.pipeline import encode as whole
     from flowerml.pipeline import shards
-    from flowerml.tasks.pipelines import load_pipeline
 
     if shard is not None and join:
         raise FlowermlError("--join: is for after all shards have ended; leave out --shard or --join")
     if shard is not None:
         chosen = shards.Shard.parse(shard)
-        output.print_text(shards.summary(shards.encode_shard(load_pipeline(name), chosen)))
+        output.print_text(shards.summary(shards.encode_shard(stage.pinned_pipeline(name), chosen)))
     elif join:
         stage.in_turn(name, shards.join, lambda report: shards.summary_of_join(name, report))
     else:

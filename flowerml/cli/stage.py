@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from flowerml.cli import output
+from flowerml.config import params, pin
 from flowerml.config.paths import Paths
 from flowerml.config.pipeline import Pipeline
 from flowerml.core import os_errors
@@ -49,9 +50,15 @@ def in_turn(
         reachable.warn(before_train)
     # If only `dvc repro` was killed, its stage is still running.
     with hold_lock(Paths(name).lock, waiting=f"{name}: another process is running it; waiting for it to finish"):
-        result = stage(load_pipeline(name))
+        result = stage(pinned_pipeline(name))
         if summary is not None:
             output.print_text(summary(result))
+
+
+def pinned_pipeline(name: str) -> Pipeline:
+    """Return a pipeline of params.yaml; raises ParamsError, also where the file is pinned to another version."""
+    pin.check(params.read(), params.PARAMS_FILE)
+    return load_pipeline(name)
 
 
 def execute(command: Callable[[], None]) -> None:

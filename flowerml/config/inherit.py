@@ -31,8 +31,9 @@ def inherit(given: Any, defaults: Mapping[str, Any], *, name: str) -> Any:
 def _leave_out(search: Any, names: list[str]) -> None:
     """Remove parameters from the inherited space of a search."""
     space = search.get(SPACE) if isinstance(search, dict) else None
-    for name in names if isinstance(space, dict) else ():
-        space.pop(name, None)
+    if isinstance(space, dict):
+        for name in names:
+            space.pop(name, None)
 
 
 def fill(given: Any, defaults: Mapping[str, Any]) -> Any:
