@@ -18,7 +18,7 @@ FLOORS = (
     ("checks", "classifier", "search"),
     ("serving",),
     ("evaluation", "web"),
-    ("registry",),
+    ("registry", "review"),
     ("monitoring",),
     ("server",),
     ("pipeline",),
