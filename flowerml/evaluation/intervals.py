@@ -7,7 +7,7 @@ same draws, in one pass.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,6 +90,34 @@ def wilson_interval(hits: int, count: int, *, confidence: float = CONFIDENCE) ->
         return Interval(math.nan, 0.0, 1.0)
     limits = binomtest(hits, count).proportion_ci(confidence, method="wilson")
     return Interval(hits / count, float(limits.low), float(limits.high))
+
+
+def perfect_macro_average(estimate: float, counts: Sequence[int], *, confidence: float = CONFIDENCE) -> Interval:
+    """Return a mean over classes of 0 or 1 with limits; `counts` are the examples of each class.
+
+    Wilson's, for as many examples as give an accuracy the variance of this mean: the number of classes times the
+    harmonic mean of their sizes (all examples if classes are of equal size, fewer if not).
+
+    >>> f"{perfect_macro_average(1, [50, 50]).low:.3f}, {perfect_macro_average(1, [90, 10]).low:.3f}"
+    '0.963, 0.904'
+    """
+    effective = len(counts) ** 2 / sum(1 / count for count in counts)
+    count = max(1, math.floor(effective + 1e-9))
+    return wilson_interval(round(estimate) * count, count, confidence=confidence)
+
+
+def perfect_auc(estimate: float, first: int, second: int, *, confidence: float = CONFIDENCE) -> Interval:
+    """Return an area under the ROC curve of 0 or 1 with limits, for so many examples of each class.
+
+    Wilson's, for the number of examples of the smaller class: its pairs with the other class are many, but one example
+    that is scored on the wrong side of all of these would spoil all of its pairs.
+
+    >>> interval = perfect_auc(1, 20, 17)
+    >>> f"{interval.estimate} ({interval.low:.3f} to {interval.high:.3f})"
+    '1.0 (0.816 to 1.000)'
+    """
+    count = min(first, second)
+    return wilson_interval(round(estimate) * count, count, confidence=confidence)
 
 
 def _draw(generator: np.random.Generator, count: int) -> Counts:

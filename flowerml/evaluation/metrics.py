@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowerml.classifier.calibration import Calibration
-from flowerml.evaluation.intervals import Counts, Interval, bootstrap, wilson_interval
+from flowerml.evaluation.intervals import (
+    Counts,
+    Interval,
+    bootstrap,
+    perfect_auc,
+    perfect_macro_average,
+    wilson_interval,
+)
 from flowerml.evaluation.reliability import CalibrationError
 
 Array = NDArray[np.float64]
@@ -83,9 +90,13 @@ class BootstrapMetrics:
     def intervals(self, *, resamples: int, seed: int) -> dict[str, Interval]:
         """Return the same with bootstrap intervals, except where percentiles mislead.
 
-        A share that is 0 or 1 is 0 or 1 in every draw: it gets Wilson's limits. A calibration error is above 0 by
-        chance alone, and in a draw more so; no percentile would hold the 0 of a perfectly calibrated classifier. Its
-        lower limit is the estimate less the noise that 19 of 20 draws stay below, summed over bins.
+        A number that is 0 or 1 is 0 or 1 in every draw, as if it were certain. A share gets Wilson's limits instead,
+        macro F1 and ROC AUC what corresponds to them, and a calibration error where all answers are correct, or all
+        wrong, the limits of the accuracy. The loss keeps its percentiles: nothing bounds what a rare mistake costs.
+
+        A calibration error is above 0 by chance alone, and in a draw more so; no percentile would hold the 0 of a
+        perfectly calibrated classifier. Its lower limit is the estimate less the noise that 19 of 20 draws stay below,
+        summed over bins.
         """
         count = len(self._targets)
         intervals = bootstrap(self, count, resamples=resamples, seed=seed)
@@ -93,9 +104,19 @@ class BootstrapMetrics:
             noise = bootstrap(error.noise, count, resamples=resamples, seed=seed, confidence=0.9)["noise"].high
             interval = intervals[name]
             intervals[name] = Interval(interval.estimate, max(0.0, interval.estimate - noise), interval.high)
+        certain = {name: interval.estimate for name, interval in intervals.items() if interval.estimate in (0, 1)}
         for name, total in self._shares().items():
-            if intervals[name].estimate in (0, 1):
-                intervals[name] = wilson_interval(round(intervals[name].estimate * total), total)
+            if name in certain:
+                intervals[name] = wilson_interval(round(certain[name] * total), total)
+        if "macro_f1" in certain:
+            support = np.bincount(self._targets)
+            intervals["macro_f1"] = perfect_macro_average(certain["macro_f1"], support[support > 0].tolist())
+        if "roc_auc" in certain:
+            second = int((self._targets == 1).sum())
+            intervals["roc_auc"] = perfect_auc(certain["roc_auc"], count - second, second)
+        if "accuracy" in certain:
+            for name, error in self._calibration_errors.items():
+                intervals[name] = error.widened(intervals[name], intervals["accuracy"])
         return intervals
 
     def _shares(self) -> Mapping[str, int]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flowerml.evaluation.intervals import Interval, paired_difference, wilson_interval
+from flowerml.evaluation.intervals import Interval, paired_difference, perfect_auc, wilson_interval
 from tests.support.evaluations import evaluation_of, evaluation_of_hits, random_answers
 
 
@@ -60,3 +60,12 @@ def test_equal_answers_differ_by_zero():
     assert paired_difference(hits, hits, resamples=100, seed=0) == Interval(0, 0, 0)
     with pytest.raises(ValueError, match="the same examples"):
         paired_difference(hits, hits[1:], resamples=100, seed=0)
+
+
+@pytest.mark.parametrize(("first", "second"), [(20, 17), (10, 40)])
+def test_a_perfect_auc_is_unlikely_below_its_limit(first, second):
+    few = min(first, second)
+    low = perfect_auc(1, first, second).low
+    # The worst of all cases: scores of the smaller class are above all others, or below all of them.
+    assert 0.02 < low**few < 0.04
+    assert perfect_auc(0, first, second).high == pytest.approx(1 - low)

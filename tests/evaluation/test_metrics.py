@@ -62,3 +62,29 @@ def test_abstaining_raises_accuracy():
     assert metrics["ece_uncalibrated"] == pytest.approx(expected_calibration_error(uncalibrated, targets))
     none = evaluation_of(probabilities, targets, known=np.zeros(1000, dtype=bool)).metrics(top_k=1)
     assert none["known_share"] == 0 and "known_accuracy" not in none
+
+
+@pytest.mark.parametrize("correct", [True, False])
+def test_no_interval_of_few_examples_is_a_point(correct):
+    targets = np.arange(37) % 2
+    predicted = targets if correct else 1 - targets
+    probabilities = np.where(np.eye(2, dtype=bool)[predicted], 0.97, 0.03)
+    calibration = Calibration(1.5, known_above=0.5, acceptance=0.9)
+    evaluation = evaluation_of(probabilities, targets, calibration=calibration, known=np.ones(37, dtype=bool))
+    intervals = evaluation.intervals(top_k=1, resamples=50)
+    assert {name for name, interval in intervals.items() if interval.high - interval.low < 0.05} == {"loss"}
+    assert all(interval.low <= interval.estimate <= interval.high for interval in intervals.values())
+    limits = (0.906, 1) if correct else (0, 0.094)
+    assert (intervals["macro_f1"].low, intervals["macro_f1"].high) == pytest.approx(limits, abs=0.004)
+
+
+def test_a_calibration_error_of_no_mistakes_may_be_zero():
+    probabilities, targets = np.tile([0.97, 0.03], (37, 1)), np.zeros(37, dtype=np.int64)
+    error = evaluation_of(probabilities, targets).intervals(top_k=1, resamples=50)["ece"]
+    assert (error.low, error.estimate, error.high) == pytest.approx((0, 0.03, 0.97 - 0.906), abs=1e-3)
+
+
+def test_a_rare_class_widens_a_perfect_macro_f1():
+    targets = np.array([0] * 90 + [1] * 10)
+    intervals = evaluation_of(np.eye(2)[targets], targets).intervals(top_k=1, resamples=20)
+    assert intervals["macro_f1"].low < 0.91 < 0.96 < intervals["accuracy"].low
