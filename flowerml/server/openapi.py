@@ -231,10 +231,14 @@ def _model_schemas(classifier: Classifier, suffix: str) -> Json:
                 },
                 "model": {
                     "type": "object",
+                    "description": "What answered: its registered name and version.",
                     "required": ["name", "version"],
                     "properties": {"name": {"type": "string"}, "version": nullable_text},
                 },
-                "explanation": {"$ref": "#/components/schemas/Explanation"},
+                "explanation": {
+                    "$ref": "#/components/schemas/Explanation",
+                    "description": "What speaks for the class, where it was asked for.",
+                },
                 "request_id": {"type": "string", "description": "Beside an error alone."},
             },
         },
@@ -251,9 +255,18 @@ def _explanation_schema() -> Json:
         "type": "object",
         "required": ["label", "heat_map", "words"],
         "properties": {
-            "label": {"type": ["string", "null"]},
-            "heat_map": {"type": ["string", "null"], "contentEncoding": "base64", "contentMediaType": "image/png"},
-            "words": {"type": "array", "items": word},
+            "label": {"type": ["string", "null"], "description": "The class that is explained."},
+            "heat_map": {
+                "type": ["string", "null"],
+                "description": "Of a picture: what the class depends on, as a PNG.",
+                "contentEncoding": "base64",
+                "contentMediaType": "image/png",
+            },
+            "words": {
+                "type": "array",
+                "description": "Of a text: all of it in parts; positive weights speak for the class.",
+                "items": word,
+            },
         },
     }
 
