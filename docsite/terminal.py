@@ -41,7 +41,9 @@ class Frame:
     lines: tuple[Line, ...]
 
 
-def record(commands: Sequence[str], *, folder: Path, environment: Mapping[str, str], columns: int, rows: int) -> list[Frame]:
+def record(
+    commands: Sequence[str], *, folder: Path, environment: Mapping[str, str], columns: int, rows: int
+) -> list[Frame]:
     """Return the frames of a terminal in which the commands are run one after the other, as a person would.
 
     Long waits are cut to a second; everything else is as it was. Raises CalledProcessError where a command fails.
@@ -72,20 +74,27 @@ def record(commands: Sequence[str], *, folder: Path, environment: Mapping[str, s
     return frames
 
 
-def _outputs(
-    command: str, *, folder: Path, environment: Mapping[str, str], columns: int, rows: int
-) -> Iterator[bytes]:
+def _outputs(command: str, *, folder: Path, environment: Mapping[str, str], columns: int, rows: int) -> Iterator[bytes]:
     """Yield what the command writes to its terminal, at most once a frame."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     with subprocess.Popen(
-        ["sh", "-c", command], cwd=folder, env=dict(environment), stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True
+        ["sh", "-c", command],
+        cwd=folder,
+        env=dict(environment),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        close_fds=True,
     ) as process:
         os.close(theirs)
-        pending, looked = b"", 0.0
-        while chunk := _read(ours):
+        pending, looked, ended = b"", time.monotonic(), False
+        while not ended:
+            ready = select.select([ours], [], [], FRAME)[0]
+            chunk = _read(ours) if ready else b""
+            ended = bool(ready) and not chunk
             pending += chunk
-            if time.monotonic() - looked >= FRAME and not select.select([ours], [], [], 0)[0]:
+            if pending and time.monotonic() - looked >= FRAME:
                 yield pending
                 pending, looked = b"", time.monotonic()
         yield pending
@@ -108,7 +117,8 @@ def _line(screen: pyte.Screen, row: int) -> Line:
     runs: list[Run] = []
     for (color, bold), group in groupby(enumerate(cells), lambda item: (item[1].fg, item[1].bold)):
         characters = list(group)
-        text = "".join(cell.data for _, cell in characters)
+        text = "".join(cell.data for _, cell in characters).rstrip()
         if text.strip():
-            runs.append(Run(characters[0][0], text.rstrip(), color, bold))
+            indent = len(text) - len(text.lstrip())
+            runs.append(Run(characters[0][0] + indent, text[indent:], color, bold))
     return tuple(runs)
