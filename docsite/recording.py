@@ -36,6 +36,16 @@ COLORS = {
     "cyan": "#66d9e8",
     "white": "#d5dde5",
 }
+# Lines that stay are hidden until they are printed; others (.o) are shown for a while.
+STYLE = f"""
+text {{ font: {FONT}px ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace }}
+text {{ fill: {FOREGROUND}; white-space: pre }}
+.b {{ font-weight: bold }}
+.o {{ visibility: hidden }}
+@keyframes hide {{ from, to {{ visibility: hidden }} }}
+@keyframes show {{ from, to {{ visibility: visible }} }}
+@media (prefers-reduced-motion: reduce) {{ text {{ animation: none !important }} }}
+"""
 
 
 @dataclass(frozen=True)
@@ -76,16 +86,10 @@ def svg(frames: Sequence[Frame]) -> str:
     used = max(interval.row for interval in shown) + 1
     width, height = COLUMNS * CELL + 2 * MARGIN, used * LINE + 2 * MARGIN
     texts = "\n".join(_text(interval) for interval in shown)
-    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}">
+    size = f'viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}"'
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" {size}>
 <title>A terminal: {html.escape("; ".join(COMMANDS))}</title>
-<style>
-text {{ font: {FONT}px ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; fill: {FOREGROUND}; white-space: pre }}
-.b {{ font-weight: bold }}
-.o {{ visibility: hidden }}
-@keyframes hide {{ from, to {{ visibility: hidden }} }}
-@keyframes show {{ from, to {{ visibility: visible }} }}
-@media (prefers-reduced-motion: reduce) {{ text {{ animation: none !important }} }}
-</style>
+<style>{STYLE}</style>
 <rect width="100%" height="100%" rx="8" fill="{BACKGROUND}"/>
 {texts}
 </svg>
