@@ -26,7 +26,7 @@ PRIVATE := .dvc/tmp/private-$(shell id -u)
 export DVC_SITE_CACHE_DIR ?= $(CURDIR)/$(PRIVATE)/dvc
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: help install lock private repro test extended test-engines coverage torture faults check reference docs ui serve web clean
+.PHONY: help install lock private repro test extended test-engines coverage torture faults check reference docs recording ui serve web clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -90,6 +90,9 @@ reference: $(DONE) ## write docs/reference anew, from the code
 
 docs: $(DONE) ## build the documentation into site/ and say where to open it (without a network)
 	$(VENV)/bin/python -m docsite site
+
+recording: $(DONE) ## record the terminal of the README anew (docs/images/recording.svg)
+	$(VENV)/bin/python -m docsite.recording
 
 ui: $(DONE) ## start the MLflow UI on http://127.0.0.1:5000 (PORT=…)
 	$(VENV)/bin/python -m flowerml.tracking
