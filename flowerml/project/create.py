@@ -1,0 +1,87 @@
+"""Writing a new project: whole or not at all, and over nothing that is there."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from flowerml.core import files
+from flowerml.core.display import display_path, one_line, preview_list
+from flowerml.core.errors import FlowermlError
+
+LAST = "dvc.yaml"
+
+
+def create(folder: Path, texts: Mapping[str, str]) -> None:
+    """Write the files of a project to a folder, and make it a git repository unless it lies in one.
+
+    A new folder appears with all of them. In one that exists each file is written whole, dvc.yaml last; a killed
+    command is resumed by the same one. Raises FlowermlError where a file with other contents is in the way.
+    """
+    if shutil.which("git") is None:
+        raise FlowermlError("git is needed for a project, as DVC and the lineage of models use it; install it")
+    own_repository = not _in_repository(folder)
+    if folder.exists():
+        refuse_conflicts(folder, texts)
+        _fill(folder, texts, own_repository=own_repository)
+        return
+    with files.replacing(folder) as temporary:
+        temporary.mkdir()
+        _fill(temporary, texts, own_repository=own_repository)
+        if os.path.lexists(folder):
+            raise FlowermlError(f"{display_path(folder)}: another process has made it meanwhile; choose another folder")
+
+
+def refuse_conflicts(folder: Path, texts: Mapping[str, str]) -> None:
+    """Raise FlowermlError where a folder is none, or has files that a project would overwrite."""
+    if not folder.is_dir():
+        raise FlowermlError(f"{display_path(folder)}: expected a new or empty folder, found a file")
+    taken = [name for name, text in texts.items() if not _is_free(folder / name, text)]
+    if taken:
+        raise FlowermlError(
+            f"{display_path(folder)}: expected a new or empty folder, found {preview_list(taken)}, which would be "
+            "overwritten; choose another folder, or move these away"
+        )
+
+
+def _is_free(path: Path, text: str) -> bool:
+    """Return whether a file may be written: there is none, or it has these contents."""
+    try:
+        return path.read_bytes() == text.encode()
+    except FileNotFoundError:
+        return not os.path.lexists(path)
+    except (IsADirectoryError, NotADirectoryError):
+        return False
+
+
+def _fill(folder: Path, texts: Mapping[str, str], *, own_repository: bool) -> None:
+    for name in sorted(texts, key=lambda name: name == LAST):
+        if name == LAST and own_repository:
+            _git(["init", "--quiet"], folder)
+        with files.replacing(folder / name) as temporary:
+            temporary.write_bytes(texts[name].encode())
+
+
+def _in_repository(folder: Path) -> bool:
+    """Return whether a folder is in the work tree of a git repository that does not ignore it."""
+    whole = folder.absolute()
+    existing = next(parent for parent in (whole, *whole.parents) if parent.is_dir())
+    inside = _run(["rev-parse", "--is-inside-work-tree"], existing)
+    if inside.returncode or inside.stdout.strip() != "true":
+        return False
+    return bool(_run(["check-ignore", "--quiet", "--", str(whole)], existing).returncode)
+
+
+def _git(arguments: list[str], folder: Path) -> None:
+    done = _run(arguments, folder)
+    if done.returncode:
+        raise FlowermlError(f"git {arguments[0]} failed in {display_path(folder)}: {one_line(done.stderr, 300)}")
+
+
+def _run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    # A hook's GIT_DIR would lead to the repository of the hook.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return subprocess.run(
+        ["git", *arguments], cwd=folder, env=environment, capture_output=True, text=True, errors="replace"
+    )
