@@ -1,7 +1,7 @@
 """The site: build/docs as pages that need no other host, in site/.
 
-Zensical builds it, and not Material for MkDocs, whose life ends in May 2027: it is that theme's successor, reads the same
-mkdocs.yml, and needs 5 packages where Material needs 20. Both were tried; both ask unpkg.com for one script, see `SHIM`.
+Zensical builds it, and not Material for MkDocs, whose life ends in May 2027: it is that theme's successor, reads the
+same mkdocs.yml, and needs 5 packages where Material needs 20. Both ask unpkg.com for one script, see `SHIM`.
 """
 
 import re

@@ -13,8 +13,8 @@ def page() -> str:
         COMMENT,
         "# Findings",
         f"`flowerml check` and the pipeline report {len(KINDS)} kinds of findings. `data.checks.fail_on` in "
-        "`params.yaml` and `flowerml check --fail-on` take their names or a severity, and stop at them. `checks.json` and "
-        f"`encoded_checks.json` list up to {MAX_GROUPS:,} groups of each, the worst first.",
+        "`params.yaml` and `flowerml check --fail-on` take their names or a severity, and stop at them. `checks.json` "
+        f"and `encoded_checks.json` list up to {MAX_GROUPS:,} groups of each, the worst first.",
         *(_section(severity, counts[severity]) for severity in SEVERITIES),
     )
 
