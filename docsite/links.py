@@ -1,6 +1,7 @@
 """Dead links: targets that are not there, seen from a page as a git host and as the site shows it."""
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -29,10 +30,15 @@ def _problem(page: Page, link: Link) -> str | None:
     return _missing_anchor(path, parts.fragment) if parts.fragment else None
 
 
+@cache
+def _anchors(path: Path) -> set[str]:
+    return Page(path).anchors()
+
+
 def _missing_anchor(path: Path, fragment: str) -> str | None:
     if path.suffix != ".md":
         return None
-    anchors = Page(path).anchors()
+    anchors = _anchors(path)
     if fragment in anchors:
         return None
     return f"no such heading in {path.name}; there are {', '.join(sorted(anchors))}"

@@ -163,6 +163,7 @@ def unreadable() -> set[str]:
 def _calls(folder: Path, name: str) -> Iterator[list[Any]]:
     """Yield the constants that are passed to each call of `name` in a folder's modules; None for other values."""
     for file in sorted(folder.rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        text = file.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(text)) if f"{name}(" in text else ():
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
                 yield [argument.value if isinstance(argument, ast.Constant) else None for argument in node.args]
