@@ -104,6 +104,9 @@ def main(
     valid: Annotated[float | None, typer.Option(help="Share for validation, if the data have no splits.")] = None,
     test: Annotated[float | None, typer.Option(help="Share for the test, if the data have no splits.")] = None,
     limit: Annotated[int | None, typer.Option(min=3, help="At most this many examples of each class.")] = None,
+    register: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Register it as a version of this model, through the gate.")
+    ] = None,
     changes: options.Changes = None,
     work_dir: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Folder that keeps encodings for the next run.")
@@ -117,7 +120,10 @@ def main(
     Every trial is an MLflow run (at MLFLOW_TRACKING_URI, by default mlflow.db in this folder).
     """
     from flowerml.engine.executors import warm_up
+    from flowerml.registry.register import check_name
 
+    if register is not None:
+        check_name(register)  # now, rather than after the training
     _select_device(options.Device.cuda if gpu else device)
     warm_up(options.use_workers(engine, address, workers))
     chosen = {
@@ -147,8 +153,17 @@ def main(
     result, pipeline = _train(data, kind and kind.value, values, name, folder, work_dir, from_, wanted)
     data_changes = [f"-S {shlex.quote(change)}" for change in changes or [] if change.startswith("data.")]
     _print(result, pipeline, " ".join([shlex.quote(data), *data_changes]))
+    if register is not None:
+        _register(pipeline, result, register)
     if wanted is None and from_ is None:
         _print_hint(pipeline)
+
+
+def _register(pipeline: "Pipeline", result: "RunResult", name: str) -> None:
+    from flowerml.pipeline.register import of_training
+    from flowerml.registry.register import summary
+
+    output.print_text(f"\n{summary(of_training(pipeline, result.classifier, name))}")
 
 
 def _train(

@@ -2,19 +2,21 @@
 
 import copy
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any
 
-from flowerml.config.defaults import defaults, read_params
+from flowerml.config.defaults import defaults
 from flowerml.config.dotted import set_by_dotted_name
+from flowerml.config.paths import DESCRIPTION, Paths
 from flowerml.config.pipeline import Pipeline
 from flowerml.core.display import printable
 from flowerml.core.errors import DataError
 from flowerml.data import archives
 from flowerml.data.catalogue import PUBLISHED
 from flowerml.data.download import is_url
+from flowerml.data.examples import Examples
 from flowerml.pipeline import download
 from flowerml.tasks.pipelines import checked_pipeline
 from flowerml.tasks.registry import TASKS
@@ -52,6 +54,32 @@ def pipeline_from_data(
     return pipeline, origin
 
 
+def pipeline_of(description: Mapping[str, Any], *, roots: Iterable[Path]) -> Pipeline | None:
+    """Return the pipeline that a saved classifier was trained by, where its examples are below one of `roots`.
+
+    It has the parameters that the classifier records. None where its examples are elsewhere, or are others now.
+    """
+    name, digest = (description["trained"].get(key) for key in ("pipeline", "data_digest"))
+    if not name or not digest or Path(name).name != name:
+        return None
+    for root in roots:
+        if _digest(Paths(name, root).examples) == digest:
+            sections = copy.deepcopy(defaults(description["task"]).sections)
+            set_by_dotted_name(sections, description["parameters"], known_only=True)
+            path = root / DESCRIPTION
+            return checked_pipeline(name, description["task"], sections, path=path, root=root, complete=False)
+    return None
+
+
+def _digest(examples: Path) -> str | None:
+    if not examples.exists():
+        return None
+    try:
+        return Examples(examples).digest()
+    except (OSError, ValueError):  # no table of examples
+        return None
+
+
 def _infer_kind(source: str, *, name: str, root: Path) -> str:
     if source in PUBLISHED:
         return PUBLISHED[source].kind
@@ -60,7 +88,7 @@ def _infer_kind(source: str, *, name: str, root: Path) -> str:
     if not is_url(source):
         return kind_of(Path(source).expanduser())
     # Fetching is the same for all kinds; the kind is then inferred from the files.
-    any_kind = next(iter(read_params()[1]["pipelines"].values()))
+    any_kind = next(iter(TASKS))
     sections, _ = _sections(source, any_kind, {}, None)
     pipeline = checked_pipeline(name, any_kind, sections, path=Path("options"), root=root)
     download.run(pipeline)

@@ -33,12 +33,19 @@ class Scores:
         return {**{name: interval.estimate for name, interval in self.intervals.items()}, **self.repeats}
 
 
-def run(pipeline: Pipeline, *, classifier: Classifier | None = None, repeats: Path | None = None) -> Scores:
+def run(
+    pipeline: Pipeline,
+    *,
+    classifier: Classifier | None = None,
+    repeats: Path | None = None,
+    folder: Path | None = None,
+) -> Scores:
     """Evaluate a pipeline's classifier on its test split, write the reports, and return the metrics.
 
-    The classifier is the one saved by the stage `train` unless one is given; so are the folder of its repeats.
+    The classifier is the one saved by the stage `train` unless one is given; so are the folder of its repeats, and the
+    folder of the reports.
     """
-    section, folder = pipeline.evaluate, pipeline.paths.reports
+    section, folder = pipeline.evaluate, folder or pipeline.paths.reports
     examples = Examples(pipeline.paths.examples)
     if classifier is None:
         classifier = Classifier.load(pipeline.paths.classifier, accelerated=True)

@@ -4,6 +4,7 @@ MLflow cannot compare and swap an alias. So whoever moves one records the move a
 meanwhile: see `flowerml.registry.contest`.
 """
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from flowerml.config.params import Gate
 
-__all__ = ["mark_interrupted", "promote", "read_answers", "rollback", "submit"]
+__all__ = ["mark_interrupted", "not_judged", "promote", "read_answers", "rollback", "submit"]
 
 INTERRUPTED = ("KILLED", "FAILED")
 
@@ -87,6 +88,16 @@ def submit(
     on others. `takes` is which champion it may replace. The decision is recorded in the version's tags.
     """
     return contest.finish(contest.submission(Contest(client, name, alias, limits, test), new, takes=takes, how=how))
+
+
+def not_judged(client: "MlflowClient", name: str, version: str, why: str) -> Decision:
+    """Record of a version that the gate cannot judge it, and why; return the decision, with the command to go on."""
+    reason = (
+        f"the gate cannot judge it: {why}; `flowerml promote {shlex.quote(name)} {version} --force` promotes it anyway"
+    )
+    client.set_model_version_tag(name, version, "verdict", "not judged")
+    client.set_model_version_tag(name, version, "reason", reason)
+    return Decision(False, reason, (), comparable=False)
 
 
 def mark_interrupted(client: "MlflowClient", name: str) -> list[str]:

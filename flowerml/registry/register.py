@@ -2,9 +2,10 @@
 
 import json
 import logging
+import shlex
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Self
 from flowerml.classifier.classifier import TOP_K, Classifier
 from flowerml.config.paths import PACKAGE
 from flowerml.core import files
-from flowerml.registry import card, stored
+from flowerml.core.display import printable
+from flowerml.core.errors import ModelError
+from flowerml.registry import card, nameless, stored
 from flowerml.registry.candidates import SOURCE
 from flowerml.registry.gate import Candidate, Decision, Rule
 from flowerml.registry.package import write_package
@@ -24,6 +27,10 @@ if TYPE_CHECKING:
 
 # What a served model imports; torch alone would add 5.5 GB.
 REQUIREMENTS = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow")
+# MLflow refuses them in the name of a registered model or of a logged one, and the second only after some seconds;
+# addresses (models:/NAME@ALIAS) read @ as the end of a name.
+BAD_IN_NAME = frozenset("/:.%\"'@")
+MAX_NAME = 250
 
 
 @dataclass(frozen=True)
@@ -36,11 +43,20 @@ class Registration:
     promoted: bool
     reason: str
     rules: tuple[Rule, ...]
+    weights_digest: str
 
     @classmethod
-    def of(cls, logged: "Logged", alias: str, decision: Decision) -> Self:
+    def of(cls, logged: "Logged", alias: str, decision: Decision, weights_digest: str) -> Self:
         """Return the registration of a version that the gate has judged."""
-        return cls(logged.name, logged.version, alias, decision.promoted, decision.reason, decision.rules)
+        return cls(
+            logged.name,
+            logged.version,
+            alias,
+            decision.promoted,
+            decision.reason,
+            decision.rules,
+            weights_digest,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the contents of registration.json, where a rule's message has the key `told`."""
@@ -122,12 +138,20 @@ def add_card(logged: Logged, facts: card.Facts) -> None:
     client.update_model_version(logged.name, logged.version, description=card.short(facts))
 
 
-def copy(logged: Logged, folder: Path) -> None:
-    """Copy the registered model to a folder, atomically."""
+def copy(logged: Logged, folder: Path, facts: card.Facts | None = None) -> None:
+    """Copy the registered model to a folder, atomically: the same bytes for the same classifier.
+
+    So it is without what the registry alone decides: ids, times, the number of the version, and the commit. `facts` are
+    those of its model card.
+    """
     from mlflow.artifacts import download_artifacts
 
     with files.replacing(folder) as temporary:
         download_artifacts(f"models:/{logged.id}", dst_path=str(temporary))
+        nameless.strip(temporary)
+        if facts is not None:
+            text = card.full(replace(facts, version=None, address=folder.as_posix()))
+            (temporary / card.FILE).write_text(text, encoding="utf-8")
 
 
 def size(folder: Path) -> int:
@@ -137,7 +161,21 @@ def size(folder: Path) -> int:
 
 def summary(result: Registration) -> str:
     """Return what became of the new version, in one line, and how to serve it."""
-    if not result.promoted:
-        return f"registered {result.name} version {result.version}; {result.alias} did not move ({result.reason})"
-    serve = f"mlflow models serve -m models:/{result.name}@{result.alias} --env-manager local"
-    return f"registered {result.name} version {result.version} as {result.alias} ({result.reason})\nserve it: {serve}"
+    if result.promoted:
+        line = f"registered {result.name} version {result.version} as {result.alias} ({result.reason})"
+    else:
+        line = f"registered {result.name} version {result.version}; {result.alias} did not move ({result.reason})"
+    address = shlex.quote(f"models:/{result.name}" + (f"@{result.alias}" if result.promoted else f"/{result.version}"))
+    return (
+        f"{line}\nserve it: flowerml serve {address}\n"
+        f"with MLflow alone: mlflow models serve -m {address} --env-manager local"
+    )
+
+
+def check_name(name: str) -> None:
+    """Raise ModelError for a name that MLflow does not accept, before anything is logged under it."""
+    if not name.strip() or BAD_IN_NAME.intersection(name) or not name.isprintable() or len(name) > MAX_NAME:
+        bad = " ".join(sorted(BAD_IN_NAME))
+        raise ModelError(
+            f"{printable(name)!r} is no name for a registered model: expected 1 to {MAX_NAME} characters, none of {bad}"
+        )

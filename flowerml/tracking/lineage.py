@@ -168,35 +168,47 @@ def datasets(origin: Origin, examples: "Examples") -> Iterator[Dataset]:
             )
 
 
-def log_lineage(run: "Run", origin: Origin, examples: "Examples") -> None:
-    """Log the data sets of a finished pipeline and, in FOLDER, what `flowerml reproduce` needs."""
+def recorded_tags(trained: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tags for a version of a classifier of which nothing is known but what it records of its training."""
+    names = ("pipeline", "data_digest", "threads", "python", "machine")
+    return {name: str(value) for name, value in trained.items() if name in names or name.startswith("version.")}
+
+
+def log_datasets(run: "Run", origin: Origin, examples: "Examples") -> None:
+    """Log each split as a data set of the run."""
     for dataset in datasets(origin, examples):
         run.dataset(**vars(dataset))
+
+
+def log_lineage(run: "Run", origin: Origin, examples: "Examples", *, classifier: Path, reports: Path) -> None:
+    """Log, in FOLDER, what `flowerml reproduce` needs of a saved classifier with these reports."""
     with tempfile.TemporaryDirectory(prefix="flowerml-") as scratch:
         folder = Path(scratch)
         changed = uncommitted_changes()
-        files.write_json(folder / FACTS, lineage_facts(origin, examples, changed))
+        facts = lineage_facts(origin, examples, changed, classifier=classifier, reports=reports)
+        files.write_json(folder / FACTS, facts)
         (folder / PARAMETERS).write_text(params_yaml(origin), encoding="utf-8")
         if changed.patch:
             (folder / PATCH).write_bytes(changed.patch)
         run.artifact(folder, FOLDER)
 
 
-def lineage_facts(origin: Origin, examples: "Examples", changed: Changes) -> dict[str, Any]:
+def lineage_facts(
+    origin: Origin, examples: "Examples", changed: Changes, *, classifier: Path, reports: Path
+) -> dict[str, Any]:
     """Return what a reproduction is compared with: digests of data, stages and weights, metrics and their intervals."""
-    paths = origin.paths
-    intervals = paths.reports / "intervals.json"
+    intervals = reports / "intervals.json"
     return {
         "pipeline": origin.pipeline,
         **git_state(),
         "not_kept": changed.not_kept,
         "untracked": changed.untracked,
         "environment": environment(),
-        "stages": locked_stages(origin.pipeline, before="export", lock=paths.root / LOCK),
+        "stages": locked_stages(origin.pipeline, before="export", lock=origin.paths.root / LOCK),
         "data_digest": examples.digest(),
-        "weights_digest": weights_digest(paths.classifier),
-        "threads": files.read_json(paths.classifier / "classifier.json")["trained"]["threads"],
-        "metrics": files.read_json(paths.reports / "metrics.json"),
+        "weights_digest": weights_digest(classifier),
+        "threads": files.read_json(classifier / "classifier.json")["trained"]["threads"],
+        "metrics": files.read_json(reports / "metrics.json"),
         "intervals": files.read_json(intervals)["intervals"] if intervals.is_file() else {},
     }
 

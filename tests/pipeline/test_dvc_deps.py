@@ -99,7 +99,6 @@ def test_folders_and_files_of_deps_exist():
         ("train", "models/${key}/classifier"),
         ("train", "models/${key}/repeats"),
         ("export", "models/${key}/mlflow"),
-        ("export", "models/${key}/registration.json"),
     ],
 )
 def test_dvc_keeps_the_former_model(stage, output):

@@ -39,16 +39,18 @@ class Facts:
 
     `saved` is the description in the classifier's folder. `metrics`, `intervals` ({name: {"low", "high"}}), `weakest`
     and `slices` come from its evaluation, and are empty where its report lacks them; `search` has the scores of its
-    search. `tags` are its lineage.
+    search. `tags` are its lineage. `address` is what programs load it by. Without a `version` it is the card of a copy in
+    a folder.
     """
 
     name: str
-    version: str
+    version: str | None
+    address: str
     saved: Mapping[str, Any]
-    source: str
+    source: str | None
     counts: Mapping[str, int]
     smallest: int | None
-    digest: str
+    digest: str | None
     metrics: Mapping[str, float]
     confidence: float | None
     intervals: Mapping[str, Mapping[str, float]]
@@ -60,34 +62,35 @@ class Facts:
 
 def facts(
     classifier: "Classifier",
-    examples: "Examples",
+    examples: "Examples | None",
     *,
-    source: str,
-    reports: Path,
+    source: str | None,
+    reports: Path | None,
     name: str,
     version: str,
     tags: Mapping[str, str],
 ) -> Facts:
-    """Return the facts of a pipeline's classifier, from its files and its reports."""
-    bootstrap = files.read_json(reports / "intervals.json") if (reports / "intervals.json").is_file() else {}
-    class_counts = Counter(key.label for key in examples.keys("train"))
-    slices = _rows(reports / "slices.csv", lambda table: table[table["worse"]])
-    weakest = _rows(reports / "per_class.csv", lambda table: table[table["support"] > 0].sort_values("recall"))
+    """Return the facts of a classifier, from its files and its reports; with `examples` and `reports` if these exist."""
+    bootstrap = _json(reports, "intervals.json")
+    class_counts = Counter(key.label for key in examples.keys("train")) if examples else Counter()
+    slices = _rows(reports, "slices.csv", lambda table: table[table["worse"]])
+    weakest = _rows(reports, "per_class.csv", lambda table: table[table["support"] > 0].sort_values("recall"))
     return Facts(
         name=name,
         version=version,
+        address=f"models:/{name}/{version}",
         saved=classifier.description,
         source=source,
-        counts={split: examples.count(split) for split in ("train", "valid", "test")},
+        counts={split: examples.count(split) for split in ("train", "valid", "test")} if examples else {},
         smallest=min(class_counts.values(), default=None),
-        digest=tags["data_digest"],
-        metrics=files.read_json(reports / "metrics.json"),
+        digest=tags.get("data_digest"),
+        metrics=_json(reports, "metrics.json"),
         confidence=bootstrap.get("confidence"),
         intervals=bootstrap.get("intervals", {}),
         weakest=weakest[:WEAKEST] if len(classifier.classes) > 2 else (),
         slices=slices[:WEAKEST],
         tags=tags,
-        search=files.read_json(reports / "search.json") if (reports / "search.json").is_file() else {},
+        search=_json(reports, "search.json"),
     )
 
 
@@ -138,9 +141,9 @@ def _rendered(facts: Facts, parameters: Mapping[str, Any]) -> str:
         calibration=_calibration(facts),
         limits=task.limitations(facts.saved["parameters"]),
         licences=_licences(facts),
-        origin=_origin(facts.tags),
+        origin=_origin(facts),
         parameters=parameters,
-        use=examples(task, facts.name, facts.version),
+        use=examples(task, facts.address),
     )
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
@@ -215,21 +218,27 @@ def _licences(facts: Facts) -> list[str]:
         weights = facts.saved["parameters"].get("encode.weights")
         names = backbone if isinstance(backbone, list) else [backbone]
         of_weights = "; ".join(licences.of_weights(name, weights, shown=escaped(name)) for name in names)
-    return [f"Data: {licences.of_data(facts.source, facts.saved['task'])}.", f"Weights: {of_weights}."]
+    of_data = licences.of_data(facts.source, facts.saved["task"]) if facts.source else "not recorded"
+    return [f"Data: {of_data}.", f"Weights: {of_weights}."]
 
 
-def _origin(tags: Mapping[str, str]) -> str:
-    commit = tags.get("git_commit")
+def _origin(facts: Facts) -> str:
+    """Return commit, threads and versions; of the copy in the project, which has the same bytes at any commit, fewer."""
+    tags, commit = facts.tags, facts.tags.get("git_commit")
     changed = " with uncommitted changes" if tags.get("git_dirty") == "true" else ""
     code = f"Commit `{commit}`{changed}" if commit else "No git repository"
+    if facts.version is None:
+        code = "Commit: see the registered version"
     versions = [
         f"{name.removeprefix('version.')} {value}" for name, value in tags.items() if name.startswith("version.")
     ]
     return f"{code}; threads: {tags.get('threads', 'unknown')}; {escaped(', '.join(versions))}."
 
 
-def _public_source(source: str) -> str:
+def _public_source(source: str | None) -> str:
     """Return a source as a card may show it: an address without secrets, of a path only the last part."""
+    if source is None:
+        return "not recorded"
     if source in licences.PUBLISHED or source == "sample" or download.is_url(source):
         return without_secrets(source)
     return PurePath(source).name or source
@@ -245,14 +254,24 @@ def _preview(names: list[str]) -> str:
     return ", ".join(escaped(name) for name in names[:NAMED_CLASSES]) + more
 
 
-def _rows(path: Path, select: "Callable[[pd.DataFrame], pd.DataFrame]") -> tuple[dict[str, Any], ...]:
+def _json(reports: Path | None, name: str) -> dict[str, Any]:
+    """Return a report's file; empty where the report lacks it."""
+    if reports is None or not (reports / name).is_file():
+        return {}
+    content: dict[str, Any] = files.read_json(reports / name)
+    return content
+
+
+def _rows(
+    reports: Path | None, name: str, select: "Callable[[pd.DataFrame], pd.DataFrame]"
+) -> tuple[dict[str, Any], ...]:
     """Return the rows of a report's table that `select` keeps; none where the report lacks the table."""
-    if not path.is_file():
+    if reports is None or not (reports / name).is_file():
         return ()
     import pandas as pd
 
     texts = {"label": str, "name": str, "property": str, "slice": str}
     # A class may be called NA or nan, so only an empty cell of these columns is a missing number.
     numbers = {name: [""] for name in ("accuracy", "low", "high", "rest", "p")}
-    table = select(pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=numbers))
+    table = select(pd.read_csv(reports / name, dtype=texts, keep_default_na=False, na_values=numbers))
     return tuple({str(name): value for name, value in row.items()} for row in table.to_dict("records"))

@@ -20,9 +20,8 @@ class Examples:
     curl: str
 
 
-def examples(task: Task, name: str, version: str) -> Examples:
-    """Return the examples for a version of a registered model of this task."""
-    address = f"models:/{name}/{version}"
+def examples(task: Task, address: str) -> Examples:
+    """Return the examples for a registered version of this task, given by its address, such as models:/flowers/3."""
     quoted = shlex.quote(address)
     snippets = task.snippets(address)
     return Examples(
