@@ -1,7 +1,6 @@
 """The app with all commands, and what they share: help, errors in one line, exit codes."""
 
 import io
-import os
 import sys
 from typing import Annotated, Any
 
@@ -13,16 +12,21 @@ from flowerml.cli import (
     check,
     compare,
     encode,
+    environment,
     evaluate,
     extras,
     info,
+    init,
     models,
     monitor,
     output,
     predict,
     promote,
+    register,
     reproduce,
+    review,
     rollback,
+    run_stage,
     score,
     serve,
     streams,
@@ -36,13 +40,6 @@ from flowerml.engine.parallel import thread_count
 
 DEBUG = "--debug"
 INTERRUPTED = 130
-# No telemetry, and MLflow logs errors only.
-ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "GRADIO_ANALYTICS_ENABLED": "False",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
-}
 
 
 class Commands(TyperGroup):
@@ -120,8 +117,7 @@ def start(
     debug: Annotated[bool, typer.Option(DEBUG, help="Show the stack trace of an error.")] = False,
 ) -> None:
     """Prepare the environment and the output streams for any command."""
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    environment.prepare()
     scrub_output()
     # Printing a name that is not valid UTF-8 must not fail.
     for stream in (sys.stdout, sys.stderr):
@@ -131,7 +127,9 @@ def start(
 
 
 COMMANDS = (
+    init,
     check,
+    review,
     backbones,
     encode,
     train,
@@ -141,12 +139,14 @@ COMMANDS = (
     compare,
     models,
     info,
+    register,
     promote,
     rollback,
     reproduce,
     serve,
     monitor,
     web,
+    run_stage,
 )
 for command in COMMANDS:
     app.command(command.NAME, epilog=command.EXAMPLES)(command.main)

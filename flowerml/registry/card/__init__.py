@@ -39,8 +39,8 @@ class Facts:
 
     `saved` is the description in the classifier's folder. `metrics`, `intervals` ({name: {"low", "high"}}), `weakest`
     and `slices` come from its evaluation, and are empty where its report lacks them; `search` has the scores of its
-    search. `tags` are its lineage. `address` is what programs load it by. Without a `version` it is the card of a copy in
-    a folder.
+    search. `tags` are its lineage. `address` is what programs load it by. Without a `version` it is the card of a copy
+    in a folder.
     """
 
     name: str
@@ -70,7 +70,7 @@ def facts(
     version: str,
     tags: Mapping[str, str],
 ) -> Facts:
-    """Return the facts of a classifier, from its files and its reports; with `examples` and `reports` if these exist."""
+    """Return the facts of a classifier, from its files, its examples and its reports, if these exist."""
     bootstrap = _json(reports, "intervals.json")
     class_counts = Counter(key.label for key in examples.keys("train")) if examples else Counter()
     slices = _rows(reports, "slices.csv", lambda table: table[table["worse"]])
@@ -223,7 +223,7 @@ def _licences(facts: Facts) -> list[str]:
 
 
 def _origin(facts: Facts) -> str:
-    """Return commit, threads and versions; of the copy in the project, which has the same bytes at any commit, fewer."""
+    """Return commit, threads and versions; the copy in a project has the same bytes at any commit, so it names none."""
     tags, commit = facts.tags, facts.tags.get("git_commit")
     changed = " with uncommitted changes" if tags.get("git_dirty") == "true" else ""
     code = f"Commit `{commit}`{changed}" if commit else "No git repository"
