@@ -3,9 +3,8 @@
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from tqdm import tqdm
-
 from flowerml.config.params import Data
+from flowerml.core import progress
 from flowerml.data import split
 from flowerml.data.layout import Row
 from flowerml.engine.parallel import ordered_map
@@ -40,7 +39,7 @@ def copies(task: Task, source: Path, data: Data, rows: list[Row]) -> Copies:
         return []
     contents = task.contents(source, data, candidates)
     digests = ordered_map(lambda item: (item[0], task.digest(item[1], data)), contents)
-    for id, digest in tqdm(digests, total=len(candidates), desc="compare", unit="example"):
+    for id, digest in progress.bar(digests, total=len(candidates), desc="compare", unit="example"):
         if digest is not None:
             by_digest[digest].append(id)
     return [ids for ids in by_digest.values() if len(ids) > 1]

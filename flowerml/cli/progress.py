@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from flowerml.cli.output import console, safe, say
+from flowerml.core.progress import duration
 
 if TYPE_CHECKING:
     from flowerml.engine.fit import Epoch
@@ -76,7 +77,7 @@ class Lines:
         self._last = time.monotonic()
         count, planned = self._search.planned(trial.kind)
         started, before = self._starts[trial.kind]
-        left = _duration((count * planned - done) * (self._last - started) / (done - before))
+        left = duration((count * planned - done) * (self._last - started) / (done - before))
         of = " of the head alone" if trial.kind == "head" else ""
         say(f"{_position(self._search, trial, epoch)}: {_numbers(epoch)}, {left} left{of}")
 
@@ -118,16 +119,3 @@ def _score(search: "Plan", trial: "Trial") -> str:
         score = "trained on train and valid"
     reason = f" ({trial.reason})" if trial.reason else ""
     return f"{_title(search, trial)} {trial.state}: {score}{reason}"
-
-
-def _duration(seconds: float) -> str:
-    """Return seconds as hours, minutes and seconds.
-
-    >>> _duration(3723), _duration(123), _duration(3)
-    ('1:02:03', '2:03', '3 s')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours}:{minutes:02}:{rest:02}"
-    return f"{minutes}:{rest:02}" if minutes else f"{rest} s"

@@ -14,7 +14,7 @@ from flowerml.checks import encodings as encoding_checks
 from flowerml.checks import page
 from flowerml.config.params import Section
 from flowerml.config.pipeline import Pipeline
-from flowerml.core import files
+from flowerml.core import files, progress
 from flowerml.core.display import display_path, format_size
 from flowerml.core.errors import DataError
 from flowerml.data import encodings, findings, split
@@ -102,10 +102,10 @@ def write(path: Path, unfinished: Unfinished, source: Source) -> EncodeReport:
     """Encode what is not known and write all rows of a source; until they are complete, in the unfinished folder."""
     report, facts, total = EncodeReport(), source.facts, source.examples.count(*SPLITS, blocks=source.blocks)
     fresh = source.encoded(unfinished.folder / "encoder")
-    with closing(fresh), tqdm(total=total, desc="encode", unit="example") as progress:
+    with closing(fresh), progress.bar(total=total, desc="encode", unit="example") as bar:
         encodings.write_resumably(
             path,
-            [merged(keys, source.cache, fresh, report, progress) for keys in source.keys_of_parts()],
+            [merged(keys, source.cache, fresh, report, bar) for keys in source.keys_of_parts()],
             unfinished.folder,
             columns=facts.columns,
             fingerprints=facts.fingerprints,

@@ -8,12 +8,10 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from tqdm import tqdm
-
 from flowerml.checks import classes, dealing, page
 from flowerml.checks.collect import DataSummary
 from flowerml.config.pipeline import Pipeline
-from flowerml.core import files
+from flowerml.core import files, progress
 from flowerml.core.display import printable
 from flowerml.core.errors import DataError, InputError
 from flowerml.data import examples, findings, split
@@ -90,7 +88,7 @@ def read_rows(
             return row, error, task.classify_error(row.id, content, error)
         return row, raw, task.inspect(row.id, raw, data)
 
-    for row, raw, seen in tqdm(ordered_map(read, contents), total=len(rows), desc="extract", unit="example"):
+    for row, raw, seen in progress.bar(ordered_map(read, contents), total=len(rows), desc="extract", unit="example"):
         if isinstance(raw, InputError):
             skipped.append({"id": row.id, "reason": raw.message})
             summary.add_unreadable(row, str(seen), raw.message)

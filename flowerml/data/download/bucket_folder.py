@@ -61,7 +61,7 @@ def download_folder(url: str, target: Path, *, attempts: int, pause: float) -> N
 
 
 def _copy(url: str, target: Path, known: dict[str, Remote]) -> None:
-    from tqdm import tqdm
+    from flowerml.core import progress
 
     system, root = file_system(url)
     wanted = _listing(system, root)
@@ -75,7 +75,7 @@ def _copy(url: str, target: Path, known: dict[str, Remote]) -> None:
         try:
             with (
                 ThreadPoolExecutor(THREADS) as pool,
-                tqdm(total=len(wanted), initial=len(kept), desc=visible(target.name), unit="file") as bar,
+                progress.bar(total=len(wanted), initial=len(kept), desc=visible(target.name), unit="file") as bar,
             ):
                 fetched = pool.map(lambda name: _fetch(system, wanted[name], target / name), new)
                 for name, _ in zip(new, fetched, strict=True):

@@ -43,7 +43,7 @@ def transfer(remote: RemoteFile, partial: PartialFile, *, attempts: int, pause: 
 
 
 def _attempt(remote: RemoteFile, partial: PartialFile) -> None:
-    from tqdm import tqdm
+    from flowerml.core import progress
 
     with remote.open(partial.info, partial.size) as stream:
         if stream.start == 0:
@@ -51,7 +51,7 @@ def _attempt(remote: RemoteFile, partial: PartialFile) -> None:
         size, name = stream.info.size, partial.target.name
         with (
             partial.appending(size) as file,
-            tqdm(desc=visible(name), unit="B", unit_scale=True, initial=stream.start, total=size) as bar,
+            progress.bar(desc=visible(name), unit="B", unit_scale=True, initial=stream.start, total=size) as bar,
         ):
             for chunk in stream.chunks:
                 file.write(chunk)
