@@ -6,6 +6,9 @@ SERVE_PORT ?= 5001
 WORKERS ?= 2
 MODEL  ?= models:/flowers@champion
 
+# An index with torch for CPUs alone, such as https://download.pytorch.org/whl/cpu; empty: PyPI's, with CUDA on Linux.
+TORCH_INDEX ?=
+
 VENV := .venv
 DONE := $(VENV)/installed
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet
@@ -32,18 +35,24 @@ unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(DONE) ## create .venv with the exact files in requirements.lock (the other targets do it if needed)
+install: $(DONE) ## create .venv with the exact files in requirements.lock (TORCH_INDEX=…; the other targets do it if needed)
 
 # The versions are chosen in constraints.txt; requirements.lock adds the SHA-256 of each of their files on PyPI. First
 # what others are built with, as --require-hashes does not reach into pip's isolated builds. pip refuses hashes in
 # constraints and for `-e .`, so the package itself comes last, without dependencies.
+# With TORCH_INDEX, torch and torchvision have the same versions, but come from there, where they are other files: their
+# hashes are not checked. What PyPI's torch needs of CUDA is left out.
+FOR_CPU := awk '/^[^ ]/ {kept = !/^(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+)==/} kept'
+OF_TORCH := sed -n 's/^\(torch==[^ ]*\).*/\1/p; s/^\(torchvision==[^ ]*\).*/\1/p' requirements.lock
 $(DONE): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("error: Python 3.11 or newer is needed, found %d.%d; choose another: make PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
-	@echo 'installing the exact files in requirements.lock into $(VENV): a few minutes, 7 GB'
+	@echo 'installing the exact files in requirements.lock into $(VENV): a few minutes, $(if $(TORCH_INDEX),3,7) GB'
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	sed -n '/^setuptools==/,/[^\\]$$/p' requirements.lock > $(VENV)/build.lock
 	$(PIP) --require-hashes -r $(VENV)/build.lock
-	$(PIP) --require-hashes --no-deps --no-build-isolation -r requirements.lock
+	$(if $(TORCH_INDEX),$(FOR_CPU),cat) requirements.lock > $(VENV)/files.lock
+	$(PIP) --require-hashes --no-deps --no-build-isolation -r $(VENV)/files.lock
+	$(if $(TORCH_INDEX),$(PIP) --no-deps --index-url $(TORCH_INDEX) $$($(OF_TORCH)))
 	$(PIP) --no-deps --no-build-isolation -e .
 	touch $@
 
