@@ -11,6 +11,7 @@ from docsite.markdown import DOCS, REPOSITORY, Page
 FOLDER = REPOSITORY / "build" / "docs"
 # Files at the top that are pages of the site, by their page.
 TOPS = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md", "index.md": "README.md"}
+STYLE = Path(__file__).with_name("site.css")
 FILES = "files"  # holds what pages link to and what is no page
 
 
@@ -22,6 +23,7 @@ def stage() -> Path:
     sources = {name: REPOSITORY / top for name, top in TOPS.items()} | sources
     places = {source.resolve(): name for name, source in sources.items()}
     places.setdefault(REPOSITORY / "README.md", "index.md")
+    shutil.copy(STYLE, FOLDER / STYLE.name)
     for name, source in sources.items():
         (FOLDER / name).write_text(relinked(Page(source), name, places), encoding="utf-8")
     return FOLDER

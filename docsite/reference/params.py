@@ -38,8 +38,7 @@ def page() -> str:
         "train.learning_rate=0.001` in `flowerml train`, `-S flowers.train.learning_rate=0.001` in `dvc exp run`, in "
         "the search space and in MLflow. An unknown name or a wrong type is refused, with the nearest name."
     )
-    legend = 'A dash: the kind has no such parameter. `null` in YAML is "not set".'
-    return join(COMMENT, "# Parameters", intro, legend, *(_section(name, kinds) for name in SECTIONS))
+    return join(COMMENT, "# Parameters", intro, *(_section(name, kinds) for name in SECTIONS))
 
 
 def parameters() -> dict[str, set[str]]:
@@ -110,10 +109,10 @@ def _section(section: str, kinds: Mapping[str, tuple[dict[str, FieldInfo], dict[
     for name in names:
         having = [kind for kind, (of_kind, _, _) in kinds.items() if name in of_kind]
         types_ = _alike([describe(kinds[kind][0][name]) for kind in having], having)
-        defaults = [_default(name, *kinds[kind][:2]) if kind in having else "–" for kind in kinds]
+        default = _defaults({kind: _default(name, *kinds[kind][:2]) for kind in having}, len(kinds))
         meaning = _alike([kinds[kind][2].get(name, "") for kind in having], having)
-        rows.append([code(name), types_, *defaults, meaning])
-    header = ["parameter", "type", *(f"{kind}s" for kind in kinds), "meaning"]
+        rows.append([code(name), types_, default, meaning])
+    header = ["parameter", "type", "default", "meaning"]
     return join(f"## {section}", SECTIONS[section], table(header, rows))
 
 
@@ -137,6 +136,14 @@ def _alike(texts: list[str], kinds: list[str]) -> str:
     if len(set(texts)) == 1:
         return texts[0][:1].upper() + texts[0][1:]
     return " ".join(f"*{kind.capitalize()}s*: {text}." for kind, text in zip(kinds, texts, strict=True) if text)
+
+
+def _defaults(values: Mapping[str, str], kinds: int) -> str:
+    """Return the default of each kind that has a parameter, once if all have it and it is the same."""
+    if len(values) == kinds and len(set(values.values())) == 1:
+        return next(iter(values.values()))
+    only = "" if len(values) == kinds else " only"
+    return ", ".join(f"{value} ({kind}s{only})" for kind, value in values.items())
 
 
 def _default(name: str, of_kind: Mapping[str, FieldInfo], values: Mapping[str, Any]) -> str:
