@@ -29,7 +29,7 @@ PRIVATE := .dvc/tmp/private-$(shell id -u)
 export DVC_SITE_CACHE_DIR ?= $(CURDIR)/$(PRIVATE)/dvc
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: help install lock private repro test extended test-engines coverage torture faults check reference docs recording ui serve web clean
+.PHONY: help install lock private repro exp-show test extended test-engines coverage torture faults check reference notebooks docs recording ui serve web clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -65,7 +65,11 @@ private:
 	@mkdir -p -m 700 $(PRIVATE)
 
 repro: $(DONE) private ## run the stages that have changed, for every pipeline in params.yaml (dvc repro)
-	$(VENV)/bin/dvc repro
+	FLOWERML_SUMMARY_LATER=1 $(VENV)/bin/dvc repro
+	@$(VENV)/bin/flowerml summary
+
+exp-show: $(DONE) private ## list the experiments with what differs between them (dvc exp show has a hundred columns)
+	$(VENV)/bin/dvc exp show --only-changed --drop $(DROPPED)
 
 test: $(DONE) private ## run the tests in two processes (WORKERS=0: one process)
 	$(VENV)/bin/python -m pytest -m 'not extended and not engines' -n $(WORKERS) --dist loadfile --no-loadscope-reorder
@@ -96,6 +100,9 @@ check: $(DONE) ## run ruff and mypy
 
 reference: $(DONE) ## write docs/reference anew, from the code
 	$(VENV)/bin/python -m docsite reference
+
+notebooks: $(DONE) ## run the notebooks anew and keep their outputs
+	$(VENV)/bin/python -m docsite notebooks
 
 docs: $(DONE) ## build the documentation into site/ and say where to open it (without a network)
 	$(VENV)/bin/python -m docsite site

@@ -1,8 +1,8 @@
-"""`python -m docsite reference` writes the reference; `python -m docsite site` builds the site as well."""
+"""Write what the documentation is made of: `reference`, `notebooks` (run anew) or `site` (with the reference)."""
 
 import argparse
 
-from docsite import site
+from docsite import notebooks, site
 from docsite.markdown import DOCS
 from docsite.reference import MADE
 
@@ -10,8 +10,11 @@ from docsite.reference import MADE
 def main() -> None:
     """Write what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m docsite", description=__doc__)
-    parser.add_argument("what", choices=("reference", "site"))
+    parser.add_argument("what", choices=("reference", "notebooks", "site"))
     what = parser.parse_args().what
+    if what == "notebooks":
+        notebooks.rerun()
+        return
     write_reference()
     if what == "site":
         print(f"open {site.build().as_uri()}")

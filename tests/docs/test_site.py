@@ -1,0 +1,52 @@
+"""The site is built without a network, and a browser asks no other host for any of its pages."""
+
+import shutil
+
+import pytest
+
+from docsite import site
+from docsite.markdown import DOCS
+
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Return the folder of the built site."""
+    return site.build(tmp_path_factory.mktemp("site")).parent
+
+
+@pytest.mark.extended
+def test_every_page_is_built(built):
+    written = {path.relative_to(DOCS).with_suffix(".html").as_posix() for path in DOCS.rglob("*.md")}
+    pages = {path.relative_to(built).as_posix() for path in built.rglob("*.html")}
+    assert written | {"index.html", "changelog.html", "notebooks/flowers.html"} <= pages
+
+
+@pytest.mark.extended
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_a_browser_asks_no_other_host(built):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM)
+        page = browser.new_page()
+        asked, failed = [], []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: failed.append(str(error)))
+        page.goto((built / "index.html").as_uri())
+        page.get_by_role("button", name="Search").first.click()
+        page.keyboard.type("promote")
+        page.get_by_role("link", name="Promote").first.wait_for()
+        browser.close()
+    assert {url.partition(":")[0] for url in asked} <= {"file", "data", "blob", "about"}
+    assert failed == []
+
+
+def test_what_a_page_would_load_is_found(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<link rel="canonical" href="https://a.example/"><a href="https://b.example/">b</a>'
+        '<script src="https://c.example/x.js"></script><img src=//d.example/y.png>'
+    )
+    (tmp_path / "a.css").write_text("@import 'https://e.example/z.css'; b { background: url(local.png) }")
+    assert len(site.outside(tmp_path)) == 3
