@@ -261,6 +261,9 @@ class Presenter(Protocol[InputT, UsedPreprocessingT]):
     EXAMPLE_ARGUMENT: str
     """An example input on a command line, quoted for a shell."""
 
+    SAMPLE_DATA: str
+    """What the embedded data set consists of, in the plural."""
+
     def title(self, classes: Sequence[str] | None) -> str:
         """Return the title of an input on the page; `classes` is None if the server does not report them."""
 

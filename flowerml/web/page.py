@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,25 +10,25 @@ from typing import Any
 
 import gradio as gr
 
-from flowerml.core.errors import FlowermlError
+from flowerml.core.errors import FlowermlError, InputError
 from flowerml.tasks.registry import TASKS
-from flowerml.web import render, samples
-from flowerml.web.guard import session_of
+from flowerml.web import refusals, render, samples
+from flowerml.web.guard import MAX_PICTURE_BYTES, session_of
 from flowerml.web.samples import Sample
 from flowerml.web.sources import Source
 from flowerml.web.uploads import Uploads
 
 HERE = Path(__file__).parent
 MAX_CONCURRENT = 4  # questions to each model, so that a slow server does not hold up questions to another
+# A click on an example; or page.js, which refuses a large file before it is sent.
 CLICK_SAMPLE_JS = """element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-index]");
   if (button) trigger("click", {index: Number(button.dataset.index)});
-});"""
-SCROLL_TO_ANSWER_JS = """watch("value", () => {
-  const card = element.closest(".card");
-  if (card.getBoundingClientRect().top > 0.7 * window.innerHeight) card.scrollIntoView({block: "start"});
-});"""  # on a phone the answer is below the fold, under the samples
+});
+element.addEventListener("too-large", () => trigger("click", {index: 1000000}));"""
+SHOW_ANSWER_JS = """watch("value", () => requestAnimationFrame(() => window.flowerml.show(element)));"""
 ASK_JS = """() => [...document.querySelectorAll(".ask")].find((button) => button.offsetParent).click()"""
+TOO_LARGE = 1_000_000  # in place of an example's index
 HINT = "The answer appears here."
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,8 @@ class AnswerView:
                 yield show(source.ask(raw, top_k=self.top_k, explain=True))
             except FlowermlError as error:
                 yield show(answer, note=f"There is no explanation: {error}.")
+        except InputError as error:
+            yield render.problem(refusals.of_error(error))
         except FlowermlError as error:
             yield render.problem(str(error))
         except Exception:  # a bug; the page must not keep showing the answer to another input
@@ -102,14 +104,17 @@ def _header(sources: list[Source]) -> str:
 
 
 def _section(source: Source, view: AnswerView, uploads: Uploads, port: int) -> None:
+    if source.is_demo:
+        gr.HTML(render.demo(TASKS[source.kind].SAMPLE_DATA), apply_default_css=False)
+    own = samples.of(source, uploads)
     with gr.Row(elem_classes="section"):
         if TASKS[source.kind].FORM == "picture":
-            _picture(source, view, uploads, port)
+            _picture(source, own, view, uploads, port)
         else:
-            _text(source, view)
+            _text(source, own, view)
 
 
-def _picture(source: Source, view: AnswerView, uploads: Uploads, port: int) -> None:
+def _picture(source: Source, own: list[Sample], view: AnswerView, uploads: Uploads, port: int) -> None:
     with gr.Column(elem_classes="card", min_width=320):
         picture = gr.Image(
             label="Picture",
@@ -123,27 +128,38 @@ def _picture(source: Source, view: AnswerView, uploads: Uploads, port: int) -> N
             alt_text="The picture the answer is about",
             elem_classes="picture",
         )
-        inputs = samples.pictures(TASKS[source.kind].samples(source.classes), uploads)
-        buttons = gr.HTML(samples.as_html(inputs, form="picture"), js_on_load=CLICK_SAMPLE_JS, apply_default_css=False)
+        buttons = gr.HTML(samples.as_html(own, form="picture"), js_on_load=CLICK_SAMPLE_JS, apply_default_css=False)
     result = _result()
 
-    def changed(value: dict[str, Any] | None, request: gr.Request) -> Iterator[str]:
+    def changed(value: dict[str, Any] | None, request: gr.Request) -> Iterator[tuple[Any, Any]]:
         if not value or not value.get("path"):
-            yield render.waiting(HINT)
+            yield gr.skip(), gr.skip()
             return
         try:
             raw = uploads.read(value["path"], session_of(request.cookies, port))
         except FlowermlError as error:
-            yield render.problem(str(error))
-        else:
-            yield from view.html(source, raw)
+            yield None, render.problem(str(error))
+            return
+        reason = refusals.of_file(raw)
+        if reason is not None:
+            yield None, render.problem(reason)  # a browser cannot show it either
+            return
+        for html in view.html(source, raw):
+            yield gr.skip(), html
+
+    def picked(event: gr.EventData) -> tuple[Any, Any]:
+        if getattr(event, "index", None) == TOO_LARGE:
+            return None, render.problem(refusals.of_size(MAX_PICTURE_BYTES))
+        return _picked(own, event), gr.skip()
 
     # preprocess=False and postprocess=False: a picture's path is a key of `uploads`, which Gradio would open as a file.
-    picture.change(changed, picture, result, preprocess=False, api_visibility="private", show_progress="minimal")
-    buttons.click(_picked(inputs), None, picture, postprocess=False, api_visibility="private", show_progress="hidden")
+    options: dict[str, Any] = {"preprocess": False, "postprocess": False, "api_visibility": "private"}
+    picture.change(changed, picture, [picture, result], show_progress="minimal", show_progress_on=result, **options)
+    picture.clear(lambda: render.waiting(HINT), None, result, api_visibility="private", show_progress="hidden")
+    buttons.click(picked, None, [picture, result], show_progress="hidden", **options)
 
 
-def _text(source: Source, view: AnswerView) -> None:
+def _text(source: Source, own: list[Sample], view: AnswerView) -> None:
     with gr.Column(elem_classes="card", min_width=320):
         text = gr.Textbox(
             label=_title(source),
@@ -156,8 +172,7 @@ def _text(source: Source, view: AnswerView) -> None:
         with gr.Row(elem_classes="buttons"):
             ask = gr.Button("Ask", variant="primary", elem_classes="ask")
             clear = gr.Button("Clear", variant="secondary")
-        inputs = samples.texts(TASKS[source.kind].samples(source.classes))
-        buttons = gr.HTML(samples.as_html(inputs, form="text"), js_on_load=CLICK_SAMPLE_JS, apply_default_css=False)
+        buttons = gr.HTML(samples.as_html(own, form="text"), js_on_load=CLICK_SAMPLE_JS, apply_default_css=False)
     result = _result()
 
     def submitted(value: str | None) -> Iterator[str]:
@@ -165,6 +180,9 @@ def _text(source: Source, view: AnswerView) -> None:
             yield render.waiting("Enter a text first.")
         else:
             yield from view.html(source, value)
+
+    def picked(event: gr.EventData) -> Any:
+        return _picked(own, event)
 
     # Every way to ask ends in one event, which runs once at a time, so that no earlier answer follows a later one.
     asked = gr.on(
@@ -176,7 +194,7 @@ def _text(source: Source, view: AnswerView) -> None:
         show_progress="minimal",
         trigger_mode="always_last",
     )
-    picked = buttons.click(_picked(inputs), None, text, api_visibility="private", show_progress="hidden")
+    picked = buttons.click(picked, None, text, api_visibility="private", show_progress="hidden")
     picked.then(None, js=ASK_JS)
     clear.click(None, cancels=asked)
     clear.click(lambda: ("", render.waiting(HINT)), None, [text, result], api_visibility="private")
@@ -184,14 +202,10 @@ def _text(source: Source, view: AnswerView) -> None:
 
 def _result() -> gr.HTML:
     with gr.Column(elem_classes="card", min_width=320):
-        return gr.HTML(
-            render.waiting(HINT), elem_classes="result", js_on_load=SCROLL_TO_ANSWER_JS, apply_default_css=False
-        )
+        return gr.HTML(render.waiting(HINT), elem_classes="result", js_on_load=SHOW_ANSWER_JS, apply_default_css=False)
 
 
-def _picked(inputs: list[Sample]) -> Callable[[gr.EventData], Any]:
-    def value(event: gr.EventData) -> Any:
-        index = getattr(event, "index", None)
-        return inputs[index].value if isinstance(index, int) and index < len(inputs) else gr.skip()
-
-    return value
+def _picked(own: list[Sample], event: gr.EventData) -> Any:
+    """Return the value of the example that was clicked."""
+    index = getattr(event, "index", None)
+    return own[index].value if isinstance(index, int) and index < len(own) else gr.skip()

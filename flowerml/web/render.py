@@ -16,10 +16,18 @@ def waiting(hint: str) -> str:
     return _frame(f'<p class="hint">{escape(hint)}</p>')
 
 
+def demo(data: str) -> str:
+    """Return the notice about a model that was trained on embedded data, such as drawn flowers."""
+    return (
+        f'<p class="demo"><b>A demonstration.</b> This model was trained on {escape(data)}: '
+        "do not expect it to be right about real ones.</p>"
+    )
+
+
 def problem(message: str) -> str:
     """Return the reason why there is no answer."""
     sentence = message[:1].upper() + message[1:] + ("" if message.endswith((".", "!", "?")) else ".")
-    return _frame(f'<div class="problem" role="alert"><h3>No answer</h3><p>{escape(sentence)}</p></div>')
+    return _frame(f'<div class="problem"><h3>No answer</h3><p>{escape(sentence)}</p></div>')
 
 
 def answer(answer: Answer, *, poles: bool, seconds: float, unsure: float | None, note: str = "") -> str:
@@ -52,7 +60,7 @@ def percent(probability: float) -> str:
 
 
 def _frame(content: str) -> str:
-    return f'<div class="answer" role="status" aria-live="polite">{content}</div>'
+    return f'<div class="answer">{content}</div>'  # page.js reads it to screen readers, once
 
 
 def _verdict(answer: Answer, *, sure: bool) -> str:

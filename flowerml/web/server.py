@@ -145,8 +145,14 @@ def _gradio(page: gr.Blocks) -> FastAPI:
         app_kwargs=options,
         theme=_theme(),
         css_paths=HERE / "page.css",
-        head=f"<script>{(HERE / 'page.js').read_text(encoding='utf-8')}</script>",
+        head=f"<script>{_script()}</script>",
     )
+
+
+def _script() -> str:
+    """Return page.js, which refuses too large a file before it is sent."""
+    script = (HERE / "page.js").read_text(encoding="utf-8")
+    return script.replace("MAX_BYTES = 0;", f"MAX_BYTES = {MAX_PICTURE_BYTES};")
 
 
 def _theme() -> gr.themes.Base:

@@ -1,6 +1,7 @@
 """The models the page asks: classifiers loaded in this process, and served ones."""
 
 import re
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 
 from flowerml.classifier.classifier import Classifier
+from flowerml.classifier.examples import SavedExample, read_examples
+from flowerml.core.display import visible
 from flowerml.core.errors import FlowermlError, ModelError, cause_message
 from flowerml.core.urls import without_password
 from flowerml.serving.answer import Answer, answer_json, parse_error, parse_reply, request_json
@@ -19,6 +22,7 @@ from flowerml.serving.version import model_json
 from flowerml.tasks.registry import TASKS
 
 CONNECT_SECONDS = 3.0  # a server that is up accepts at once
+SAMPLE = "sample"  # the embedded data, in `data.source`
 MAX_REPLY_BYTES = 32 * 2**20
 BUSY = (429, 503)
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -33,6 +37,13 @@ class Source(Protocol):
     """None where a server does not tell them."""
     is_local: bool
     """Whether its inputs stay on this machine."""
+    is_demo: bool
+    """Whether it was trained on the embedded data, as far as that is known."""
+    examples: Sequence[SavedExample]
+    """Its own test examples; none where it was saved or is served without."""
+
+    def name_of(self, label: str) -> str:
+        """Return the name of a class."""
 
     def ask(self, raw: bytes | str, *, top_k: int, explain: bool = False) -> Answer:
         """Return the answer to one raw input, with an explanation on request, which takes longer.
@@ -53,6 +64,19 @@ class LoadedSource:
         self.model = model_json(self.classifier)
         self.name = str(self.model["name"])
         self.classes: tuple[str, ...] | None = self.classifier.classes
+        self.is_demo = self.classifier.description["parameters"].get("data.source") == SAMPLE
+        self.examples: Sequence[SavedExample] = self._examples()
+
+    def name_of(self, label: str) -> str:
+        return self.classifier.names.get(label, label)
+
+    def _examples(self) -> list[SavedExample]:
+        """Return its test examples; none, and a warning, where they cannot be read: it answers without them."""
+        try:
+            return read_examples(self.classifier)
+        except FlowermlError as error:
+            print(visible(f"warning: the page offers no examples: {error}"), file=sys.stderr)
+            return []
 
     def ask(self, raw: bytes | str, *, top_k: int, explain: bool = False) -> Answer:
         (prediction,) = self.classifier.predict([raw], top_k=top_k)
@@ -69,6 +93,8 @@ class ServedSource:
     """
 
     classes: tuple[str, ...] | None = None
+    is_demo = False
+    examples: Sequence[SavedExample] = ()
 
     def __init__(self, address: str, *, timeout: float) -> None:
         """Prepare requests to image=URL, text=URL, or a URL alone, whose server is then asked what it serves.
@@ -84,6 +110,9 @@ class ServedSource:
         self.timeout = timeout
         self.client = httpx.Client(timeout=httpx.Timeout(timeout, connect=min(CONNECT_SECONDS, timeout)))
         self.kind = kind or self._find_kind()
+
+    def name_of(self, label: str) -> str:
+        return label
 
     def ask(self, raw: bytes | str, *, top_k: int, explain: bool = False) -> Answer:
         response = self._post(self.kind, TASKS[self.kind].to_json(raw), {"top_k": top_k, "explain": explain})

@@ -1,5 +1,7 @@
 """The parts of the page that need no browser: what it refuses, which models it asks, how it shows an answer."""
 
+import hashlib
+import json
 import re
 import shutil
 import socket
@@ -9,11 +11,18 @@ from pathlib import Path
 import pytest
 
 from flowerml import web
-from flowerml.core.errors import FlowermlError, ModelError
-from flowerml.web import render
+from flowerml.classifier.saved import EXAMPLES
+from flowerml.core.errors import FlowermlError, InputError, ModelError
+from flowerml.tasks.image.encoder.pictures import HEIC_REMEDY
+from flowerml.web import render, samples
+from flowerml.web.refusals import of_error, of_file
 from flowerml.web.sources import LoadedSource, ServedSource
+from flowerml.web.uploads import Uploads
+from tests.support.project import REPOSITORY
 from tests.support.serving import make_answer
 
+SAVED = REPOSITORY / "tests/classifier/saved_by_0_1_0"  # tells neg from pos
+FILES = (EXAMPLES, "network.onnx", "weights.safetensors")
 TEXT = {"poles": True, "seconds": 0.01, "unsure": None}
 PICTURE = {"poles": False, "seconds": 0.01, "unsure": None}
 
@@ -88,6 +97,75 @@ def test_registered_model_has_version(reproduced, tmp_path):
     (tmp_path / "registered_model_meta").write_text("model_name: opinions\nmodel_version: '7'\n")
     answer = LoadedSource(folder).ask("A film.", top_k=1)
     assert (answer.model, answer.version) == ("opinions", "7")
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"", "empty"),
+        (b"%PDF-1.7 ...", "a PDF"),
+        (b"PK\x03\x04...", "an archive or a document"),
+        (b"\n<!DOCTYPE html>", "a web page"),
+        (b"\xef\xbb\xbf<svg xmlns=''/>", "SVG"),
+        (b"\0\0\0 ftypisom...", "a film"),
+    ],
+)
+def test_files_that_are_no_pictures_get_a_sentence(content, kind):
+    assert re.fullmatch(rf"this file is .*{kind}; expected a picture, such as a JPEG or PNG: [\w ,]+", of_file(content))
+
+
+@pytest.mark.parametrize("content", [b"\xff\xd8\xff\xe0", b"\x89PNG", b"\0\0\0 ftypheic", b"a text"])
+def test_other_files_are_asked_about(content):
+    assert of_file(content) is None
+
+
+def test_a_reason_ends_in_what_to_do():
+    damaged = of_error(InputError("unreadable_image", "damaged or cut short: its header is not whole"))
+    assert damaged.endswith("not whole; choose another one, or save it again as JPEG or PNG")
+    assert of_error(InputError("unreadable_image", HEIC_REMEDY)) == HEIC_REMEDY
+
+
+@pytest.fixture
+def with_examples(tmp_path):
+    """Return a function that loads a small classifier of texts with this file of examples."""
+    folder = shutil.copytree(SAVED, tmp_path / "small")
+
+    def load(content):
+        (folder / EXAMPLES).write_bytes(content)
+        description = json.loads((folder / "classifier.json").read_text())
+        digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
+        (folder / "classifier.json").write_text(json.dumps(description | {"digests": digests}))
+        return LoadedSource(folder)
+
+    return load
+
+
+def offered(source):
+    return samples.as_html(samples.of(source, Uploads()), form="text")
+
+
+def test_examples_are_escaped(with_examples):
+    content = {"format": 1, "examples": [{"label": "pos", "input": "<script>alert(1)</script> good"}]}
+    source = with_examples(json.dumps(content).encode())
+    source.classifier.names["pos"] = "<img src=x onerror=alert(1)>"
+    html = offered(source)
+    assert "&lt;img src=x" in html and html.count("<button") == 1
+    assert not re.search("<script|<img", html)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\x00" * (2**18 + 1), b'{"format": 1, "examples": [{"label": "x"}]}'])
+def test_hostile_examples_are_one_line(with_examples, content, capsys):
+    source = with_examples(content)
+    assert "data-index" not in offered(source)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: the page offers no examples: ") and "examples.json" in line
+    assert source.ask("A film.", top_k=1).top
+
+
+def test_classifier_of_an_earlier_version_has_none(capsys):
+    source = LoadedSource(SAVED)
+    assert "data-index" not in offered(source)
+    assert not source.is_demo or source.classifier.description["parameters"]["data.source"] == "sample"
 
 
 def test_explanation_is_optional():

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -15,7 +16,10 @@ from types import SimpleNamespace
 import pytest
 
 from flowerml import Classifier
+from flowerml.classifier.examples import read_examples, to_bytes
+from flowerml.classifier.saved import EXAMPLES
 from flowerml.data.examples import Examples
+from flowerml.tasks.registry import TASKS
 from tests.support.serving import served
 
 pytestmark = pytest.mark.slow
@@ -112,9 +116,9 @@ def browser():
 
 
 @contextlib.contextmanager
-def opened(browser, url, *, width=1280, height=860):
+def opened(browser, url, *, width=1280, height=860, **options):
     """Open the page in a new window; it must contact only its own server, and run no foreign script."""
-    context = browser.new_context(viewport={"width": width, "height": height})
+    context = browser.new_context(viewport={"width": width, "height": height}, **options)
     page, strayed = context.new_page(), []
     page.on("request", lambda request: strayed.append(request.url) if not request.url.startswith(own(url)) else None)
     page.on("console", lambda line: strayed.append(line.text) if "Content Security Policy" in line.text else None)
@@ -154,6 +158,15 @@ def expected_classes(folder, raw):
     return {best.name: pytest.approx(best.probability, abs=0.0005 + 1e-5) for best in prediction.top}
 
 
+def examples(folder):
+    return read_examples(Classifier.load(folder))
+
+
+def offered(page, form):
+    """Return the classes of the examples, as they are shown."""
+    return page.locator(f".samples.{form} .class").all_inner_texts()
+
+
 def ask_about(page, text):
     page.get_by_role("tab", name="Review").click()
     box = page.get_by_label("Review")
@@ -191,26 +204,24 @@ def test_enter_asks_and_scale_answers(page, reviews, text):
 
 
 @in_browser
-def test_samples_are_answered_on_click(page):
+def test_samples_are_answered_on_click(page, reviews):
     page.locator(".samples.image button").nth(1).click()
     assert "Answered by flowers" in shown(page)
     page.get_by_role("tab", name="Review").click()
-    sample = page.locator(".samples.text button").nth(1)
-    sample.click()
+    page.locator(".samples.text button").nth(1).click()
     assert "Answered by reviews" in shown(page)
-    assert page.get_by_label("Review").input_value() == sample.inner_text()
+    assert page.get_by_label("Review").input_value() == examples(reviews)[1].raw
 
 
 @in_browser
-def test_answers_keep_their_order(page):
+def test_answers_keep_their_order(page, reviews):
     ask_about(page, "A film that was long. " * 100)
     page.get_by_role("button", name="Clear").click()
     page.wait_for_timeout(2000)  # Gradio takes a moment to cancel, and would cancel a new question in it too
     ask_about(page, "A film that was short. " * 100)
-    sample = page.locator(".samples.text button").first
-    sample.click()
+    page.locator(".samples.text button").first.click()
     page.wait_for_timeout(3000)
-    assert page.locator(".words .passage").inner_text() == sample.inner_text()
+    assert page.locator(".words .passage").inner_text().split() == examples(reviews)[0].raw.split()
 
 
 @in_browser
@@ -236,6 +247,51 @@ def test_non_picture_gets_a_reason(page, picture, tmp_path):
 
 
 @in_browser
+def test_pdf_gets_a_sentence(page, picture, tmp_path):
+    page.set_input_files("input[type=file]", picture)
+    shown(page)
+    (tmp_path / "page.pdf").write_bytes(b"%PDF-1.7\n" + b"x" * 500)
+    page.set_input_files("input[type=file]", tmp_path / "page.pdf")
+    page.locator(".problem").wait_for()
+    assert "This file is a PDF; expected a picture" in shown(page)
+    page.get_by_text("Drop, paste or choose a picture").wait_for()  # in place of the former one
+    page.locator(".samples.image button").first.click()
+    page.locator(".verdict").wait_for()
+
+
+@in_browser
+def test_large_file_is_not_sent(page, tmp_path):
+    sent = []
+    page.on("request", lambda request: sent.append(request.url) if "upload" in request.url else None)
+    (tmp_path / "large.jpg").write_bytes(b"\xff\xd8" + bytes(33 * 2**20))
+    page.set_input_files("input[type=file]", tmp_path / "large.jpg")
+    assert "This file is larger than 32 MB" in shown(page)
+    assert sent == []
+
+
+@in_browser
+def test_examples_are_those_of_the_model(page, flowers, reviews):
+    names = Classifier.load(reviews).names
+    assert offered(page, "image") == [example.label for example in examples(flowers)] != []
+    page.get_by_role("tab", name="Review").click()
+    assert offered(page, "text") == [names[example.label] for example in examples(reviews)] != []
+
+
+@in_browser
+def test_examples_have_names(page, flowers):
+    label = examples(flowers)[0].label
+    page.get_by_role("button", name=f"Example 1: {label}").press("Enter")
+    assert "Answered by flowers" in shown(page)
+
+
+@in_browser
+def test_demonstration_says_so(page):
+    assert "trained on flowers drawn by a program" in page.locator(".demo:visible").inner_text()
+    page.get_by_role("tab", name="Review").click()
+    assert "trained on reviews composed by a program" in page.locator(".demo:visible").inner_text()
+
+
+@in_browser
 def test_empty_review_is_not_asked(page):
     ask_about(page, "  ")
     page.get_by_text("Enter a text first.").wait_for()
@@ -250,6 +306,20 @@ def test_phone_shows_the_whole_answer(browser, running_page):
         page.wait_for_function("document.querySelector('.verdict').getBoundingClientRect().bottom < 640")
 
 
+@in_browser
+@pytest.mark.parametrize("motion", ["reduce", "no-preference"])
+def test_phone_brings_the_answer_into_view(browser, running_page, motion):
+    with opened(browser, running_page.url, width=390, height=640, reduced_motion=motion) as page:
+        page.locator(".samples.image button").first.click()
+        verdict = shown(page).split("\n")[0]
+        page.wait_for_function(
+            "() => {const {top, bottom} = document.querySelector('.verdict').getBoundingClientRect(); "
+            "return top >= 0 && bottom < 320}"
+        )
+        assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Answer"
+        assert page.get_by_role("status").inner_text().startswith(verdict)
+
+
 @pytest.fixture(scope="module")
 def server():
     """An exit stack that stops the served model of `asking_page` when it is closed."""
@@ -259,12 +329,16 @@ def server():
 
 @pytest.fixture(scope="module")
 def asking_page(server, reproduced, flowers, tmp_path_factory):
-    """A page of an always unsure classifier whose names are HTML, and of a served model; and that model's address."""
+    """A page of an always unsure classifier with names in HTML, and of a served model; and that address."""
     folder = tmp_path_factory.mktemp("asking")
     shutil.copytree(flowers, folder / "classifier")
     description = json.loads((folder / "classifier/classifier.json").read_text())
     description["names"] = {label: f"{label}{HOSTILE}" for label in description["classes"]}
     description["trained"]["pipeline"] = HOSTILE
+    description["parameters"]["data.source"] = "pictures"
+    content = to_bytes(TASKS["image"], examples(flowers)[:1:-1])
+    (folder / "classifier" / EXAMPLES).write_bytes(content)
+    description["digests"][EXAMPLES] = hashlib.sha256(content).hexdigest()
     (folder / "classifier/classifier.json").write_text(json.dumps(description))
     uri = f"sqlite:///{reproduced.folder}/mlflow.db"
     model = server.enter_context(served("models:/reviews/1", tmp_path_factory.mktemp("serve"), tracking_uri=uri))
@@ -281,6 +355,16 @@ def test_class_names_are_escaped(browser, asking_page, picture):
         assert shown(page).count(HOSTILE) >= 7  # the best guess, five bars, the signature
         page.locator(".heat img").wait_for()
         assert page.locator(".answer:visible img").count() == 1
+
+
+@in_browser
+def test_another_model_has_its_own_examples(browser, asking_page, flowers):
+    with opened(browser, asking_page[0].url) as page:
+        own = [f"{example.label}{HOSTILE}" for example in examples(flowers)[:1:-1]]
+        assert [name.replace("\n", "") for name in offered(page, "image")] == own
+        assert page.locator(".demo").count() == 0
+        page.get_by_role("tab", name="Review").click()
+        assert page.locator(".samples button:visible").count() == 0  # a served model has none
 
 
 @in_browser

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 NOUN = "picture"
 FORM: Form = "picture"
 POLES = False
+SAMPLE_DATA = "flowers drawn by a program"
 EXAMPLE_ARGUMENT = "picture.jpg"
 
 SAMPLE_SEED = 2026  # no training data is drawn with it

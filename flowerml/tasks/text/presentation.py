@@ -20,6 +20,7 @@ FORM: Form = "text"
 POLES = True
 NOTHING_KNOWN = "none of its words occurs in the training texts"
 REVIEW = "A film to see twice."
+SAMPLE_DATA = "reviews composed by a program"
 EXAMPLE_ARGUMENT = shlex.quote(REVIEW)
 
 SAMPLE_SEED = 2026  # not a seed of training data
