@@ -4,8 +4,8 @@
 #   docker run -p 5001:5001 -e FLOWERML_TOKEN="$(openssl rand -hex 32)" -v "$PWD/models/flowers/classifier:/model:ro" flowerml
 #   docker run -p 5001:5001 -e FLOWERML_TOKEN=… -e MLFLOW_TRACKING_URI=http://mlflow:5000 flowerml models:/flowers@champion
 #
-# It listens to other machines, so it starts with a token only (or --no-token). Another name than localhost needs
-# --allowed-host NAME; all options of `flowerml serve` may follow the image's name, after the model.
+# It listens to other machines, so it starts with a token only (or --no-token). Options of `flowerml serve` follow the
+# model: asked at another name or port than localhost:5001, it needs --allowed-host NAME[:PORT].
 ARG PYTHON=3.11.7
 
 FROM python:${PYTHON}-slim-bookworm AS wheel
@@ -29,9 +29,8 @@ ENV HF_HUB_DISABLE_TELEMETRY=1 \
     MLFLOW_DISABLE_TELEMETRY=true \
     PYTHONUNBUFFERED=1
 EXPOSE 5001
-# Up as soon as it listens; /ready says whether it can answer. Not curl, which the image lacks. Another --port than 5001
-# needs another check.
+# Not curl, which the image lacks, and not /health, which needs the token. Another --port needs another check.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
-    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:5001/health', timeout=4)"]
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:5001/ready', timeout=4)"]
 ENTRYPOINT ["flowerml", "serve", "--host", "0.0.0.0", "--port", "5001"]
 CMD ["/model"]
