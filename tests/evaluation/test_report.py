@@ -129,14 +129,14 @@ def test_few_classes_have_a_matrix(tmp_path):
 
 def test_served_ones_have_no_calibration(tmp_path):
     page = write_page(tmp_path, random_evaluation(served=True), explain=None)
-    assert "The classifier never abstained" in page and "ncalibrated" not in page
+    assert "The classifier never abstained" in page and "temperature scaling" not in page
     assert page.count('<article class="card mistake">') == 6 and "what spoke for" not in page
 
 
 def test_a_served_threshold_is_not_guessed(tmp_path):
     evaluation = replace(random_evaluation(), calibration=None)
     page = write_page(tmp_path, evaluation, explain=None)
-    assert "that the classifier is confident of" in page and "with a probability of at least" not in page
+    assert "where it is confident" in page and "with a confidence of at least" not in page
 
 
 def test_abstaining_on_everything_is_said(tmp_path):
@@ -157,7 +157,22 @@ def test_inputs_unlike_the_training_are_counted(tmp_path):
 def test_no_mistakes_no_gallery(tmp_path):
     page = write_page(tmp_path, random_evaluation(40, sharp=50.0))
     assert "40 of 40 examples were classified correctly" in page and "100.0\N{NO-BREAK SPACE}%" in page
-    assert "The worst mistakes" not in page and "Which classes are confused?" not in page
+    assert "Worst mistakes" not in page and "Confusions" not in page
+    assert "Wilson’s, which is wide" in page and not re.search(r"1\.000 to 1\.000|100\.0 to 100\.0", page)
+
+
+def test_paths_lose_their_common_folder(tmp_path):
+    ids = [f"flower_data/test/{number % 4}/{'x' * 90}_{number:03}.jpg" for number in range(200)]
+    page = write_page(tmp_path, random_evaluation(ids=ids))
+    shown = re.findall(r'<div class="id" title="([^"]+)">([^<·]+?)(?: ·[^<]*)?</div>', page)
+    assert len(shown) == 6 and "Paths are below <code>flower_data/test/</code>" in page
+    assert all(id in ids and len(text) <= 56 and text.endswith(id[-12:]) for id, text in shown)
+    assert all(re.match(r"\d/x+…x+_", text) for _, text in shown)
+
+
+def test_ids_without_folders_are_whole(tmp_path):
+    page = write_page(tmp_path, random_evaluation(ids=[f"row {number}" for number in range(200)]))
+    assert "Paths are below" not in page and '">row ' in page
 
 
 def test_unreadable_examples_are_marked(tmp_path):
@@ -189,7 +204,7 @@ def project(reproduced, monkeypatch):
 @pytest.mark.parametrize("name", ["flowers", "reviews"])
 def test_the_stage_writes_page_and_intervals(project, name):
     page = (project / f"reports/{name}/report.html").read_text()
-    assert f"<h1>{name}: how good it is" in page and not OUTSIDE.search(page)
+    assert f"<h1>{name}: evaluation report" in page and not OUTSIDE.search(page)
     metrics = json.loads((project / f"reports/{name}/metrics.json").read_text())
     limits = json.loads((project / f"reports/{name}/intervals.json").read_text())["intervals"]
     assert set(limits) == set(metrics)
@@ -232,8 +247,8 @@ def test_served_ones_are_not_explained(project, reviews_served, tmp_path):
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     page = path.read_text()
-    assert "of 24 examples were classified correctly" in page and "Accuracy if confident" in page
-    assert "Uncalibrated error" not in page and "<mark" not in page
+    assert "of 24 examples were classified correctly" in page and "Selective accuracy" in page
+    assert "ECE before calibration" not in page and "<mark" not in page
 
 
 def test_a_folder_is_refused(project, tmp_path):

@@ -10,9 +10,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from flowerml.core import files
 from flowerml.core.urls import without_secrets
+from flowerml.evaluation import reliability
 from flowerml.evaluation.evaluation import Evaluation
 from flowerml.evaluation.intervals import CONFIDENCE, Interval
-from flowerml.evaluation.report import charts, gallery, sections, wording
+from flowerml.evaluation.report import charts, gallery, paths, sections, wording
 from flowerml.evaluation.report.gallery import Explains, GalleryItem, Raws
 from flowerml.evaluation.report.subject import Subject
 from flowerml.tasks.registry import TASKS
@@ -48,7 +49,10 @@ def write(
     classes = [evaluation.names[label] for label in evaluation.classes]
     context = {
         "subject": subject,
-        "title": without_secrets(subject.title),
+        "title": paths.shortened(without_secrets(subject.title), ""),
+        "folder": paths.common_folder([evaluation.ids[row] for row in mistakes]),
+        "least": reliability.LEAST,
+        "certain": any(interval.estimate in (0, 1) for interval in metrics.values()),
         "evaluation": evaluation,
         "classes": classes,
         "confidence": CONFIDENCE,
@@ -125,5 +129,6 @@ def environment(*folders: Path) -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = wording.percent
+    environment.filters["shortened"] = paths.shortened
     environment.globals["chart"] = charts
     return environment

@@ -4,16 +4,17 @@ import math
 
 from flowerml.classifier.calibration import Calibration
 from flowerml.evaluation.intervals import Interval
+from flowerml.evaluation.reliability import BINS
 
 PER_CENT = "\N{NO-BREAK SPACE}%"
 
 TITLES = {
     "macro_f1": "Macro F1",
     "roc_auc": "ROC AUC",
-    "ece": "Calibration error",
-    "ece_uncalibrated": "Uncalibrated error",
-    "known_share": "Confident",
-    "known_accuracy": "Accuracy if confident",
+    "ece": "Calibration error (ECE)",
+    "ece_uncalibrated": "ECE before calibration",
+    "known_share": "Coverage",
+    "known_accuracy": "Selective accuracy",
 }
 
 
@@ -61,20 +62,20 @@ def title(name: str) -> str:
 def meaning(name: str, *, classes: list[str], calibration: Calibration | None) -> str:
     """Return what a metric means, in one sentence."""
     if name.startswith("top_"):
-        return f"Examples whose correct class is among the {name.split('_')[1]} most probable."
+        return f"Share of examples whose correct class is among the {name.split('_')[1]} most probable."
     guessing = math.log(len(classes))
-    temperature, confident = "the temperature", "that the classifier is confident of"
+    scaling, answered = "temperature scaling", "where it is confident"
     if calibration is not None:  # a served classifier does not send it
-        temperature += f" of {calibration.temperature:g}"
-        confident = f"with a probability of at least {percent(calibration.known_above)}"
-        confident += "" if calibration.strange_above is None else " to inputs like the training examples"
+        scaling += f" (temperature {calibration.temperature:.3g})"
+        answered = f"with a confidence of at least {percent(calibration.known_above)}"
+        answered += "" if calibration.strange_above is None else ", on inputs like the training examples"
     return {
-        "accuracy": "Examples that were classified correctly.",
-        "loss": f"Mean −log of the correct class’s probability: 0 is perfect, an even guess has {guessing:.2f}.",
-        "macro_f1": "F1 (precision and recall in one), averaged over classes: rare ones count as much as common ones.",
-        "roc_auc": f"How often an example of {classes[-1]} is scored above one of {classes[0]}: 0.5 is guessing.",
-        "ece": "Mean gap between confidence and accuracy.",
-        "ece_uncalibrated": f"The calibration error without {temperature}.",
-        "known_share": f"Answers {confident}; it abstains on the rest.",
-        "known_accuracy": "Accuracy on the examples where the classifier is confident.",
+        "accuracy": "Share of examples that were classified correctly.",
+        "loss": f"Cross-entropy: mean −log of the correct class’s probability. 0 is perfect, chance is {guessing:.2f}.",
+        "macro_f1": "F1 (harmonic mean of precision and recall), averaged over classes, whether rare or common.",
+        "roc_auc": f"Probability that an example of {classes[-1]} is scored above one of {classes[0]}. Chance is 0.5.",
+        "ece": f"Expected calibration error: mean gap between confidence and accuracy, over {BINS} bins.",
+        "ece_uncalibrated": f"The expected calibration error without {scaling}.",
+        "known_share": f"Share of examples that the classifier answers, {answered}. It abstains on the rest.",
+        "known_accuracy": "Accuracy on the examples where the classifier does not abstain.",
     }.get(name, "")
