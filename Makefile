@@ -52,7 +52,7 @@ $(DONE): requirements.lock pyproject.toml
 	$(PIP) --require-hashes -r $(VENV)/build.lock
 	$(if $(TORCH_INDEX),$(FOR_CPU),cat) requirements.lock > $(VENV)/files.lock
 	$(PIP) --require-hashes --no-deps --no-build-isolation -r $(VENV)/files.lock
-	$(if $(TORCH_INDEX),$(PIP) --no-deps --index-url $(TORCH_INDEX) $$($(OF_TORCH)))
+	$(if $(TORCH_INDEX),$(PIP) --no-deps --index-url "$(TORCH_INDEX)" $$($(OF_TORCH)))
 	$(PIP) --no-deps --no-build-isolation -e .
 	touch $@
 

@@ -1,6 +1,7 @@
 """What `make install` installs: the versions of constraints.txt, and only files whose hashes are known."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -44,3 +45,34 @@ def test_lock_names_no_host():
 def test_build_requirements_are_locked():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     assert project["build-system"]["requires"] == [f"setuptools=={pins('requirements.lock')['setuptools']}"]
+
+
+def recipe(*variables: str) -> list[str]:
+    """Return the commands of `make install`, without running them."""
+    command = ["make", "--dry-run", "--always-make", "install", *variables]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def test_torch_comes_from_the_lock_by_default():
+    commands = recipe()
+    assert "cat requirements.lock > .venv/files.lock" in commands
+    assert not any("--index-url" in command or "awk" in command for command in commands)
+
+
+def test_torch_for_cpus_replaces_what_needs_cuda():
+    commands = recipe("TORCH_INDEX=https://example.com/cpu")
+    (filtering,) = (command.partition(" > ")[0] for command in commands if command.startswith("awk "))
+    kept = subprocess.run(filtering, shell=True, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    left_out = set(pins("requirements.lock")) - {normalized(name) for name, _, _ in PIN.findall(kept)}
+    assert {"torch", "torchvision", "triton"} < left_out
+    assert all(re.match(r"(torch|torchvision|triton)$|(nvidia|cuda)-", name) for name in left_out)
+    assert not re.search(r"nvidia|cuda-", kept)
+
+
+def test_torch_for_cpus_has_the_version_of_the_lock():
+    (step,) = (command for command in recipe("TORCH_INDEX=https://example.com/cpu") if "--index-url" in command)
+    index, _, names = step.partition(" --index-url ")[2].partition(" ")
+    wanted = subprocess.run(f"echo {names}", shell=True, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    versions = pins("requirements.lock")
+    assert index == '"https://example.com/cpu"' and "--no-deps" in step
+    assert wanted.stdout.split() == [f"{name}=={versions[name]}" for name in ("torch", "torchvision")]
