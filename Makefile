@@ -68,8 +68,11 @@ repro: $(DONE) private ## run the stages that have changed, for every pipeline i
 	FLOWERML_SUMMARY_LATER=1 $(VENV)/bin/dvc repro
 	@$(VENV)/bin/flowerml summary
 
+# Hashes of files, and metrics beside the accuracies: of some hundred columns people compare these and what was changed.
+DROPPED := [^:]*/[^:]*$$|(.*:)?(loss|macro_f1|ece|ece_uncalibrated|known_.*|top_.*|roc_auc|best_valid_loss|best_epoch)$$
+
 exp-show: $(DONE) private ## list the experiments with what differs between them (dvc exp show has a hundred columns)
-	$(VENV)/bin/dvc exp show --only-changed --drop $(DROPPED)
+	$(VENV)/bin/dvc exp show --only-changed --drop '$(DROPPED)'
 
 test: $(DONE) private ## run the tests in two processes (WORKERS=0: one process)
 	$(VENV)/bin/python -m pytest -m 'not extended and not engines' -n $(WORKERS) --dist loadfile --no-loadscope-reorder

@@ -30,6 +30,7 @@ from flowerml.cli import (
     score,
     serve,
     streams,
+    summary,
     train,
     web,
 )
@@ -143,6 +144,7 @@ COMMANDS = (
     promote,
     rollback,
     reproduce,
+    summary,
     serve,
     monitor,
     web,

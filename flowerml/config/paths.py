@@ -82,5 +82,10 @@ class Paths:
         return Path(self.root, "models", self.pipeline, "registration.json")
 
     @property
+    def exported(self) -> Path:
+        """The record of an export for DVC: see `flowerml.pipeline.exported`."""
+        return Path(self.root, "reports", "exported", f"{self.pipeline}.json")
+
+    @property
     def reports(self) -> Path:
         return Path(self.root, "reports", self.pipeline)

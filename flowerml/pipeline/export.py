@@ -2,7 +2,7 @@
 
 from flowerml.classifier.classifier import Classifier
 from flowerml.config.pipeline import Pipeline
-from flowerml.pipeline import register
+from flowerml.pipeline import exported, register
 from flowerml.pipeline.register import Evaluated, Subject
 from flowerml.registry.register import Registration, summary
 
@@ -14,4 +14,6 @@ def run(pipeline: Pipeline) -> Registration:
     paths = pipeline.paths
     classifier = Classifier.load(paths.classifier)
     subject = Subject(classifier, pipeline.export, "export", Evaluated(pipeline, paths.reports))
-    return register.submit(subject, copy=paths.mlflow_model, result=paths.registration)
+    registration = register.submit(subject, copy=paths.mlflow_model, result=paths.registration)
+    exported.write(pipeline, weights_digest=registration.weights_digest)
+    return registration
