@@ -21,7 +21,7 @@ FLOORS = (
     ("registry", "review"),
     ("monitoring",),
     ("server",),
-    ("pipeline",),
+    ("pipeline", "project"),
     ("cli",),
     ("flowerml", "stages"),  # the package's own modules, and the stages
 )
