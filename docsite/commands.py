@@ -70,6 +70,8 @@ def _problem(words: Sequence[str]) -> str | None:
 def _flowerml(words: list[str]) -> str | None:
     """Return what is wrong with a command of flowerml; raises what typer raises for a wrong option."""
     group = _app()
+    if words and all(word in _options(group) for word in words):
+        return None  # --version exits at once
     parent = group.context_class(group, info_name="flowerml", **group.context_settings)
     name, command = "flowerml", group
     while hasattr(command, "commands") and words and not words[0].startswith("-"):
@@ -80,6 +82,10 @@ def _flowerml(words: list[str]) -> str | None:
     if not any(word in ("-h", "--help") for word in words):
         command.make_context(name, [word for word in words if word not in (">", "<")], parent=parent)
     return _changes(words, ("--set", "-S"))
+
+
+def _options(command: Any) -> set[str]:
+    return {"-h", "--help", *(name for parameter in command.params for name in parameter.opts)}
 
 
 def _dvc(words: list[str]) -> str | None:

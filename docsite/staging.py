@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote, urlsplit
 from docsite.markdown import DOCS, REPOSITORY, Page
 
 # Files at the top that are pages of the site, by their page.
-TOPS = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md", "index.md": "README.md"}
+TOPS = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
 STYLE = Path(__file__).with_name("site.css")
 FILES = "files"  # holds what pages link to and what is no page
 
@@ -21,7 +21,7 @@ def stage(folder: Path) -> None:
     sources = {path.relative_to(DOCS).as_posix(): path for path in DOCS.rglob("*.md")}
     sources = {name: REPOSITORY / top for name, top in TOPS.items()} | sources
     places = {source.resolve(): name for name, source in sources.items()}
-    places.setdefault(REPOSITORY / "README.md", "index.md")
+    places[REPOSITORY / "README.md"] = "index.md"
     shutil.copy(STYLE, folder / STYLE.name)
     for name, source in sources.items():
         (folder / name).write_text(relinked(Page(source), name, places, folder), encoding="utf-8")

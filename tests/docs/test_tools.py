@@ -67,6 +67,7 @@ def test_a_wrong_command_line_is_found(line):
     "line",
     [
         "flowerml train my_pictures/ --epochs 3 --learning_rate 0.1 --set train.search.space.dropout=[0.1]   # quick",
+        "flowerml --version; flowerml train --help",
         "flowerml predict rose.jpg --json > answers.jsonl",
         "make repro && make serve MODEL=models/flowers/classifier",
         "dvc exp run export@reviews -S 'reviews.train.search.space.network=[ngrams,blend]'",
