@@ -68,13 +68,19 @@ def to_bytes(task: Task, examples: Sequence[SavedExample]) -> bytes:
 def read_examples(classifier: Classifier) -> list[SavedExample]:
     """Return the examples that travel with a classifier; none where it was saved without.
 
-    For one that an earlier version saved they are chosen from the data of its project, as long as this is what it was
-    trained with. Raises ModelError for a file that is not the one that was saved, or that nobody should have written.
+    Raises ModelError for a file that is not the one that was saved, or that nobody should have written.
     """
     content = saved.read_extra(classifier.folder, classifier.description, saved.EXAMPLES)
-    if content is not None:
-        return from_bytes(content, classifier)
-    return [] if PARAMETER in classifier.description["parameters"] else _of_project(classifier)
+    return [] if content is None else from_bytes(content, classifier)
+
+
+def own_examples(classifier: Classifier) -> list[SavedExample]:
+    """Return the examples that travel with a classifier or, for one of an earlier version, some of its project's data.
+
+    There are none where that is not what it was trained with. Raises ModelError as `read_examples`.
+    """
+    is_earlier = PARAMETER not in classifier.description["parameters"]
+    return read_examples(classifier) or (_of_project(classifier) if is_earlier else [])
 
 
 def from_bytes(content: bytes, classifier: Classifier) -> list[SavedExample]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowerml.classifier import saved
 from flowerml.classifier.classifier import Classifier
+from flowerml.classifier.examples import read_examples
 from flowerml.config.paths import DESCRIPTION
 from flowerml.core import files
 from flowerml.core.errors import FlowermlError, ModelError
@@ -56,7 +57,8 @@ class Loaded:
     """A version that is being served. Whoever answers with it holds it: with its last holder its files are removed.
 
     `model` is {"name", "version"} as in its answers, `digest` the SHA-256 of classifier.json, which has those of all
-    other files, and `loaded_at` in seconds since 1970. `examples` are inputs stored with it, as JSON values.
+    other files, and `loaded_at` in seconds since 1970. `examples` are inputs stored with it, as JSON values:
+    its input example or, where a classifier is served from its folder, its test examples.
     """
 
     classifier: Classifier
@@ -113,10 +115,15 @@ def _read(
         digest=hashlib.sha256(content).hexdigest(),
         loaded_at=time.time(),
         reference=read_reference(folder, classifier.description),
-        examples=() if example is None else tuple(example.inputs),
+        examples=_examples(classifier) if example is None else tuple(example.inputs),
         invocations=Invocations(classifier, model, _signature(logged, classifier), seconds=seconds),
     )
     return loaded, example, request
+
+
+def _examples(classifier: Classifier) -> tuple[Any, ...]:
+    """Return the test examples that travel with a classifier, as JSON values."""
+    return tuple(classifier.task.to_json(example.raw) for example in read_examples(classifier))
 
 
 def _signature(logged: Path | None, classifier: Classifier) -> "ModelSignature":

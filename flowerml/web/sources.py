@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 
 from flowerml.classifier.classifier import Classifier
-from flowerml.classifier.examples import SavedExample, read_examples
+from flowerml.classifier.examples import SavedExample, own_examples
 from flowerml.core.display import visible
 from flowerml.core.errors import FlowermlError, ModelError, cause_message
 from flowerml.core.urls import without_password
@@ -73,7 +73,7 @@ class LoadedSource:
     def _examples(self) -> list[SavedExample]:
         """Return its test examples; none, and a warning, where they cannot be read: it answers without them."""
         try:
-            return read_examples(self.classifier)
+            return own_examples(self.classifier)
         except FlowermlError as error:
             print(visible(f"warning: the page offers no examples: {error}"), file=sys.stderr)
             return []

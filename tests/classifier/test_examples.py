@@ -9,7 +9,8 @@ import pytest
 
 from flowerml import Classifier
 from flowerml.classifier import examples, saved
-from flowerml.classifier.examples import SavedExample, choose, from_bytes, read_examples, to_bytes
+from flowerml.classifier.examples import SavedExample, choose, from_bytes, own_examples, read_examples, to_bytes
+from flowerml.config.params import Train
 from flowerml.core.errors import ModelError
 from flowerml.data.examples import Example, Examples, write
 from tests.support.detecting import detecting_classifier
@@ -30,6 +31,11 @@ def table(path, texts=TEXTS, *, split="test"):
 
 def chosen(classifier, tmp_path, count, texts=TEXTS):
     return [(each.label, each.raw) for each in choose(classifier, table(tmp_path / "t.parquet", texts), count)]
+
+
+def test_as_many_are_read_as_may_be_written():
+    (bounds,) = [field for field in Train.model_fields["examples"].metadata if hasattr(field, "le")]
+    assert bounds.le == examples.MOST
 
 
 def test_classes_take_turns(classifier, tmp_path):
@@ -135,17 +141,17 @@ def earlier(classifier, root, data):
 
 def test_earlier_classifier_has_those_of_its_data(classifier, tmp_path):
     data = table(tmp_path / "data/small/examples.parquet")
-    assert len(read_examples(earlier(classifier, tmp_path, data))) == 5
+    assert len(own_examples(earlier(classifier, tmp_path, data))) == 5
 
 
 def test_earlier_classifier_never_has_those_of_other_data(classifier, tmp_path):
     data = table(tmp_path / "data/small/examples.parquet", {"pos": ["Else."]})
     copy = earlier(classifier, tmp_path, data)
     table(tmp_path / "data/small/examples.parquet")
-    assert read_examples(copy) == []
+    assert own_examples(copy) == []
 
 
 def test_none_are_none_in_the_project_too(classifier, tmp_path):
     copy = earlier(classifier, tmp_path, table(tmp_path / "data/small/examples.parquet"))
     copy.description["parameters"]["train.examples"] = 0
-    assert read_examples(copy) == []
+    assert own_examples(copy) == []

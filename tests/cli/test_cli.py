@@ -194,7 +194,9 @@ def test_info(project):
     (description,) = lines(run("info", FLOWERS, "--json"))
     assert description["kind"] == "image" and len(description["classes"]) == 10
     assert description["parameters"]["train.epochs"] == 4
-    assert description["bytes"].keys() == {"classifier.json", "network.onnx", "reference.json", "weights.safetensors"}
+    graph = {"network.onnx", "weights.safetensors"}
+    assert description["bytes"].keys() == {"classifier.json", "examples.json", "reference.json", *graph}
+    assert description["bytes"]["examples.json"] <= 150_000
     assert description["weights"] > 3_000_000  # of EfficientNet-Lite0 without its head
     assert "rose" in run("info", REVIEWS).stdout + run("info", FLOWERS).stdout
 

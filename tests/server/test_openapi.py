@@ -7,7 +7,12 @@ import jsonschema
 import pytest
 from openapi_spec_validator import validate
 
+from flowerml.classifier.examples import SavedExample, to_bytes
+from flowerml.classifier.saved import EXAMPLES
 from flowerml.server import openapi
+from flowerml.server.loading import load
+from flowerml.tasks.registry import TASKS
+from tests.support.detecting import detecting_classifier
 from tests.support.registered import jpeg
 
 
@@ -38,6 +43,12 @@ def test_large_example_is_made_small(models):
     example = openapi.example(replace(loaded, examples=(photograph,)))
     assert len(photograph) > openapi.MAX_EXAMPLE > len(example)
     assert loaded.classifier.predict([base64.b64decode(example)])[0].top
+
+
+def test_folder_shows_its_own_example(tmp_path):
+    content = to_bytes(TASKS["text"], [SavedExample("pos", "A good film.")])
+    folder = detecting_classifier(tmp_path / "c", lambda _: {EXAMPLES: content}).folder
+    assert openapi.example(load(folder, "c", seconds=5)) == "A good film."
 
 
 def test_examples_are_answered(client):
