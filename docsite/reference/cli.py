@@ -56,7 +56,8 @@ def walk(group: Any, name: str) -> Iterator[tuple[str, Any]]:
 def _section(name: str, command: Any) -> str:
     context = command.context_class(command, info_name=name)
     usage = " ".join(re.sub(r"[{}]", "", command.get_usage(context).removeprefix("Usage: ")).split())
-    arguments, options = [], []
+    arguments: list[tuple[str, str]] = []
+    options: list[tuple[str, str]] = []
     for parameter in command.params:
         record = parameter.get_help_record(context)
         if record and "--help" not in parameter.opts:
