@@ -9,15 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowerml.classifier import saved
 from flowerml.classifier.classifier import Classifier
 from flowerml.config.paths import Paths
 from flowerml.core import schema
 from flowerml.core.errors import InputError, ModelError
-from flowerml.data.examples import Examples, Key, Raw, is_examples
 from flowerml.tasks.base import Task
+
+if TYPE_CHECKING:  # needs pyarrow; reading what is in the folder does not
+    from flowerml.data.examples import Examples, Key, Raw
 
 FORMAT = 1
 SPLIT = "test"
@@ -37,10 +39,10 @@ class SavedExample:
     """A test example in a small copy: its class, and a raw input as the classifier takes it."""
 
     label: str
-    raw: Raw
+    raw: "Raw"
 
 
-def choose(classifier: Classifier, examples: Examples, count: int) -> list[SavedExample]:
+def choose(classifier: Classifier, examples: "Examples", count: int) -> list[SavedExample]:
     """Return about `count` small copies of test examples, of different classes as far as there are so many.
 
     The digests of the examples decide, not the answers: what the classifier gets wrong is offered, too. There are fewer
@@ -102,7 +104,7 @@ def _example(row: Mapping[str, Any], classifier: Classifier) -> SavedExample:
     return SavedExample(row["label"], raw)
 
 
-def _in_turn(examples: Examples) -> list[Key]:
+def _in_turn(examples: "Examples") -> "list[Key]":
     """Return the first example of each class, then the second of each, and so on, by digest; no content twice."""
     of_class: dict[str, dict[str, Key]] = defaultdict(dict)
     for key in examples.keys(SPLIT):
@@ -121,7 +123,7 @@ def _in_turn(examples: Examples) -> list[Key]:
     return list(unique.values())
 
 
-def _small(classifier: Classifier, raw: Raw) -> Raw | None:
+def _small(classifier: Classifier, raw: "Raw") -> "Raw | None":
     """Return a small copy that the classifier can read; None where there is none."""
     try:
         small: Raw = classifier.task.excerpt(raw)
@@ -135,7 +137,11 @@ def _of_project(classifier: Classifier) -> list[SavedExample]:
     """Return examples of the data beside a classifier in models/NAME/classifier; none where it was trained on other."""
     folder: Path = classifier.folder.resolve()
     paths = Paths(folder.parent.name, root=folder.parents[2]) if len(folder.parents) > 2 else None
-    if paths is None or paths.classifier != folder or not is_examples(paths.examples):
+    if paths is None or paths.classifier != folder:
+        return []
+    from flowerml.data.examples import Examples, is_examples
+
+    if not is_examples(paths.examples):
         return []
     examples = Examples(paths.examples)
     if examples.digest() != classifier.description["trained"].get("data_digest"):

@@ -16,7 +16,6 @@ from flowerml.core.errors import DataError
 from flowerml.data import archives
 from flowerml.data.catalogue import PUBLISHED
 from flowerml.data.download import is_url
-from flowerml.data.examples import Examples
 from flowerml.pipeline import download
 from flowerml.tasks.pipelines import checked_pipeline
 from flowerml.tasks.registry import TASKS
@@ -75,6 +74,8 @@ def _digest(examples: Path) -> str | None:
     if not examples.exists():
         return None
     try:
+        from flowerml.data.examples import Examples  # needs pyarrow, which the kind of a source does not
+
         return Examples(examples).digest()
     except (OSError, ValueError):  # no table of examples
         return None

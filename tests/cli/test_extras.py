@@ -34,6 +34,13 @@ def test_base_has_help_version_and_info():
 
 
 @pytest.mark.extended
+def test_base_starts_a_project(tmp_path):
+    result = run("init", tmp_path / "demo", "--image")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "demo/params.yaml").is_file()
+
+
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("arguments", "extra"),
     [
