@@ -131,7 +131,9 @@ class Session:
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(LEFT_OUT)}
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        return {**kept, **QUIET, "PATH": path, "STATE": str(self._state), "HOME": str(self._state / "home")}
+        own = {"PATH": path, "STATE": str(self._state), "HOME": str(self._state / "home")}
+        fonts = str(Path.home() / ".cache" / "matplotlib")  # listing them takes seconds in every new HOME
+        return {**kept, **QUIET, **own, "MPLCONFIGDIR": fonts}
 
 
 def _difference(step: Step, printed: str) -> str:

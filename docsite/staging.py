@@ -22,6 +22,7 @@ def stage(folder: Path) -> None:
     sources = {name: REPOSITORY / top for name, top in TOPS.items()} | sources
     places = {source.resolve(): name for name, source in sources.items()}
     places[REPOSITORY / "README.md"] = "index.md"
+    places |= {path: f"notebooks/{path.stem}.md" for path in (REPOSITORY / "notebooks").glob("*.ipynb")}
     shutil.copy(STYLE, folder / STYLE.name)
     for name, source in sources.items():
         (folder / name).write_text(relinked(Page(source), name, places, folder), encoding="utf-8")
