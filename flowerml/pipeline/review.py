@@ -26,7 +26,7 @@ from flowerml.data.layout import Listing, Row
 from flowerml.data.names import category_names
 from flowerml.data.split_table import split_table
 from flowerml.evaluation.labelled import kind_of_table
-from flowerml.pipeline import adhoc, backbones, check, download, encode, extract
+from flowerml.pipeline import adhoc, check, download, extract
 from flowerml.review import cards
 from flowerml.review.cards import MISTAKE, Mistake
 from flowerml.review.contents import Contents
@@ -293,6 +293,8 @@ def _without_failing(pipeline: Pipeline) -> Pipeline:
 
 def _check(pipeline: Pipeline) -> None:
     """Write the examples, the findings in them, and the encodings, which show likely label errors."""
+    from flowerml.pipeline import backbones, encode  # torch takes seconds to import, and mostly they are there
+
     extract.run(pipeline)
     backbones.offer(pipeline)
     encode.run(pipeline)

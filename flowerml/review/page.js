@@ -99,6 +99,7 @@ function drawCard() {
   $("reasons").replaceChildren(...card.reasons.map(reasonItem));
   drawFigure($("example"), card.example, "");
   $("partners").replaceChildren(...card.partners.map(partnerFigure));
+  $("examples").classList.toggle("copies", card.partners.length > 0);
   for (const kind of ["keep", "drop"]) $(kind).setAttribute("aria-pressed", String(decision?.kind === kind));
   disable($("undo"), decision === null && undoable.length === 0);
   for (let ahead = 1; ahead <= AHEAD; ahead += 1) {
