@@ -26,7 +26,7 @@ EXAMPLES = """[bold]Examples[/]
 
 def main(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="The project's folder: a new one, or one without such files.")
+        str | None, typer.Argument(metavar="DIR", help="The project's folder: a new one, or one without such files.")
     ] = None,
     image: Annotated[bool, typer.Option("--image", help="Pictures. Default: inferred from the source.")] = False,
     text: Annotated[bool, typer.Option("--text", help="Texts. Default: inferred from the source.")] = False,
@@ -55,11 +55,11 @@ def main(
             raise typer.BadParameter(
                 "moves a project that is there; leave out the other options", param_hint="--upgrade"
             )
-        _upgrade(folder or Path())
-    elif folder is None:
+        _upgrade(Path(folder or "."))
+    elif not folder:  # an empty one is a variable of a script that is not set, and not this folder
         raise typer.BadParameter("name the project's folder, such as `flowerml init flowers --image`", param_hint="DIR")
     else:
-        _create(folder, chosen[0] if chosen else None, source, name)
+        _create(Path(folder), chosen[0] if chosen else None, source, name)
 
 
 def _create(folder: Path, kind: str | None, source: str | None, name: str | None) -> None:

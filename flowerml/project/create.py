@@ -1,9 +1,11 @@
 """Writing a new project: whole or not at all, and over nothing that is there."""
 
+import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flowerml.core import files
@@ -21,22 +23,47 @@ def create(folder: Path, texts: Mapping[str, str]) -> None:
     """
     if shutil.which("git") is None:
         raise FlowermlError("git is needed for a project, as DVC and the lineage of models use it; install it")
-    own_repository = not _in_repository(folder)
-    if folder.exists():
-        refuse_conflicts(folder, texts)
-        _fill(folder, texts, own_repository=own_repository)
-        return
-    with files.replacing(folder) as temporary:
-        temporary.mkdir()
-        _fill(temporary, texts, own_repository=own_repository)
-        if os.path.lexists(folder):
-            raise FlowermlError(f"{display_path(folder)}: another process has made it meanwhile; choose another folder")
+    if os.path.lexists(folder) and not folder.is_dir():
+        kind = "a link that leads nowhere" if folder.is_symlink() else "a file"
+        raise FlowermlError(f"{display_path(folder)}: expected a new or empty folder, found {kind}")
+    try:
+        with _alone_in(_existing(folder)):
+            own_repository = not _in_repository(folder)
+            if folder.exists():
+                refuse_conflicts(folder, texts)
+                _fill(folder, texts, own_repository=own_repository)
+                return
+            with files.replacing(folder) as temporary:
+                temporary.mkdir()
+                _fill(temporary, texts, own_repository=own_repository)
+    except OSError as error:
+        raise FlowermlError(
+            f"{display_path(folder)}: cannot be written to ({error.strerror or error}); choose another folder"
+        ) from None
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold a lock on a folder, so that of two commands that write the same project the second one finds the first's.
+
+    The folder itself is locked: a lock file would stay behind in a folder that is not ours.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _existing(folder: Path) -> Path:
+    """Return the closest folder above one that exists."""
+    return next(parent for parent in folder.absolute().parents if parent.is_dir())
 
 
 def refuse_conflicts(folder: Path, texts: Mapping[str, str]) -> None:
-    """Raise FlowermlError where a folder is none, or has files that a project would overwrite."""
-    if not folder.is_dir():
-        raise FlowermlError(f"{display_path(folder)}: expected a new or empty folder, found a file")
+    """Raise FlowermlError where a folder has files that a project would overwrite."""
     taken = [name for name, text in texts.items() if not _is_free(folder / name, text)]
     if taken:
         raise FlowermlError(
@@ -65,12 +92,11 @@ def _fill(folder: Path, texts: Mapping[str, str], *, own_repository: bool) -> No
 
 def _in_repository(folder: Path) -> bool:
     """Return whether a folder is in the work tree of a git repository that does not ignore it."""
-    whole = folder.absolute()
-    existing = next(parent for parent in (whole, *whole.parents) if parent.is_dir())
+    existing = folder if folder.is_dir() else _existing(folder)
     inside = _run(["rev-parse", "--is-inside-work-tree"], existing)
     if inside.returncode or inside.stdout.strip() != "true":
         return False
-    return bool(_run(["check-ignore", "--quiet", "--", str(whole)], existing).returncode)
+    return bool(_run(["check-ignore", "--quiet", "--", str(folder.absolute())], existing).returncode)
 
 
 def _git(arguments: list[str], folder: Path) -> None:

@@ -1,6 +1,7 @@
 """`flowerml init`: the files of a new project, and what is in its way."""
 
 import subprocess
+import sys
 
 import pytest
 import yaml
@@ -77,6 +78,7 @@ def test_a_name_that_dvc_or_yaml_reads_otherwise_is_refused(here, name):
         (["new", "--source", "https://host/pictures.zip"], "--image or --text"),
         (["new", "--image", "--text"], "a pipeline is of one kind"),
         ([], "name the project's folder"),
+        (["", "--image"], "name the project's folder"),
         (["--upgrade", "--image"], "leave out the other options"),
     ],
 )
@@ -136,9 +138,26 @@ def test_a_killed_command_is_resumed_by_the_same(here):
 
 def test_a_full_disk_leaves_nothing(here, limit_file_size):
     limit_file_size(2000)
-    assert "File too large" in init("new", "--image", code=1)
+    assert "cannot be written to (File too large); choose another folder" in init("new", "--image", code=1)
     limit_file_size(-1)
     assert list(here.iterdir()) == []
+
+
+def test_a_link_that_leads_nowhere_is_refused(here):
+    (here / "new").symlink_to("nowhere")
+    assert "found a link that leads nowhere" in init("new", "--image", code=1)
+    assert (here / "new").is_symlink()
+
+
+def test_of_two_at_once_one_is_refused(here):
+    commands = [[sys.executable, "-m", "flowerml", "init", "new", option] for option in ("--image", "--text")]
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for command in commands
+    ]
+    errors = [process.communicate()[1] for process in running]
+    assert sorted(process.returncode for process in running) == [0, 1]
+    assert "which would be overwritten" in "".join(errors)
+    assert [path.name for path in here.iterdir()] == ["new"]
 
 
 def test_a_project_in_a_repository_gets_none_of_its_own(here):

@@ -74,7 +74,7 @@ def test_nothing_is_left_to_do(owner):
 
 def test_a_parameter_makes_its_stages_stale_alone(owner):
     output = owner.run("dvc", "exp", "run", "--temp", "-S", "+project.evaluate.resamples=100")
-    assert [stage for stage in STAGES if f"Running stage '{stage}@project'" in output][0] == "evaluate"
+    assert next(stage for stage in STAGES if f"Running stage '{stage}@project'" in output) == "evaluate"
 
 
 def test_another_version_is_refused_until_the_project_is_moved(owner, tmp_path):
