@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 import typer
@@ -102,11 +103,18 @@ def _said_default(meaning: str) -> tuple[str, str]:
 
 
 def _examples(epilog: str) -> str:
-    """Return the commands of an epilog as a fence, and its other paragraphs as text."""
-    lines = MARKUP.sub("", epilog).splitlines()
-    commands = [line.strip() for line in lines if line.startswith("  ")]
-    prose = "\n".join(line for line in lines if not line.startswith("  ") and line.strip() not in ("Examples", ""))
-    return join(prose, "```sh\n" + "\n".join(commands) + "\n```" if commands else "")
+    """Return an epilog in Markdown: its indented lines as fences, in the language that the line above them names."""
+    parts, above = [], ""
+    lines = MARKUP.sub("", epilog).strip("\n").splitlines()
+    for indented, group in groupby((line for line in lines if line.strip()), key=lambda line: line.startswith("  ")):
+        block = "\n".join(line.strip() for line in group)
+        if not indented:
+            above = block.removeprefix("Examples").strip()
+            parts.append(above)
+        else:
+            language = "python" if "Python" in above else "text" if "JavaScript" in above else "sh"
+            parts.append(f"```{language}\n{block}\n```")
+    return join(*parts)
 
 
 def _prose(text: str) -> str:
