@@ -76,7 +76,7 @@ def main(
 
     subject = _subject(data, kind, category_names, changes, work_dir)
     path = out or Path(f"{subject.name}_labels.csv")
-    with review.session(
+    with review.open_session(
         subject, path, findings=wanted, most_mistakes=mistakes, most_cards=most, say=output.say
     ) as session:
         if not session.cards:
