@@ -68,7 +68,8 @@ def main() -> None:
         write_flowers(folder / "my_pictures")
         (folder / "rose.jpg").write_bytes(jpeg("rose", PER_CLASS, seed=7))  # not one of those that are trained on
         frames = record(COMMANDS, folder=folder, environment=_environment(), columns=COLUMNS, rows=ROWS)
-    files.write_text(out, svg(frames))
+    with files.replacing(out) as temporary:
+        temporary.write_text(svg(frames), encoding="utf-8")
     print(f"wrote {out}, {out.stat().st_size // 1000} kB, {frames[-1].time:.0f} s")
 
 
