@@ -75,8 +75,8 @@ def _create(folder: Path, kind: str | None, source: str | None, name: str | None
     if version is None:
         raise FlowermlError("this flowerml runs from a folder and has no version to pin; run: pip install flowerml")
     project = Project(output.safe(title), name, _kind(kind, source), given, version)
-    create.create(folder, templated.render(project))
-    _print_created(folder, project)
+    committed = create.create(folder, templated.render(project))
+    _print_created(folder, project, committed=committed)
 
 
 def _name(given: str | None, title: str) -> str:
@@ -137,13 +137,18 @@ def _source(source: str, folder: Path, name: str) -> str:
     return str(absolute.relative_to(project) if absolute.is_relative_to(project) else absolute)
 
 
-def _print_created(folder: Path, project: "Project") -> None:
+def _print_created(folder: Path, project: "Project", *, committed: bool) -> None:
     here = folder.resolve() == Path.cwd()
     output.print_text(
         f"{folder.resolve()}: a project of kind {project.kind}; its pipeline {project.name} reads {project.source}\n"
     )
     lines = [] if here else [(f"cd {shlex.quote(str(folder))}", "")]
     lines += [
+        *(
+            []
+            if committed
+            else [('git add -A && git commit -m "A new project"', "results name the commit they are from")]
+        ),
         ("dvc repro", "get the data, train, evaluate and register"),
         (f"flowerml serve models:/{project.name}@champion", "answer on http://127.0.0.1:5001/predict"),
         ("flowerml ui", "the runs and models in MLflow"),

@@ -4,7 +4,7 @@ import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -13,12 +13,18 @@ from flowerml.core.display import display_path, one_line, preview_list
 from flowerml.core.errors import FlowermlError
 
 LAST = "dvc.yaml"
+MESSAGE = "A new project, written by flowerml init"
+# Set for a hook, they would lead to the hook's repository; names of authors are kept.
+OF_HOOKS = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"}
 
 
-def create(folder: Path, texts: Mapping[str, str]) -> None:
+def create(folder: Path, texts: Mapping[str, str]) -> bool:
     """Write the files of a project to a folder, and make it a git repository unless it lies in one.
 
-    A new folder appears with all of them. In one that exists each file is written whole, dvc.yaml last; a killed
+    Return whether they are committed: so the first results name a commit, and `dvc exp run` works at once. Nothing is
+    committed to a repository that was there, nor where git does not know who commits.
+
+    A new folder appears with all of its files. In one that exists each file is written whole, dvc.yaml last; a killed
     command is resumed by the same one. Raises FlowermlError where a file with other contents is in the way.
     """
     if shutil.which("git") is None:
@@ -31,11 +37,10 @@ def create(folder: Path, texts: Mapping[str, str]) -> None:
             own_repository = not _in_repository(folder)
             if folder.exists():
                 refuse_conflicts(folder, texts)
-                _fill(folder, texts, own_repository=own_repository)
-                return
+                return _fill(folder, texts, own_repository=own_repository)
             with files.replacing(folder) as temporary:
                 temporary.mkdir()
-                _fill(temporary, texts, own_repository=own_repository)
+                return _fill(temporary, texts, own_repository=own_repository)
     except OSError as error:
         raise FlowermlError(
             f"{display_path(folder)}: cannot be written to ({error.strerror or error}); choose another folder"
@@ -82,12 +87,22 @@ def _is_free(path: Path, text: str) -> bool:
         return False
 
 
-def _fill(folder: Path, texts: Mapping[str, str], *, own_repository: bool) -> None:
+def _fill(folder: Path, texts: Mapping[str, str], *, own_repository: bool) -> bool:
+    """Write the files, the last one last; return whether they are committed."""
     for name in sorted(texts, key=lambda name: name == LAST):
         if name == LAST and own_repository:
             _git(["init", "--quiet"], folder)
         with files.replacing(folder / name) as temporary:
             temporary.write_bytes(texts[name].encode())
+    return own_repository and _commit(folder, texts)
+
+
+def _commit(folder: Path, names: Iterable[str]) -> bool:
+    """Commit files of a new repository; return whether git could, which it cannot without a name for the author."""
+    _git(["add", "--", *names], folder)
+    # A signature would ask for a passphrase.
+    commit = ["-c", "commit.gpgSign=false", "commit", "--quiet", "--no-verify", "--message", MESSAGE, "--", *names]
+    return not _run(commit, folder).returncode
 
 
 def _in_repository(folder: Path) -> bool:
@@ -106,8 +121,7 @@ def _git(arguments: list[str], folder: Path) -> None:
 
 
 def _run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    # A hook's GIT_DIR would lead to the repository of the hook.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment = {name: value for name, value in os.environ.items() if name not in OF_HOOKS}
     return subprocess.run(
         ["git", *arguments], cwd=folder, env=environment, capture_output=True, text=True, errors="replace"
     )

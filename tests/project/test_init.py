@@ -25,6 +25,8 @@ def here(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    (tmp_path / "gitconfig").write_text("[user]\nname = test\nemail = test@example.com\n")
     return folder
 
 
@@ -43,7 +45,8 @@ def git(*arguments, folder):
 def test_a_project_has_all_files(here, kind):
     init("new", f"--{kind}")
     assert {name for name in FILES if (here / "new" / name).is_file()} == set(FILES)
-    assert git("status", "--porcelain", folder=here / "new").stdout.count("??") > 5
+    assert git("log", "--format=%s", folder=here / "new").stdout == "A new project, written by flowerml init\n"
+    assert git("status", "--porcelain", folder=here / "new").stdout == ""
     assert [path.name for path in here.iterdir()] == ["new"]
 
 
@@ -149,6 +152,7 @@ def test_a_link_that_leads_nowhere_is_refused(here):
     assert (here / "new").is_symlink()
 
 
+@pytest.mark.extended
 def test_of_two_at_once_one_is_refused(here):
     commands = [[sys.executable, "-m", "flowerml", "init", "new", option] for option in ("--image", "--text")]
     running = [
@@ -166,6 +170,18 @@ def test_a_project_in_a_repository_gets_none_of_its_own(here):
     init("new", "--image")
     init("ignored/new", "--image")
     assert not (here / "new/.git").exists() and (here / "ignored/new/.git").is_dir()
+
+
+def test_a_repository_that_was_there_is_not_committed_to(here):
+    git("init", "-q", folder=here)
+    assert "git add -A && git commit" in init("new", "--image")
+    assert git("log", folder=here).returncode != 0
+
+
+def test_git_may_not_know_who_commits(here, tmp_path):
+    (tmp_path / "gitconfig").write_text("[user]\nuseConfigOnly = true\n")
+    assert "git add -A && git commit" in init("new", "--image")
+    assert (here / "new/dvc.yaml").is_file()
 
 
 def without_code(stage: dict) -> dict:
