@@ -48,6 +48,7 @@ def test_presets_name_all_parameters_that_matter():
         "train.acceptance",
         "train.class_weights",
         "train.repeats",
+        "train.examples",
         "encode.batch_size",
         "encode.seed",
     }

@@ -45,6 +45,7 @@ NOT_READ: Mapping[str, str] = {".fasta": ".fasta files are not read: write each 
 NOUN = "strand"
 FORM: Form = "text"
 POLES = False
+SAMPLE_DATA = "strands of two classes"
 EXAMPLE_ARGUMENT = "ACGT"
 
 
@@ -244,6 +245,11 @@ def samples(classes: Sequence[str] | None) -> list[bytes | str]:
 
 def preview(raw: str, *, large: bool = False) -> str:
     return raw if large else raw[:40]
+
+
+def excerpt(raw: str) -> str:
+    """Return the beginning of a strand."""
+    return raw[:100]
 
 
 def explain(raw: str, preprocessing: Preprocessing, log_odds: LogOdds, *, label: str) -> Explanation:
