@@ -179,6 +179,7 @@ class Classifier:
                 description["calibration"] = asdict(classifier.calibration)
                 description["digests"] |= saved.write_extras(temporary, extras(classifier) if extras else {})
                 files.write_json(temporary / DESCRIPTION, description)
+            saved.keep_versions(temporary, folder)
         _warn_if_large(folder)
         return cls.load(folder)
 

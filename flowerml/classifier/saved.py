@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import shutil
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -94,6 +95,30 @@ def read_description(folder: Path) -> dict[str, Any]:
     except ModelError as error:
         raise ModelError(f"{folder}: {DESCRIPTION}: {error}; copy the whole folder again") from None
     return dict(description)
+
+
+def keep_versions(folder: Path, former: Path) -> None:
+    """Take over the former description where a new classifier differs from it in nothing but what it was trained by.
+
+    So a training with other versions of packages that gives the same network, answers and files leaves every byte as
+    it was: nothing is registered again, and `trained` says with which versions it was first trained.
+    """
+    try:
+        before = read_description(former)
+    except ModelError:  # none, or one that is replaced
+        return
+    if _without_versions(before) == _without_versions(read_description(folder)):
+        shutil.copyfile(former / DESCRIPTION, folder / DESCRIPTION)
+
+
+def _without_versions(description: dict[str, Any]) -> dict[str, Any]:
+    """Return a description without the facts of `flowerml.tracking.lineage.environment`."""
+    trained = {
+        name: value
+        for name, value in description["trained"].items()
+        if name not in ("python", "machine") and not name.startswith("version.")
+    }
+    return {**description, "trained": trained}
 
 
 def _check(description: dict[str, Any]) -> None:

@@ -56,7 +56,7 @@ class Owner:
 @pytest.fixture(scope="module", params=list(TASKS))
 def owner(request, tmp_path_factory):
     """Return the owner of a project of each kind, after its first `dvc repro` and a commit."""
-    folder = tmp_path_factory.mktemp("a new ünd") / "project"
+    folder = tmp_path_factory.mktemp("a new") / "project"
     Owner(folder.parent).run("flowerml", "init", "project", f"--{request.param}")
     small = {f"project.{name}": value for name, value in SMALL[request.param].items()}
     set_params(folder / "params.yaml", small)
