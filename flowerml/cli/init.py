@@ -4,7 +4,7 @@ import importlib.util
 import shlex
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,7 +19,7 @@ EXAMPLES = """[bold]Examples[/]
 
   flowerml init flowers --image
   flowerml init birds --source my_pictures/
-  flowerml init tickets --text --source tickets.csv
+  flowerml init tickets --source tickets.csv -S data.text_column=Document -S data.label_column=Topic
   flowerml init --upgrade
 """
 
@@ -38,6 +38,7 @@ def main(
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of pipeline and registered model. Default: that of DIR.")
     ] = None,
+    values: options.Changes = None,
     upgrade: Annotated[
         bool, typer.Option("--upgrade", help="Move the project in DIR, by default here, to the installed version.")
     ] = False,
@@ -51,21 +52,23 @@ def main(
     if len(set(chosen)) > 1:
         raise typer.BadParameter("a pipeline is of one kind; give one, and add another pipeline to params.yaml later")
     if upgrade:
-        if chosen or source is not None or name is not None:
+        if chosen or source is not None or name is not None or values:
             raise typer.BadParameter(
                 "moves a project that is there; leave out the other options", param_hint="--upgrade"
             )
         _upgrade(Path(folder or "."))
+    elif "data.source" in (given := options.parsed(values)):
+        raise typer.BadParameter("name the source with --source, which makes its path right", param_hint="--set")
     elif not folder:  # an empty one is a variable of a script that is not set, and not this folder
         raise typer.BadParameter("name the project's folder, such as `flowerml init flowers --image`", param_hint="DIR")
     else:
-        _create(Path(folder), chosen[0] if chosen else None, source, name)
+        _create(Path(folder), chosen[0] if chosen else None, source, name, given)
 
 
-def _create(folder: Path, kind: str | None, source: str | None, name: str | None) -> None:
+def _create(folder: Path, kind: str | None, source: str | None, name: str | None, values: dict[str, Any]) -> None:
     from flowerml.config import pin
     from flowerml.pipeline.download import SAMPLE
-    from flowerml.project import create, templated
+    from flowerml.project import changes, create, templated
     from flowerml.project.templated import Project
 
     title = folder.resolve().name
@@ -75,7 +78,10 @@ def _create(folder: Path, kind: str | None, source: str | None, name: str | None
     if version is None:
         raise FlowermlError("this flowerml runs from a folder and has no version to pin; run: pip install flowerml")
     project = Project(output.safe(title), name, _kind(kind, source), given, version)
-    committed = create.create(folder, templated.render(project))
+    changes.check(values, name=name, kind=project.kind, path=Path("options"))
+    texts = templated.render(project)
+    texts["params.yaml"] = changes.apply(texts["params.yaml"], values, name=name)
+    committed = create.create(folder, texts)
     _print_created(folder, project, committed=committed)
 
 

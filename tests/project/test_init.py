@@ -83,6 +83,7 @@ def test_a_name_that_dvc_or_yaml_reads_otherwise_is_refused(here, name):
         ([], "name the project's folder"),
         (["", "--image"], "name the project's folder"),
         (["--upgrade", "--image"], "leave out the other options"),
+        (["new", "--image", "-S", "data.source=x"], "name the source with --source"),
     ],
 )
 def test_wrong_usage_is_refused(here, arguments, message):
@@ -96,6 +97,14 @@ def test_wrong_usage_is_refused(here, arguments, message):
         (["new", "--source", "flowers12"], "did you mean 'flowers102'?"),
         (["new", "--source", "flowers102", "--text"], "is of kind image, not text"),
         (["new", "--image", "--source", "."], "the project would lie in its own data"),
+        (
+            ["new", "--text", "-S", "data.text_colum=a"],
+            "data.text_colum: unknown parameter for this kind of data; did you",
+        ),
+        (
+            ["new", "--text", "-S", "train.epochs=no"],
+            "options: new.train.epochs: expected a valid integer, found false",
+        ),
     ],
 )
 def test_a_wrong_source_is_refused(here, arguments, message):
@@ -107,6 +116,16 @@ def test_the_kind_is_inferred_from_the_source(here):
     (here / "tickets.csv").write_text("text,label\nhello,a\n")
     init("new", "--source", "tickets.csv")
     assert load_pipeline("new", here / "new/params.yaml").kind == "text"
+
+
+def test_values_are_written_beside_the_comments(here):
+    init("new", "--text", "-S", "data.text_column=the text", "-S", "evaluate.top_k=3")
+    path = here / "new/params.yaml"
+    pipeline = load_pipeline("new", path)
+    assert (pipeline.data.text_column, pipeline.evaluate.top_k) == ("the text", 3)
+    assert "null     # a pretrained" in path.read_text(encoding="utf-8") and "# of a table" in path.read_text(
+        encoding="utf-8"
+    )
 
 
 def test_a_source_outside_is_absolute_and_one_inside_relative(here, monkeypatch):
