@@ -75,9 +75,9 @@ def _encode(pipeline: str) -> None:
 
 
 def _train(pipeline: str) -> None:
-    from flowerml.pipeline import train
+    from flowerml.cli import train_stage
 
-    stage.in_turn(pipeline, train.run)
+    stage.in_turn(pipeline, train_stage.run)
 
 
 def _evaluate(pipeline: str) -> None:

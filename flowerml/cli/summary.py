@@ -7,6 +7,9 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from flowerml.cli import options, output
 from flowerml.pipeline.summary import Standing, standings
@@ -23,11 +26,17 @@ LONGEST_REASON = 400  # characters
 SHOWN_REPORTS = 3
 
 
-def main(json: options.Json = False) -> None:
+def main(
+    json: options.Json = False,
+    last_stage: Annotated[bool, typer.Option("--last-stage", hidden=True, help=f"Nothing if {LATER} is set.")] = False,
+) -> None:
     """Show the accuracy of each pipeline of params.yaml, the version that was registered, and how to go on.
 
     It reads the files that `dvc repro` has written. What the registry has now: flowerml models.
     """
+    if last_stage:
+        of_stage()
+        return
     results = standings()
     if json:
         for result in results:

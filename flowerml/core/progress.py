@@ -1,10 +1,13 @@
 """Progress of long work on stderr: tqdm's bar on a terminal, a line now and then in a log file."""
 
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
+
+from flowerml.core.errors import FlowermlError
 
 if TYPE_CHECKING:
     _Bar = tqdm[Any]  # generic in its stubs alone
@@ -12,6 +15,7 @@ else:
     _Bar = tqdm
 
 SECONDS = 15.0  # between two lines of a log; work that takes less prints none
+VARIABLE = "FLOWERML_LOG_SECONDS"  # sets another number of seconds
 
 
 def bar(*args: Any, **options: Any) -> "tqdm[Any]":
@@ -27,16 +31,25 @@ def shows_bars() -> bool:
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
+def seconds_between() -> float:
+    """Return the seconds between two lines in a log file; raises FlowermlError for a setting that is no number."""
+    setting = os.environ.get(VARIABLE)
+    try:
+        return SECONDS if setting is None else float(setting)
+    except ValueError:
+        raise FlowermlError(f"{VARIABLE}: expected a number of seconds, found {setting!r}") from None
+
+
 class Lines(_Bar):
-    """A tqdm that prints whole lines, at least SECONDS apart."""
+    """A tqdm that prints whole lines, some seconds apart."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self._shown = time.monotonic()
+        self._shown, self._seconds = time.monotonic(), seconds_between()
         super().__init__(*args, **{**options, "mininterval": 1.0})
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Print a line, unless the last one was printed a moment ago."""
-        if time.monotonic() - self._shown >= SECONDS and msg != "":
+        if time.monotonic() - self._shown >= self._seconds and msg != "":
             self._shown = time.monotonic()
             print(self._line(), file=sys.stderr, flush=True)
 

@@ -3,11 +3,12 @@ import sys
 import pytest
 
 from flowerml.core import progress
+from flowerml.core.errors import FlowermlError
 
 
 @pytest.fixture
 def often(monkeypatch):
-    monkeypatch.setattr(progress, "SECONDS", 0.0)
+    monkeypatch.setenv(progress.VARIABLE, "0")
 
 
 def test_log_has_whole_lines(often, capsys):
@@ -36,6 +37,12 @@ def test_messages_between_stay_whole(often, capsys):
     with progress.bar(total=3) as bar:
         bar.write("a warning", file=sys.stderr)
     assert "a warning\n" in capsys.readouterr().err
+
+
+def test_seconds_are_a_number(monkeypatch):
+    monkeypatch.setenv(progress.VARIABLE, "often")
+    with pytest.raises(FlowermlError, match="FLOWERML_LOG_SECONDS: expected a number of seconds, found 'often'"):
+        progress.bar(total=1)
 
 
 def test_terminal_has_a_bar(monkeypatch):

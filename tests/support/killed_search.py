@@ -23,6 +23,8 @@ from typing import Any
 
 from mlflow import MlflowClient
 
+from tests.support.recorded_runs import key_of
+
 SPACE = "{learning_rate: {low: 0.0001, high: 0.03, log: true}, dropout: [0.2, 0.4, 0.6], hidden_units: [[], [16]]}"
 SETTINGS = {
     "data.sample_per_class": 24,
@@ -67,7 +69,12 @@ class Training:
             return subprocess.Popen(
                 [sys.executable, "-m", "flowerml", "train", "sample", "--kind", "image", *sizes, *options],
                 cwd=self.folder,
-                env={**environment, "PYTHONPATH": str(Path(__file__).parents[2]), **variables},
+                env={
+                    **environment,
+                    "PYTHONPATH": str(Path(__file__).parents[2]),
+                    "FLOWERML_LOG_SECONDS": "0",
+                    **variables,
+                },
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -103,7 +110,7 @@ def recorded(folder: Path) -> list[dict[str, Any]]:
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     runs = [
         {
-            "name": run.info.run_name,
+            "name": key_of(run),
             "status": run.info.status,
             "metrics": {
                 name: value
