@@ -8,16 +8,19 @@ from typing import TypeVar
 
 from flowerml.cli import output
 from flowerml.config import params, pin
+from flowerml.config.entries import entry
 from flowerml.config.paths import Paths
 from flowerml.config.pipeline import Pipeline
 from flowerml.core import os_errors
-from flowerml.core.errors import FlowermlError
+from flowerml.core.errors import FlowermlError, ParamsError
 from flowerml.core.locks import hold_lock
 from flowerml.core.urls import scrub_output
 from flowerml.tasks.pipelines import load_pipeline
 from flowerml.tracking import reachable
 
 R = TypeVar("R")
+# The parameters of the stages in dvc.yaml.
+OF_DVC = ("data", "data.limits", "data.checks", "encode", "train", "evaluate", "export")
 
 
 def run(
@@ -25,7 +28,37 @@ def run(
 ) -> None:
     """Call `stage` with the pipeline named on the command line, and print its summary; one at a time per pipeline."""
     name = parser(stage.__doc__).parse_args().pipeline
-    execute(lambda: in_turn(name, stage, summary, before_train=before_train))
+
+    def command() -> None:
+        _check_dvc_finds_sections(name)
+        in_turn(name, stage, summary, before_train=before_train)
+
+    execute(command)
+
+
+def _check_dvc_finds_sections(name: str) -> None:
+    """Raise ParamsError where params.yaml lacks a section that this repository's dvc.yaml names as a parameter.
+
+    DVC would say so only when the stage has ended. The projects of `flowerml init` have a stage that fills them in.
+    """
+    path = params.PARAMS_FILE
+    values = params.read(path)
+    entry(values, name, path)
+    for section in OF_DVC:
+        if not _has(values.get(name), section):
+            raise ParamsError(
+                f"{path}: {name}.{section}: missing, and a parameter of a stage in dvc.yaml; write at least "
+                f"`{section.rpartition('.')[2]}: {{}}` there: what is left out takes its default"
+            )
+
+
+def _has(sections: object, section: str) -> bool:
+    """Return whether nested sections have one of this dotted name."""
+    for part in section.split("."):
+        if not isinstance(sections, dict) or part not in sections:
+            return False
+        sections = sections[part]
+    return True
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
