@@ -49,7 +49,12 @@ def run(name: str, pipeline: str) -> None:
         hint = did_you_mean(name, STAGES) or f"known are {', '.join(STAGES)}"
         output.print_error(f"no stage {name!r}; {hint}")
         sys.exit(WRONG_USAGE)
-    stage.execute(lambda: STAGES[name](pipeline))
+
+    def command() -> None:
+        stage.pinned_pipeline(pipeline)  # a wrong name or version is said before torch is imported, which takes seconds
+        STAGES[name](pipeline)
+
+    stage.execute(command)
 
 
 def _params(pipeline: str) -> None:
