@@ -44,7 +44,7 @@ window.flowerml = (() => {
     choose(new File([file], "file.jpg", {type: "image/jpeg"})); // Gradio would ignore it; the server says what is wrong
   }, {capture: true});
   document.addEventListener("click", (event) => {
-    if (event.target.closest?.(".samples button, .ask")) asked = true;
+    if (event.target.closest?.(".samples button, .ask, .picture button")) asked = true;
   }, {capture: true});
   document.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey && event.target.matches?.(".text textarea")) asked = true;

@@ -20,15 +20,16 @@ from flowerml.web.uploads import Uploads
 
 HERE = Path(__file__).parent
 MAX_CONCURRENT = 4  # questions to each model, so that a slow server does not hold up questions to another
-# A click on an example; or page.js, which refuses a large file before it is sent.
+TOO_LARGE = 1_000_000  # in place of an example's index: page.js does not send a large file
 CLICK_SAMPLE_JS = """element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-index]");
   if (button) trigger("click", {index: Number(button.dataset.index)});
 });
-element.addEventListener("too-large", () => trigger("click", {index: 1000000}));"""
+element.addEventListener("too-large", () => trigger("click", {index: TOO_LARGE}));""".replace(
+    "TOO_LARGE", str(TOO_LARGE)
+)
 SHOW_ANSWER_JS = """watch("value", () => requestAnimationFrame(() => window.flowerml.show(element)));"""
 ASK_JS = """() => [...document.querySelectorAll(".ask")].find((button) => button.offsetParent).click()"""
-TOO_LARGE = 1_000_000  # in place of an example's index
 HINT = "The answer appears here."
 
 log = logging.getLogger(__name__)
@@ -181,7 +182,7 @@ def _text(source: Source, own: list[Sample], view: AnswerView) -> None:
         else:
             yield from view.html(source, value)
 
-    def picked(event: gr.EventData) -> Any:
+    def example(event: gr.EventData) -> Any:
         return _picked(own, event)
 
     # Every way to ask ends in one event, which runs once at a time, so that no earlier answer follows a later one.
@@ -194,7 +195,7 @@ def _text(source: Source, own: list[Sample], view: AnswerView) -> None:
         show_progress="minimal",
         trigger_mode="always_last",
     )
-    picked = buttons.click(picked, None, text, api_visibility="private", show_progress="hidden")
+    picked = buttons.click(example, None, text, api_visibility="private", show_progress="hidden")
     picked.then(None, js=ASK_JS)
     clear.click(None, cancels=asked)
     clear.click(lambda: ("", render.waiting(HINT)), None, [text, result], api_visibility="private")
