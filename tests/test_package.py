@@ -14,3 +14,4 @@ def test_data_files_are_in_the_wheel():
 
     assert "py.typed" in data and "defaults.yaml" in data
     assert [name for name in data if not any(fnmatch(name, pattern) for pattern in patterns)] == []
+    assert {path.parent for path in files if not (path.parent / "__init__.py").is_file()} == set()
