@@ -10,9 +10,9 @@ def main() -> None:
     streams.open_closed()
     try:
         if _is_stage(sys.argv[1:]):
-            from flowerml.cli import run_stage
+            from flowerml.cli import stage_table
 
-            return run_stage.run(*sys.argv[2:])
+            return stage_table.run(*sys.argv[2:])
         from flowerml.cli.app import app
     except ModuleNotFoundError as error:
         sys.exit(f"error: the command line needs {error.name}; run: pip install flowerml")
@@ -32,6 +32,6 @@ def main() -> None:
 def _is_stage(arguments: list[str]) -> bool:
     """Return whether `flowerml stage STAGE PIPELINE` was called, which does without the other commands.
 
-    Importing them takes 0.25 s, and a `dvc repro` of two pipelines calls fourteen stages.
+    Importing them takes 0.2 s, and a `dvc repro` of two pipelines calls fourteen stages.
     """
     return arguments[:1] == ["stage"] and len(arguments) == 3 and not any(part.startswith("-") for part in arguments)

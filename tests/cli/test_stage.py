@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from flowerml.cli.app import app
-from flowerml.cli.run_stage import STAGES
+from flowerml.cli.stage_table import STAGES
 from flowerml.config import pin
 from flowerml.project.templated import dvc_yaml
 from tests.support.project import REPOSITORY
