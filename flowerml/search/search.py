@@ -18,7 +18,7 @@ from flowerml.search.retraining import Retraining, combined, repeats_score
 from flowerml.search.study import Search
 from flowerml.search.trial import Trial
 from flowerml.search.trials import InProcess, Trials
-from flowerml.tracking import runs
+from flowerml.tracking import runs, system
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +95,8 @@ def run_search(
     if staff is not None:  # now, as their start takes seconds, and so does that of a run
         staff.start(min(search.at_once, search.count - len(checkpoint.records)))
     # Under another plan trials of the same number have other parameters, which a run that is resumed would not log.
-    with runs.run(storage.experiment, RUN, tags, resume=f"{storage.fingerprint} {search.plan}") as parent:
+    record = runs.run(storage.experiment, RUN, tags, resume=f"{storage.fingerprint} {search.plan}")
+    with record as parent, system.sampled(parent):
         for dataset in datasets:
             parent.dataset(**vars(dataset))
         if checkpoint.notice:
@@ -200,8 +201,7 @@ def _record_winner(
 
 def _report_gain(parent: runs.Run, winner: Winner, gain: Gain) -> None:
     """Record what an ensemble gains and costs, and print it."""
-    metrics = gain.metrics()
-    parent.metrics(metrics)
+    parent.metrics({**gain.metrics(), **gain.timings()})
     kind = "a soup" if winner.by == "soup" else "the mean of the probabilities"
     what = (
         f"{kind} of {described(winner.members)}" if len(winner.members) > 1 else "no other network helps the best one"

@@ -122,7 +122,7 @@ def test_ensemble_is_one_graph_and_tells_its_cost(trained):
     assert record["by"] == "probabilities" and len(record["members"]) > 1
     search = files.read_json(reports / "search.json")
     assert search["ensemble_valid_accuracy"] >= search["alone_valid_accuracy"]
-    assert search["ensemble_milliseconds"] > 0 and search["ensemble_megabytes"] >= search["alone_megabytes"]
+    assert search["ensemble_megabytes"] >= search["alone_megabytes"] and "ensemble_milliseconds" not in search
 
 
 def test_ensemble_is_not_trained_further(trained):
