@@ -1,6 +1,8 @@
 """The command line: `flowerml train`, `predict`, `evaluate` and the others, and the command line of a stage."""
 
 import sys
+from collections.abc import Callable
+from functools import partial
 
 
 def main() -> None:
@@ -9,16 +11,12 @@ def main() -> None:
 
     streams.open_closed()
     try:
-        if _is_stage(sys.argv[1:]):
-            from flowerml.cli import stage_table
-
-            return stage_table.run(*sys.argv[2:])
-        from flowerml.cli.app import app
+        command = _command(sys.argv[1:])
     except ModuleNotFoundError as error:
         sys.exit(f"error: the command line needs {error.name}; run: pip install flowerml")
     try:
         try:
-            app(prog_name="flowerml")
+            command()
         finally:
             sys.stdout.flush()  # Python would do it after the exit code is decided
     except BrokenPipeError:
@@ -29,9 +27,15 @@ def main() -> None:
         sys.exit(f"error: the output cannot be written: {error.strerror}")
 
 
-def _is_stage(arguments: list[str]) -> bool:
-    """Return whether `flowerml stage STAGE PIPELINE` was called, which does without the other commands.
+def _command(arguments: list[str]) -> Callable[[], object]:
+    """Return the app, or the stage of `flowerml stage STAGE PIPELINE`, which does without the other commands.
 
     Importing them takes 0.2 s, and a `dvc repro` of two pipelines calls fourteen stages.
     """
-    return arguments[:1] == ["stage"] and len(arguments) == 3 and not any(part.startswith("-") for part in arguments)
+    if arguments[:1] == ["stage"] and len(arguments) == 3 and not any(part.startswith("-") for part in arguments):
+        from flowerml.cli import stage_table
+
+        return partial(stage_table.run, *arguments[1:])
+    from flowerml.cli.app import app
+
+    return partial(app, prog_name="flowerml")

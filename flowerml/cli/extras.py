@@ -10,6 +10,7 @@ OF_COMMANDS = {
     "encode": "train",
     "init": "train",
     "reproduce": "train",
+    "stage": "train",
     "review": "train",
     "train": "train",
     "web": "web",

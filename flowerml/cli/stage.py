@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-from flowerml.cli import output
+from flowerml.cli import extras, output
 from flowerml.config import params, pin
 from flowerml.config.entries import entry
 from flowerml.config.paths import Paths
@@ -110,6 +110,11 @@ def execute(command: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         output.say("interrupted; re-run the command to resume")
         sys.exit(130)
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.startswith("flowerml"):
+            raise
+        output.print_error(extras.message("stage", error.name.partition(".")[0]))
+        sys.exit(1)
     except Exception as error:  # errors of the system come from libraries in many types
         line = os_errors.explain_os_error(error)
         if line is None:
