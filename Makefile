@@ -113,9 +113,8 @@ docs: $(DONE) ## build the documentation into site/ and say where to open it (wi
 recording: $(DONE) ## record the terminal of the README anew (docs/images/recording.svg)
 	$(VENV)/bin/python -m docsite.recording
 
-ui: $(DONE) ## start the MLflow UI on http://127.0.0.1:5000 (PORT=…)
-	$(VENV)/bin/python -m flowerml.tracking
-	$(VENV)/bin/mlflow ui --backend-store-uri "$$MLFLOW_TRACKING_URI" --host 127.0.0.1 --port $(PORT)
+ui: $(DONE) ## start MLflow's pages on http://127.0.0.1:5000, and print a link to the runs (PORT=…)
+	$(VENV)/bin/flowerml ui --port $(PORT)
 
 serve: $(DONE) ## serve the champion on http://127.0.0.1:5001/predict and /invocations (MODEL=…, SERVE_PORT=…)
 	$(VENV)/bin/flowerml serve $(MODEL) --port $(SERVE_PORT)

@@ -32,6 +32,7 @@ from flowerml.cli import (
     streams,
     summary,
     train,
+    ui,
     web,
 )
 from flowerml.core import os_errors
@@ -147,6 +148,7 @@ COMMANDS = (
     summary,
     serve,
     monitor,
+    ui,
     web,
     run_stage,
 )

@@ -44,7 +44,7 @@ def main(
             if version.reason:
                 output.print_text(f"  version {version.version}: {output.short(version.reason, MAX_REASON)}")
     else:
-        output.say("no registered models yet; `dvc repro` registers what it has trained")
+        output.say("no registered models yet; `dvc repro` and `flowerml register FOLDER NAME` register classifiers")
 
 
 def _row(version: "Version") -> list[str]:

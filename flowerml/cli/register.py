@@ -30,9 +30,9 @@ def main(
     alias (champion, in params.yaml another one) if it passes. Otherwise it is registered with what is known of it.
     """
     from flowerml.classifier.classifier import Classifier
-    from flowerml.pipeline import register
+    from flowerml.pipeline import register_folder
     from flowerml.registry.locate import resolve_model
-    from flowerml.registry.register import check_name, summary
+    from flowerml.registry.register import advice, check_name, summary
     from flowerml.tasks.pipelines import export_section_for
     from flowerml.tracking import connection
 
@@ -40,5 +40,5 @@ def main(
     connection.check()
     section = export_section_for(name).model_copy(update={"registered_model": name})
     with resolve_model(model) as folder:
-        result = register.of_folder(Classifier.load(folder), section, work=work_dir)
-    output.print_text(summary(result))
+        result = register_folder.run(Classifier.load(folder), section, work=work_dir)
+    output.print_text(f"{summary(result)}\n{advice(result)}")

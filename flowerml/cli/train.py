@@ -4,7 +4,6 @@ import enum
 import os
 import re
 import shlex
-import sys
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
@@ -161,9 +160,10 @@ def main(
 
 def _register(pipeline: "Pipeline", result: "RunResult", name: str) -> None:
     from flowerml.pipeline.register import of_training
-    from flowerml.registry.register import summary
+    from flowerml.registry.register import advice, summary
 
-    output.print_text(f"\n{summary(of_training(pipeline, result.classifier, name))}")
+    registration = of_training(pipeline, result.classifier, name)
+    output.print_text(f"\n{summary(registration)}\n{advice(registration)}")
 
 
 def _train(
@@ -176,8 +176,6 @@ def _train(
     start_model: str | None,
     preset: "Preset | None",
 ) -> "tuple[RunResult, Pipeline]":
-    if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars clutter a log file
     from flowerml.cli import progress
     from flowerml.config.paths import Paths
     from flowerml.core.locks import hold_lock
@@ -249,7 +247,8 @@ def _warm_start(model: str | None) -> "WarmStart | None":
 
 def _print(result: "RunResult", pipeline: "Pipeline", data: str) -> None:
     from flowerml.evaluation.intervals import OF_REPEATS
-    from flowerml.pipeline.evaluate import of_repeats
+    from flowerml.pipeline.evaluate import PAGE, of_repeats
+    from flowerml.pipeline.run import CURVES
     from flowerml.tasks.registry import task_of
 
     best = result.trial.best
@@ -268,7 +267,9 @@ def _print(result: "RunResult", pipeline: "Pipeline", data: str) -> None:
     output.print_text(f"  flowerml predict {task_of(pipeline).EXAMPLE_ARGUMENT} --model {folder}")
     output.print_text(f"  flowerml evaluate {folder} {data}")
     output.print_text(f"  flowerml web --model {folder}")
-    output.print_text(f"MLflow experiment: {pipeline.name}; reports: {pipeline.paths.reports}")
+    output.print_text(f"report:     {shlex.quote(str(result.reports / PAGE))}")
+    output.print_text(f"curves:     {shlex.quote(str(result.reports / CURVES))}")
+    output.print_text(f"MLflow experiment: {pipeline.name}")
 
 
 def name_of(data: str) -> str:

@@ -6,8 +6,7 @@ way it came.
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,13 +50,15 @@ class Evaluated:
 class Subject:
     """A classifier to register as a version of the model `section.registered_model`.
 
-    `evaluated` is None where its examples are not on this machine: its accuracy is then not known.
+    `evaluated` is None where its examples are not on this machine: its accuracy is then not known. `travelling` are
+    small examples that came with it.
     """
 
     classifier: Classifier
     section: "Export"
     run: str
     evaluated: Evaluated | None = None
+    travelling: tuple[Raw, ...] = ()
 
     @property
     def name(self) -> str:
@@ -87,6 +88,8 @@ class Subject:
         """Return an input to try the version with: of its test split, else one that no model was trained on."""
         if self.examples is not None and (example := next(self.examples.of("test"), None)):
             return example.raw
+        if self.travelling:
+            return self.travelling[0]
         task = self.classifier.task
         return (task.samples(self.classifier.classes) or task.samples(None))[0]
 
@@ -114,28 +117,38 @@ def submit(subject: Subject, *, copy: Path | None = None, result: Path | None = 
         _record(run, subject)
         promotion.mark_interrupted(run.client, section.registered_model)
         logged = register.log_model(run, classifier, example=subject.example(), name=subject.name)
+        _measure(run, subject, logged)
         candidate = _candidate(subject, logged)
         _describe(subject, logged, candidate, tags, copy)
         decision = _decide(run, subject, candidate)
+        title = register.add_title(logged, candidate, decision)
         registration = Registration.of(logged, section.alias, decision, tags["weights_digest"])
-        _log_result(run, registration, result)
+        _log_result(run, registration, title, result)
     return registration
 
 
 def _record(run: runs.Run, subject: Subject) -> None:
-    """Log parameters, metrics, reports and lineage to the run, as far as they are known."""
+    """Log parameters, reports and lineage to the run, as far as they are known."""
     trained = subject.classifier.description["parameters"]
     if subject.evaluated is None:
         run.params(trained)
         return
     pipeline, reports = subject.evaluated.pipeline, subject.evaluated.reports
     run.params(lineage.logged_parameters(trained, pipeline.parameters()))
-    run.metrics(files.read_json(reports / "metrics.json"))
     run.artifact(reports, "reports")
     origin, examples = origin_of(pipeline), subject.evaluated.examples
     lineage.log_datasets(run, origin, examples)
     if subject.evaluated.repeatable:
         lineage.log_lineage(run, origin, examples, classifier=subject.classifier.folder, reports=reports)
+
+
+def _measure(run: runs.Run, subject: Subject, logged: Logged) -> None:
+    """Log the metrics on the test split, if they are known."""
+    if subject.evaluated is not None:
+        datasets = lineage.datasets(origin_of(subject.evaluated.pipeline), subject.evaluated.examples)
+        test = next(dataset for dataset in datasets if dataset.context == "test")
+        metrics = files.read_json(subject.evaluated.reports / "metrics.json")
+        register.measure(run, logged, metrics, dataset=test.name, digest=test.digest)
 
 
 def _candidate(subject: Subject, logged: Logged) -> Candidate:
@@ -154,7 +167,7 @@ def _candidate(subject: Subject, logged: Logged) -> Candidate:
 
 
 def _describe(
-    subject: Subject, logged: Logged, candidate: Candidate, tags: "Mapping[str, str]", copy: Path | None
+    subject: Subject, logged: Logged, candidate: Candidate, tags: Mapping[str, str], copy: Path | None
 ) -> None:
     """Tag the version, add its model card, and copy the registered model to the project."""
     register.describe(logged, candidate, tags)
@@ -201,7 +214,7 @@ def _is_experiment() -> bool:
     return any(os.environ.get(name) for name in DVC_EXPERIMENT)
 
 
-def _log_result(run: runs.Run, registration: Registration, path: Path | None) -> None:
+def _log_result(run: runs.Run, registration: Registration, title: str, path: Path | None) -> None:
     with tempfile.TemporaryDirectory(prefix="flowerml-") as scratch:
         path = path or Path(scratch, "registration.json")
         files.write_json(path, registration.to_json())
@@ -211,6 +224,7 @@ def _log_result(run: runs.Run, registration: Registration, path: Path | None) ->
             "registered_version": registration.version,
             "promoted": registration.promoted,
             "reason": registration.reason,
+            "mlflow.note.content": f"**{registration.name} {title}**: {register.summary(registration)}.",
         }
     )
 
@@ -219,36 +233,3 @@ def of_training(pipeline: "Pipeline", classifier: Classifier, name: str) -> Regi
     """Register what `flowerml train` has just trained and evaluated."""
     section = pipeline.export.model_copy(update={"registered_model": name})
     return submit(Subject(classifier, section, "register", Evaluated(pipeline, pipeline.paths.reports)))
-
-
-def of_folder(classifier: Classifier, section: "Export", *, work: Path) -> Registration:
-    """Register a saved classifier; it is evaluated again if its examples are here, in the project or in `work`.
-
-    The reports that lie about may be those of another training of the same name, and evaluating takes seconds.
-    """
-    with _evaluated(classifier, work) as evaluated:
-        return submit(Subject(classifier, section, "register", evaluated))
-
-
-@contextmanager
-def _evaluated(classifier: Classifier, work: Path) -> Iterator[Evaluated | None]:
-    from flowerml.classifier.repeats import beside
-    from flowerml.pipeline import adhoc, evaluate
-
-    pipeline = adhoc.pipeline_of(classifier.description, roots=(Path(), work))
-    if pipeline is None:
-        yield None
-        return
-    with tempfile.TemporaryDirectory(prefix="flowerml-") as scratch:
-        evaluate.run(pipeline, classifier=classifier, repeats=beside(classifier.folder), folder=Path(scratch))
-        _keep_search(pipeline.paths.reports / "search.json", classifier, Path(scratch))
-        yield Evaluated(pipeline, Path(scratch), repeatable=False)
-
-
-def _keep_search(path: Path, classifier: Classifier, folder: Path) -> None:
-    """Copy the scores of the search that has led to a classifier, if they are still there."""
-    if not path.is_file():
-        return
-    scores, trained = files.read_json(path), classifier.description["trained"]
-    if all(trained.get(name) == value for name, value in scores.items() if name in trained):
-        files.write_json(folder / path.name, scores)

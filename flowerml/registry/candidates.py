@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from flowerml.classifier.classifier import Classifier
 from flowerml.core.errors import InputError, ModelError
 from flowerml.data.examples import Examples, Raw
 from flowerml.evaluation import comparison
-from flowerml.registry.client import mlflow_errors
+from flowerml.registry.client import mlflow_errors, registered
 from flowerml.registry.gate import Candidate
 from flowerml.registry.locate import resolve_model
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 ANSWERS = "reports/predictions.csv"
 SOURCE = "data_source"  # the tag of a version
-VERSION = re.compile(r"models:/([^/@]+)(?:/(\d+)|@([^/]+))")  # as people address registered versions
 UNREADABLE = ""  # predicted where the classifier cannot read an example: always a mistake
 
 
@@ -66,22 +64,19 @@ def logged_test(model: str) -> LoggedTest | None:
     """
     import pandas as pd
 
-    address = VERSION.fullmatch(model)
-    if address is None:
+    record = registered(model)
+    if record is None:
         return None
-    name, number, alias = address.groups()
-    with mlflow_errors(f"{model}: "):
-        from mlflow import MlflowClient
-
-        client = MlflowClient()
-        record = client.get_model_version(name, number) if number else client.get_model_version_by_alias(name, alias)
-        digest = record.tags.get("test_digest")
+    digest = record.tags.get("test_digest")
 
     def read(path: Path) -> "pd.DataFrame":
         types = {"id": str, "actual": str, "predicted": str, "probability_of_actual": float}
         return pd.read_csv(path, usecols=list(comparison.COLUMNS), dtype=types, keep_default_na=False)
 
-    predictions = _logged(client, record.run_id, read) if digest else None
+    with mlflow_errors(f"{model}: "):
+        from mlflow import MlflowClient
+
+        predictions = _logged(MlflowClient(), record.run_id, read) if digest else None
     return LoggedTest(digest, predictions) if predictions is not None else None
 
 

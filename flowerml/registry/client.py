@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 ADDRESS = re.compile("[a-z][a-z0-9+.-]+:/")
+VERSION = re.compile(r"models:/([^/@]+)(?:/(\d+)|@([^/]+))")  # as people address registered versions
 ATTEMPTS = 3  # to write a row that others may insert at the same time
 T = TypeVar("T")
 
@@ -67,6 +68,22 @@ def download_to(address: str, folder: Path) -> None:
         from mlflow.artifacts import download_artifacts
 
         download_artifacts(artifact_uri=address, dst_path=str(folder))
+
+
+def registered(address: str) -> "ModelVersion | None":
+    """Return the version with an address, models:/NAME/VERSION or @ALIAS; None for another address.
+
+    Raises ModelError where there is no such version.
+    """
+    parts = VERSION.fullmatch(address)
+    if parts is None:
+        return None
+    name, number, alias = parts.groups()
+    with mlflow_errors(f"{address}: "):
+        from mlflow import MlflowClient
+
+        client = MlflowClient()
+        return client.get_model_version(name, number) if number else client.get_model_version_by_alias(name, alias)
 
 
 def aliased_version(name: str, alias: str) -> "ModelVersion | None":

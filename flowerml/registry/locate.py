@@ -1,13 +1,14 @@
 """From what a person calls a model (a folder, or an MLflow address) to the folder of the saved classifier."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from flowerml.config.paths import DESCRIPTION
 from flowerml.core import files
 from flowerml.core.errors import ModelError
 from flowerml.registry import client
+from flowerml.registry.kept import kept_copy
 
 # Where the classifier lies: in its own folder, in models/flowers, and in a folder that MLflow saved.
 SUBFOLDERS = ("", "classifier", "artifacts/classifier")
@@ -25,7 +26,14 @@ def resolve_model(model: str) -> Iterator[Path]:
     if not client.is_address(model):
         yield classifier_folder(Path(model).expanduser(), model)
         return
-    with client.download_model(model) as folder:
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(client.download_model(model))
+        except ModelError:
+            kept = kept_copy(model)
+            if kept is None:
+                raise
+            folder = kept
         yield classifier_folder(folder, model)
 
 

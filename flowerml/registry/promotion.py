@@ -13,7 +13,7 @@ from flowerml.core.errors import ModelError
 from flowerml.data.examples import Examples
 from flowerml.registry import contest, history
 from flowerml.registry.candidates import candidate_of, read_answers
-from flowerml.registry.client import all_versions, current_version, mlflow_errors, version_exists
+from flowerml.registry.client import all_versions, current_version, mlflow_errors, set_version_tags, version_exists
 from flowerml.registry.contest import Contest
 from flowerml.registry.gate import Candidate, Decision
 from flowerml.tasks.pipelines import export_section_for
@@ -95,8 +95,7 @@ def not_judged(client: "MlflowClient", name: str, version: str, why: str) -> Dec
     reason = (
         f"the gate cannot judge it: {why}; `flowerml promote {shlex.quote(name)} {version} --force` promotes it anyway"
     )
-    client.set_model_version_tag(name, version, "verdict", "not judged")
-    client.set_model_version_tag(name, version, "reason", reason)
+    set_version_tags(client, name, version, {"verdict": "not judged", "reason": reason})
     return Decision(False, reason, (), comparable=False)
 
 
@@ -110,8 +109,8 @@ def mark_interrupted(client: "MlflowClient", name: str) -> list[str]:
         and client.get_run(version.run_id).info.status in INTERRUPTED
     ]
     for version in interrupted:
-        client.set_model_version_tag(name, version, "verdict", "not judged")
-        client.set_model_version_tag(name, version, "reason", "its export was interrupted; export it again")
+        why = "its export was interrupted; export it again"
+        set_version_tags(client, name, version, {"verdict": "not judged", "reason": why})
     return interrupted
 
 
@@ -121,8 +120,8 @@ def force_promote(client: "MlflowClient", name: str, alias: str, version: str, l
     `limits` are for versions that are submitted at the same time. Raises ModelError where one of those gets it.
     """
     reason = why[: history.MAX_WHY] or "no reason given"
-    client.set_model_version_tag(name, version, "forced", f"{history.now()} by {history.user()}: {reason}")
-    client.set_model_version_tag(name, version, "verdict", "forced")
+    note = f"{history.now()} by {history.user()}: {reason}"
+    set_version_tags(client, name, version, {"forced": note, "verdict": "forced"})
     _move_by_hand(Contest(client, name, alias, limits), version, how=history.FORCED, why=why)
 
 
@@ -144,7 +143,7 @@ def rollback_alias(client: "MlflowClient", name: str, alias: str, limits: "Gate"
         )
     _move_by_hand(Contest(client, name, alias, limits), existing, how=history.BACK, why=why)
     note = f"{history.now()} by {history.user()}, to version {existing}"
-    client.set_model_version_tag(name, current, "rolled_back", note)
+    set_version_tags(client, name, current, {"rolled_back": note})
     return current, existing
 
 

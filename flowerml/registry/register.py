@@ -3,9 +3,11 @@
 import json
 import logging
 import shlex
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -17,10 +19,12 @@ from flowerml.core.display import printable
 from flowerml.core.errors import ModelError
 from flowerml.registry import card, nameless, stored
 from flowerml.registry.candidates import SOURCE
+from flowerml.registry.client import retry_insert, set_version_tags
 from flowerml.registry.gate import Candidate, Decision, Rule
 from flowerml.registry.package import write_package
 from flowerml.registry.signature import signature
 from flowerml.tracking import runs
+from flowerml.tracking.recovery import now
 
 if TYPE_CHECKING:
     from flowerml.data.examples import Raw
@@ -31,6 +35,8 @@ REQUIREMENTS = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow")
 # addresses (models:/NAME@ALIAS) read @ as the end of a name.
 BAD_IN_NAME = frozenset("/:.%\"'@")
 MAX_NAME = 250
+CLASSIFIER = "classifier"  # the artifact of a model, and its folder, in which `locate` looks for it
+MAX_MODEL_PARAM = 500  # characters
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,10 @@ def log_model(run: runs.Run, classifier: Classifier, *, example: "Raw", name: st
         logged = mlflow.pyfunc.log_model(
             name=name,
             python_model=str(PACKAGE / "serving" / "pyfunc.py"),
-            artifacts={"classifier": str(classifier.folder), "answers": str(Path(scratch, stored.FILE))},
+            artifacts={
+                CLASSIFIER: str(_named(classifier.folder, Path(scratch))),
+                "answers": str(Path(scratch, stored.FILE)),
+            },
             code_paths=[str(write_package(Path(scratch)))],
             signature=signature(column),
             input_example=(
@@ -102,16 +111,66 @@ def log_model(run: runs.Run, classifier: Classifier, *, example: "Raw", name: st
             pip_requirements=[
                 f"{package}=={version(package)}" for package in (*REQUIREMENTS, *classifier.preprocessing.packages)
             ],
-            registered_model_name=name,
+            params=_params(classifier),
         )
-    return Logged(name, str(logged.registered_model_version), logged.model_id)
+    return Logged(name, _new_version(run, name, logged.model_id), logged.model_id)
+
+
+def _named(classifier: Path, scratch: Path) -> Path:
+    """Return a folder with the classifier whose name is the one that MLflow takes over into the model."""
+    if classifier.name == CLASSIFIER:
+        return classifier
+    return Path(shutil.copytree(classifier, scratch / CLASSIFIER))
+
+
+def _params(classifier: Classifier) -> dict[str, str]:
+    """Return the parameters that MLflow shows on a logged model's page, as long as it accepts them."""
+    parameters = classifier.description["parameters"].items()
+    return {name: str(value)[:MAX_MODEL_PARAM] for name, value in parameters if value is not None}
+
+
+def _new_version(run: runs.Run, name: str, model_id: str) -> str:
+    """Register a logged model; return the number of the version.
+
+    Not by `registered_model_name` in `log_model`, which prints two lines that the log of `dvc repro` has no use for.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run.client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    source = f"models:/{model_id}"
+    create = partial(run.client.create_model_version, name, source, run.run_id, model_id=model_id)
+    return str(retry_insert(create).version)
+
+
+def measure(run: runs.Run, logged: Logged, metrics: Mapping[str, float], *, dataset: str, digest: str) -> None:
+    """Log the metrics of a data set to the run and to the logged model, where `search_logged_models` looks for them."""
+    from mlflow.entities import Metric
+
+    time = now()
+    measured = [
+        Metric(
+            name,
+            value,
+            time,
+            0,
+            model_id=logged.id,
+            dataset_name=dataset,
+            dataset_digest=digest[: runs.MAX_DIGEST],
+            run_id=run.run_id,
+        )
+        for name, value in metrics.items()
+    ]
+    run.client.log_batch(run.run_id, metrics=measured)
 
 
 def describe(logged: Logged, candidate: Candidate, tags: Mapping[str, str]) -> None:
     """Tag a version with its lineage and with what the gate will compare of it."""
     from mlflow import MlflowClient
 
-    client = MlflowClient()
     values = {
         "accuracy": candidate.accuracy,
         "test_digest": candidate.test_digest,
@@ -121,13 +180,12 @@ def describe(logged: Logged, candidate: Candidate, tags: Mapping[str, str]) -> N
         SOURCE: candidate.source,
         **tags,
     }
-    for key, value in values.items():
-        if value is not None:
-            client.set_model_version_tag(logged.name, logged.version, key, str(value))
+    known = {key: str(value) for key, value in values.items() if value is not None}
+    set_version_tags(MlflowClient(), logged.name, logged.version, known)
 
 
 def add_card(logged: Logged, facts: card.Facts) -> None:
-    """Add the model card to the model's files, and a short one to the version's description."""
+    """Add the model card to the model's files, a short one to the version's description, and that of the model."""
     from mlflow import MlflowClient
 
     client = MlflowClient()
@@ -136,6 +194,37 @@ def add_card(logged: Logged, facts: card.Facts) -> None:
         path.write_text(card.full(facts), encoding="utf-8")
         client.log_model_artifact(logged.id, str(path))
     client.update_model_version(logged.name, logged.version, description=card.short(facts))
+    if not client.get_registered_model(logged.name).description:  # else a person's own words
+        client.update_registered_model(logged.name, card.of_model(facts))
+
+
+def add_title(logged: Logged, candidate: Candidate, decision: Decision) -> str:
+    """Put a line that tells a version from others above its description, and into its tags; return the line."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    line = title(candidate, decision)
+    description = client.get_model_version(logged.name, logged.version).description or ""
+    client.update_model_version(logged.name, logged.version, description=f"**{line}**\n\n{description}")
+    set_version_tags(client, logged.name, logged.version, {"title": line})
+    client.set_logged_model_tags(logged.id, {"title": line, "registered": f"{logged.name} version {logged.version}"})
+    return line
+
+
+def title(candidate: Candidate, decision: Decision) -> str:
+    """Return number, accuracy on test, and the difference to the champion that the gate compared it with.
+
+    >>> new = Candidate("2", accuracy=0.956, test_digest="a", classes=("x",), answers=None, ece=None, size=1)
+    >>> title(new, Decision(True, "", (Rule("accuracy", True, 0.956, 0.953, ""),)))
+    'v2 · test 0.956 · +0.003'
+    """
+    parts = [f"v{candidate.version}"]
+    if candidate.accuracy is not None:
+        parts.append(f"test {candidate.accuracy:.3f}")
+    for rule in decision.rules:
+        if rule.name == "accuracy" and rule.value is not None and rule.limit is not None:
+            parts.append(f"{rule.value - rule.limit:+.3f}")
+    return " · ".join(parts)
 
 
 def copy(logged: Logged, folder: Path, facts: card.Facts | None = None) -> None:
@@ -160,15 +249,17 @@ def size(folder: Path) -> int:
 
 
 def summary(result: Registration) -> str:
-    """Return what became of the new version, in one line, and how to serve it."""
+    """Return what became of the new version, in one line."""
     if result.promoted:
-        line = f"registered {result.name} version {result.version} as {result.alias} ({result.reason})"
-    else:
-        line = f"registered {result.name} version {result.version}; {result.alias} did not move ({result.reason})"
+        return f"registered {result.name} version {result.version} as {result.alias} ({result.reason})"
+    return f"registered {result.name} version {result.version}; {result.alias} did not move ({result.reason})"
+
+
+def advice(result: Registration) -> str:
+    """Return how to serve the new version, with flowerml and with MLflow alone."""
     address = shlex.quote(f"models:/{result.name}" + (f"@{result.alias}" if result.promoted else f"/{result.version}"))
     return (
-        f"{line}\nserve it: flowerml serve {address}\n"
-        f"with MLflow alone: mlflow models serve -m {address} --env-manager local"
+        f"serve it: flowerml serve {address}\nwith MLflow alone: mlflow models serve -m {address} --env-manager local"
     )
 
 

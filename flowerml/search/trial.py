@@ -89,6 +89,18 @@ class Trial:
             **{f"chosen_{name}": value for name, value in best.chosen.items()},
         }
 
+    def title(self) -> str:
+        """Return the name of its run in MLflow once it has ended, such as "trial 3 · valid 0.944 · ngrams".
+
+        Where a task has several networks, the name says which one it trained.
+        """
+        parts = [self.name]
+        if self.best is not None and not math.isnan(self.best.valid_accuracy):
+            parts.append(f"valid {self.best.valid_accuracy:.3f}")
+        if network := getattr(self.section, "network", None):
+            parts.append(str(network))
+        return " · ".join(parts if self.state == "complete" else [*parts, self.state])
+
     def row(self, searched: Iterable[str] | None = None) -> dict[str, Any]:
         """Return the trial as a row of trials.csv, with the values that were searched.
 

@@ -139,6 +139,7 @@ class Trials:
                 run.params(self.parameters(trial))
                 yield run
                 run.metrics({**trial.score(), "seconds_in_all": sum(epoch.seconds for epoch in trial.epochs)})
+                run.rename(trial.title())
                 if trial.state == "pruned":
                     run.tags({"pruned": "true", "reason": trial.reason})
         except DivergedError as error:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from flowerml.core.errors import ModelError
 from flowerml.registry import client
+from flowerml.registry.kept import copy_kept
 from flowerml.registry.locate import classifier_folder
 
 ALIAS = re.compile(r"models:/(?P<name>[^/@:]+)@(?P<alias>[^/@]+)")
@@ -117,5 +118,9 @@ class Folder:
 
 
 def _download(address: str, folder: Path) -> tuple[Path, bool]:
-    client.download_to(address, folder)
+    try:
+        client.download_to(address, folder)
+    except ModelError:
+        if not copy_kept(address, folder):
+            raise
     return folder, True

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from flowerml.core import os_errors
 from flowerml.core.errors import FlowermlError
 from flowerml.core.urls import without_password
-from flowerml.tracking import database, postgres
+from flowerml.tracking import database, experiment, postgres, relocation
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,8 +23,6 @@ T = TypeVar("T")
 SQLITE = "sqlite:///"
 DEFAULT_URI = f"{SQLITE}mlflow.db"
 RESPONSE_TIMEOUT = 15.0  # seconds, for the first call to a server
-# What the UI sets when a person chooses the view of runs and curves instead of the one of traces and prompts.
-TRAINING_VIEW = {"mlflow.experimentKind": "custom_model_development"}
 
 
 def configure() -> None:
@@ -54,7 +52,7 @@ def check() -> None:
 
 
 def prepare() -> None:
-    """Create a missing database's tables as a whole, and repair a SQLite database that was left half-made."""
+    """Create a missing database's tables as a whole; repair a SQLite database that was left half-made, or was moved."""
     prepare_store(uri())
 
 
@@ -62,8 +60,11 @@ def prepare_store(store: str) -> None:
     """Do so for any URI of MLflow's."""
     if store.startswith("postgresql"):
         postgres.prepare(store)
-    else:
-        database.prepare(store)
+        return
+    database.prepare(store)
+    path = database.sqlite_path(store)
+    if path is not None:
+        relocation.mend(path)
 
 
 def first_call(call: Callable[[], T]) -> T:
@@ -114,27 +115,27 @@ def experiment_id(client: "MlflowClient", name: str) -> str:
     """
     from mlflow.exceptions import MlflowException
 
-    experiment = client.get_experiment_by_name(name)
+    known = client.get_experiment_by_name(name)
     try:
-        if experiment is None:
-            return str(client.create_experiment(name, artifact_location(name), TRAINING_VIEW))
-        if experiment.lifecycle_stage == "deleted":
-            client.restore_experiment(experiment.experiment_id)
+        if known is None:
+            return str(client.create_experiment(name, artifact_location(name), experiment.tags(name)))
+        if known.lifecycle_stage == "deleted":
+            client.restore_experiment(known.experiment_id)
     except MlflowException:
-        experiment = client.get_experiment_by_name(name)
-        if experiment is None or experiment.lifecycle_stage == "deleted":
+        known = client.get_experiment_by_name(name)
+        if known is None or known.lifecycle_stage == "deleted":
             raise
-    return str(experiment.experiment_id)
+    return str(known.experiment_id)
 
 
-def artifact_location(experiment: str) -> str | None:
+def artifact_location(experiment_name: str) -> str | None:
     """Return where an experiment's artifacts go: where MLflow chooses, but for two cases.
 
     A database without a server between knows no place that its users share, and they name one as `mlflow server` has
     it, in MLFLOW_DEFAULT_ARTIFACT_ROOT. MLflow decodes the path of its default, the folder mlruns here, and would write
     to another folder where this one's name has to be encoded.
     """
-    root, name = os.environ.get("MLFLOW_DEFAULT_ARTIFACT_ROOT"), quote(experiment, safe="")
+    root, name = os.environ.get("MLFLOW_DEFAULT_ARTIFACT_ROOT"), quote(experiment_name, safe="")
     if root and uri().startswith("postgresql"):
         return f"{root.rstrip('/')}/{name}"
     folder = Path.cwd() / "mlruns"

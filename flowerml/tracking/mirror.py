@@ -28,6 +28,7 @@ LOOK_AHEAD = 20_000  # entries, in search of those that do not wait for a run wh
 FAILURES = 3  # in a row, of different runs, by which the server and not the runs has a problem
 # The tag by which a run is recognized whose creation was not acknowledged.
 IDENTITY = "flowerml.run"
+NAME = "mlflow.runName"  # the tag that has a run's name
 # In the value of a tag: a run of the same journal, replaced by its id when the tag is sent, as a child may be created
 # on the server after its parent's tag is written. Brackets that occur in no name of ours.
 REFERENCE = re.compile(r"⟦([^⟧]*)⟧")
@@ -232,11 +233,15 @@ class Mirror:
         merged: dict[str, list[Any]] = {
             kind: [value for entry in entries for value in entry[kind]] for kind in ("metrics", "params", "tags")
         }
+        tags = dict(merged["tags"])
+        if name := tags.pop(NAME, None):
+            # MLflow's own log_batch would change the name in a second transaction, which SQLite's lock holds up.
+            self._client.update_run(run_id, name=name)
         self._client.log_batch(
             run_id,
             metrics=[Metric(*metric) for metric in merged["metrics"]],
             params=[Param(*param) for param in merged["params"]],
-            tags=[RunTag(name, self._resolve(value)) for name, value in dict(merged["tags"]).items()],
+            tags=[RunTag(name, self._resolve(value)) for name, value in tags.items()],
         )
 
     def _resolve(self, text: str) -> str:

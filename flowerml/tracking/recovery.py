@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 WORK = Path(".flowerml")
 SUFFIX = ".jsonl"
 ARCHIVE = "unsent"
+SQLITE = connection.SQLITE
 
 
 def journal_path(experiment: str, run: str) -> Path:
@@ -73,7 +74,7 @@ def _recover_journal(client: "MlflowClient", path: Path, resume: str | None) -> 
         return
     journal = Journal(path)
     server = connection.address()
-    same_server = journal.header.get("server") == server
+    same_server = _is_same(journal.header.get("server", ""), server)
     if same_server and resume is not None and journal.header["resume"] == resume:
         journal.close()
         if not _exists(client, journal):
@@ -84,6 +85,14 @@ def _recover_journal(client: "MlflowClient", path: Path, resume: str | None) -> 
         journal.log(run, tags=[("reason", "its process was killed")])
         journal.end(run, "KILLED", time=now())
     archive(journal, Mirror(journal, client, server=server) if same_server else None, keep=False)
+
+
+def _is_same(former: str, server: str) -> bool:
+    """Return whether a journal's server is the one of now: also a SQLite database that was moved with its project."""
+    paths = [Path(each.removeprefix(SQLITE)) for each in (former, server) if each.startswith(SQLITE)]
+    if former == server or len(paths) < 2:
+        return former == server
+    return paths[0].name == paths[1].name and not paths[0].exists()
 
 
 def _exists(client: "MlflowClient", journal: Journal) -> bool:

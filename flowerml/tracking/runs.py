@@ -19,7 +19,7 @@ from flowerml.core.locks import hold_lock
 from flowerml.core.urls import scrub
 from flowerml.tracking import connection
 from flowerml.tracking.journal import Journal
-from flowerml.tracking.mirror import Mirror, reference
+from flowerml.tracking.mirror import NAME, Mirror, reference
 from flowerml.tracking.recovery import archive, journal_path, now, recover
 
 if TYPE_CHECKING:
@@ -78,6 +78,10 @@ class Run:
     def tags(self, values: Mapping[str, object]) -> None:
         """Set tags."""
         self.journal.log(self.key, tags=[(name, scrub(str(value))) for name, value in values.items()])
+
+    def rename(self, name: str) -> None:
+        """Show another name in MLflow. The run is still known here, and resumed, by its key."""
+        self.tags({NAME: name})
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Upload a file, or the contents of a folder, at once."""

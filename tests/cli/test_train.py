@@ -25,6 +25,7 @@ from flowerml.config.dotted import flatten, set_by_dotted_name
 from flowerml.core.errors import ParamsError
 from flowerml.tasks.pipelines import checked_pipeline
 from flowerml.tasks.registry import TASKS
+from tests.support.recorded_runs import key_of
 
 COLOURS = {"blue": (30, 60, 200), "red": (200, 40, 30)}
 GOOD, BAD = "good great fine lovely", "bad awful poor dreadful"
@@ -95,7 +96,7 @@ def train(*arguments):
 def runs(name):
     client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
     experiment = client.get_experiment_by_name(name)
-    return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    return {key_of(run): run for run in client.search_runs([experiment.experiment_id])}
 
 
 def test_pictures_to_classifier(pictures):
@@ -108,6 +109,10 @@ def test_pictures_to_classifier(pictures):
     assert f"flowerml predict picture.jpg --model {classifier.folder}" in result.stdout
     assert sum(line.startswith("epoch ") for line in result.stderr.splitlines()) == 12
     assert "--preset balanced also trains the last blocks" in result.stderr
+    report = Path("models/colours/report")
+    assert f"report:     {report}/report.html\ncurves:     {report}/curves.png\n" in result.stdout
+    assert json.loads((report / "metrics.json").read_text())["accuracy"] == 1
+    assert (report / "report.html").is_file() and Image.open(report / "curves.png").format == "PNG"
     recorded = runs("colours")
     assert set(recorded) == {"search", "trial 0", "evaluate"}
     assert recorded["evaluate"].data.metrics["accuracy"] == 1
@@ -116,6 +121,14 @@ def test_pictures_to_classifier(pictures):
     assert (evaluated["split"], evaluated["examples"]) == ("test", 4)  # its own test split: 2 of the 12 of each class
     prediction = run("predict", pictures / "red/0.png", "--json")
     assert json.loads(prediction.stdout)["top"][0]["name"] == "scarlet"
+
+
+def test_report_replaces_no_other_contents(pictures):
+    Path("colours-report").mkdir()
+    Path("colours-report/thesis.tex").touch()
+    result = run("train", pictures, "--save-dir", "colours")
+    assert result.exit_code == 1 and "colours-report: has other contents" in result.stderr
+    assert not Path("colours").exists()
 
 
 def test_preset_is_plain_parameters(pictures):

@@ -13,6 +13,7 @@ from flowerml.core.errors import InputError, ModelError
 from flowerml.data.examples import Examples
 from flowerml.evaluation.evaluation import evaluate
 from tests.support.project import Project
+from tests.support.recorded_runs import key_of
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +26,7 @@ def client(reproduced):
 @pytest.fixture(scope="module")
 def runs(client):
     experiment = client.get_experiment_by_name("flowers")
-    return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    return {key_of(run): run for run in client.search_runs([experiment.experiment_id])}
 
 
 @pytest.fixture(scope="module")

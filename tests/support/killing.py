@@ -12,6 +12,7 @@ from pathlib import Path
 
 from flowerml.search.checkpoint import RECORDS, STATE
 from tests.support.project import Project
+from tests.support.recorded_runs import key_of
 
 TIMEOUT = 240.0  # seconds
 Condition = Callable[[float], bool]
@@ -120,7 +121,7 @@ def recorded_runs(project: Project) -> list[dict[str, object]]:
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     return [
         {
-            "name": run.info.run_name,
+            "name": key_of(run),
             "status": run.info.status,
             "steps": sorted(row.step for row in client.get_metric_history(run.info.run_id, "valid_accuracy")),
         }

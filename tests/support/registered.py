@@ -50,15 +50,16 @@ def picture_classifier(folder: Path) -> Classifier:
     return Classifier.save(folder, **saved, names={"rose": "a rose"}, parameters={}, trained={"pipeline": "flowers"})
 
 
-def text_classifier(folder: Path) -> Classifier:
-    """Save a small classifier of texts in a folder."""
+def text_classifier(folder: Path, digest: str = "") -> Classifier:
+    """Save a small classifier of texts in a folder; `digest` is that of the examples it says it was trained on."""
     torch.manual_seed(0)
     section = EncodeTexts(**{**STEPS, "vocab_size": 40})
     raw = "A good film that was never dull, and a splendid cast."
     encoder = text.Encoder.fit([Example("1", "train", "pos", raw)], section, LIMITS)
     network = Blend(Lstm(encoder.preprocessing.codes, 2, **LSTM, dropout=0.0), NGrams(2, order=3, longest=0))
     saved: dict[str, Any] = {"kind": "text", "encoder": encoder, "network": network, "classes": ("neg", "pos")}
-    return Classifier.save(folder, **saved, names={}, parameters={}, trained={"pipeline": "reviews"})
+    trained = {"pipeline": "reviews", **({"data_digest": digest, "threads": 1} if digest else {})}
+    return Classifier.save(folder, **saved, names={}, parameters={}, trained=trained)
 
 
 @contextlib.contextmanager

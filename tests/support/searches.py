@@ -16,6 +16,7 @@ from flowerml.search.trial import Trial
 from flowerml.tasks.pipelines import load_pipeline
 from tests.support.drawn_pool import DrawnPool
 from tests.support.project import REPOSITORY
+from tests.support.recorded_runs import key_of
 
 EXPERIMENT = "small"
 RATES = {"low": 0.0001, "high": 0.3, "log": True}
@@ -99,10 +100,10 @@ def runs() -> dict[str, dict[str, Any]]:
     found = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"], max_results=1000)
     parent = [run.info.run_id for run in found if run.info.run_name == "search"][-1]
     runs = [run for run in found if parent in (run.info.run_id, run.data.tags.get("mlflow.parentRunId"))]
-    names = [run.info.run_name for run in runs]
+    names = [key_of(run) for run in runs]
     assert len(set(names)) == len(names), f"a run is there twice: {sorted(names)}"
     return {
-        run.info.run_name: {
+        key_of(run): {
             "status": run.info.status,
             "params": run.data.params,
             "tags": {name: value for name, value in run.data.tags.items() if name in ("pruned", "mixed_processors")},

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
+from flowerml.classifier.saved import EXAMPLES
 from flowerml.core import files
 from flowerml.core.urls import without_secrets
 from flowerml.data import download
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 FILE = "model_card.md"
 TEMPLATE = Path(__file__).with_name("model_card.md.j2")
-MAX_DESCRIPTION = 5000  # characters: the size of a version's description in MLflow's tables
+MAX_DESCRIPTION = 4900  # characters: a version's description in MLflow's tables has 5,000, and a title goes above it
 SHORTENED = f"\n\nThe full card is `{FILE}` among the model's files.\n"
 NAMED_CLASSES = 12
 WEAKEST = 5
@@ -113,6 +114,16 @@ def short(facts: Facts) -> str:
     return kept.rstrip() + SHORTENED
 
 
+def of_model(facts: Facts) -> str:
+    """Return the description of a registered model, in Markdown: what all of its versions have in common."""
+    task, classes = TASKS[facts.saved["task"]], facts.saved["classes"]
+    names = _preview([facts.saved["names"].get(label, label) for label in classes])
+    return (
+        f"Classifiers of {task.NOUN}s into {len(classes)} classes: {names}. Each version has a model card in its "
+        "description; the gate gives the alias to a version that is no worse than the one that has it."
+    )
+
+
 def describe_network(saved: Mapping[str, Any]) -> str:
     """Return what a classifier is made of, in a few words; `saved` is its description."""
     return TASKS[saved["task"]].describe_network(saved["encoder"], saved["parameters"])
@@ -135,6 +146,7 @@ def _rendered(facts: Facts, parameters: Mapping[str, Any]) -> str:
         network=escaped(describe_network(facts.saved)),
         metrics={name: value for name, value in facts.metrics.items() if name not in OF_REPEATS},
         combination=_combination(facts),
+        travelling=EXAMPLES in facts.saved.get("digests", {}),
         refit=_refit(facts, f"{task.NOUN}s"),
         repeats=_repeats(facts),
         bound=lambda metric, end: _bound(facts, metric, end),
@@ -158,14 +170,12 @@ def _combination(facts: Facts) -> str:
     if ensemble["by"] == "soup":
         text = f"Its weights are the mean of those of {count} trained networks"
     search = facts.search
-    if "ensemble_milliseconds" not in search:
+    if "ensemble_megabytes" not in search:
         return f"{text}."
     return (
         f"{text}: {search['ensemble_valid_accuracy']:.4f} of the validation examples are classified correctly, by the "
-        f"best one alone {search['alone_valid_accuracy']:.4f} (the choice was made on these). An answer took "
-        f"{search['ensemble_milliseconds']:.1f} ms on one core where it was trained and the graph has "
-        f"{search['ensemble_megabytes']:.1f} MB, with the best one alone {search['alone_milliseconds']:.1f} ms and "
-        f"{search['alone_megabytes']:.1f} MB."
+        f"best one alone {search['alone_valid_accuracy']:.4f} (the choice was made on these). The graph has "
+        f"{search['ensemble_megabytes']:.1f} MB, with the best one alone {search['alone_megabytes']:.1f} MB."
     )
 
 

@@ -33,6 +33,7 @@ def clean_copy(recorded: Recorded, project: Path, scratch: Path) -> Path:
     if commit is None:
         raise ModelError(f"{recorded.title} was made outside a git repository, so there is no commit to copy")
     top, inside = _repository(project)
+    _check_commit(recorded, commit, top)
     scratch.mkdir(parents=True, exist_ok=True)
     clone = scratch / "project"
     # --shared, as a clone has no commits that are on no branch, such as those of DVC experiments.
@@ -43,6 +44,11 @@ def clean_copy(recorded: Recorded, project: Path, scratch: Path) -> Path:
         patch.write_bytes(recorded.patch)
         _git(["apply", "--whitespace=nowarn", str(patch)], clone, "the code with its uncommitted changes")
     copy = clone / inside
+    if not (copy / "dvc.yaml").is_file():
+        raise ModelError(
+            f"{recorded.title}: its commit {commit[:12]} has no dvc.yaml in {project}, so it has no pipeline to run; a "
+            "version can be reproduced in a project whose stages are committed (flowerml init writes one)"
+        )
     for computed in ("dvc.lock", *(f"{folder}/{recorded.pipeline}" for folder in ("data", "models", "reports"))):
         files.remove(copy / computed)
     _share_downloads(project, copy)
@@ -101,8 +107,23 @@ def _repository(project: Path) -> tuple[Path, Path]:
     """Return the top of the git repository that has a folder, and the folder relative to it; raises FlowermlError."""
     if shutil.which("git") is None:
         raise FlowermlError("git is needed to make a clean copy, and is not installed")
-    top = _git(["rev-parse", "--show-toplevel"], project, f"a git repository at {project}").strip()
+    try:
+        top = _git(["rev-parse", "--show-toplevel"], project, f"a git repository at {project}").strip()
+    except FlowermlError:
+        raise FlowermlError(
+            f"{project} is in no git repository; run this in the one that has the version's commit"
+        ) from None
     return Path(top), project.resolve().relative_to(Path(top).resolve())
+
+
+def _check_commit(recorded: Recorded, commit: str, top: Path) -> None:
+    try:
+        _git(["cat-file", "-e", f"{commit}^{{commit}}"], top, "the commit")
+    except FlowermlError:
+        raise ModelError(
+            f"{recorded.title}: its commit {commit[:12]} is not in the git repository {top}; fetch the branch that it "
+            "was made on, or run this in a clone that has it"
+        ) from None
 
 
 def _git(arguments: list[str], folder: Path, subject: str) -> str:

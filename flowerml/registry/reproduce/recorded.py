@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -12,8 +12,12 @@ from flowerml.config.params import Loader
 from flowerml.core import files
 from flowerml.core.errors import ModelError
 from flowerml.registry.client import mlflow_errors
-from flowerml.tracking import lineage
+from flowerml.tracking import lineage, relocation
 
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+REGISTER = "register"  # the name of the run of `flowerml register`
 SHOWN_FILES = 3
 
 
@@ -58,14 +62,27 @@ def load_recorded(name: str, version: str) -> Recorded:
         client = MlflowClient()
         get = client.get_model_version if version.isdecimal() else client.get_model_version_by_alias
         record = get(name, version)
-        missing = f"{name} version {record.version}: has no recorded lineage, so it cannot be reproduced"
+        title = f"{name} version {record.version}"
         if not record.run_id:
-            raise ModelError(missing)
+            raise ModelError(f"{title}: has no recorded lineage, so it cannot be reproduced")
         with tempfile.TemporaryDirectory(prefix="flowerml-") as scratch:
             if not client.list_artifacts(record.run_id, lineage.FOLDER):
-                raise ModelError(missing)
+                raise ModelError(f"{title}: {_why_missing(client.get_run(record.run_id))}")
             folder = Path(client.download_artifacts(record.run_id, lineage.FOLDER, scratch))
             return Recorded.read(folder, name=name, version=str(record.version))
+
+
+def _why_missing(run: "Run") -> str:
+    """Return why a version has no lineage among its run's artifacts."""
+    folder = relocation.local_path(run.info.artifact_uri)
+    if folder is not None and not folder.exists():
+        return (
+            f"the files of its run are gone, so it cannot be reproduced: {folder} does not exist; restore it, such as "
+            "from where the project was before"
+        )
+    if run.info.run_name == REGISTER:
+        return "was registered from a folder, so the training that made it is not recorded and cannot be reproduced"
+    return "has no recorded lineage, so it cannot be reproduced"
 
 
 def origin(recorded: Recorded) -> str:
