@@ -96,12 +96,21 @@ def run(
 
 
 def summary(scores: Scores) -> str:
-    """Return one line with the metrics and their intervals, and another one with mean and spread of repeats."""
-    line = ", ".join(
-        f"{name} {interval.estimate:.4f} ({interval.low:.4f} to {interval.high:.4f})"
-        for name, interval in scores.intervals.items()
+    """Return the accuracy with its interval, the other metrics on a line each, and mean and spread of repeats.
+
+    >>> print(summary(Scores({"accuracy": Interval(0.9, 0.85, 0.94), "loss": Interval(0.3, 0.2, 0.4)}, {})))
+    test: accuracy 0.9000, 95 % interval 0.8500 to 0.9400
+      loss 0.3000 (0.2000 to 0.4000)
+    """
+    accuracy, others = scores.intervals["accuracy"], {**scores.intervals}
+    del others["accuracy"]
+    return "\n".join(
+        [
+            f"test: accuracy {accuracy.estimate:.4f}, 95 % interval {accuracy.low:.4f} to {accuracy.high:.4f}",
+            *(f"  {name} {value.estimate:.4f} ({value.low:.4f} to {value.high:.4f})" for name, value in others.items()),
+            *([of_repeats(scores.repeats)] if scores.repeats else []),
+        ]
     )
-    return "\n".join([line, *([of_repeats(scores.repeats)] if scores.repeats else [])])
 
 
 def of_repeats(metrics: Mapping[str, float]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from flowerml.classifier import reports
 from flowerml.classifier.classifier import Classifier
 from flowerml.classifier.repeats import beside
 from flowerml.classifier.warm_start import WarmStart
@@ -20,15 +21,18 @@ from flowerml.search.progress import ShowProgress
 from flowerml.search.trial import Trial
 from flowerml.tracking import lineage, runs
 
+CURVES = "curves.png"
+
 
 @dataclass(frozen=True)
 class RunResult:
-    """A saved classifier, its trial, the scores of its search, and its metrics on the test split."""
+    """A saved classifier, its trial, the scores of its search, its metrics on the test split, and their folder."""
 
     classifier: Classifier
     trial: Trial
     scores: dict[str, float]
     metrics: dict[str, float]
+    reports: Path
 
 
 def run(
@@ -47,6 +51,7 @@ def run(
     data that cannot be learned from.
     """
     repeats.check(beside(folder))  # raises an error now rather than after encoding
+    reports.check(reports.beside(folder))
     on_summary(extract.summary(extract.run(pipeline)))
     if preset is not None:
         pipeline, choices = presets.apply(pipeline, preset)
@@ -72,8 +77,19 @@ def train_extracted(
         if finding["severity"] != "note":
             tqdm.write(visible(f"{finding['severity']}: {finding['name']}: {finding['text']}"), file=sys.stderr)
     trained = train.run(pipeline, folder=folder, warm_start=warm_start, show_progress=show_progress)
+    _draw_curves(pipeline.paths.reports, trained.trial)
     metrics = _evaluate(pipeline, trained.classifier, trained.repeats)
-    return RunResult(trained.classifier, trained.trial, trained.scores, metrics)
+    reports.replace(reports.beside(folder), pipeline.paths.reports)
+    return RunResult(trained.classifier, trained.trial, trained.scores, metrics, reports.beside(folder))
+
+
+def _draw_curves(folder: Path, trial: Trial) -> None:
+    import pandas as pd
+
+    from flowerml.evaluation import learning_curves
+
+    assert trial.best is not None, "the winning trial has finished an epoch"
+    learning_curves.draw(pd.read_csv(folder / "curves.csv"), folder / CURVES, best=trial.best.number)
 
 
 def _evaluate(pipeline: Pipeline, classifier: Classifier, repeats: Path | None) -> dict[str, float]:
