@@ -1,5 +1,5 @@
-// What Gradio's components leave out: pictures that are pasted or dropped anywhere, files that are too large to send, and
-// bringing the answer to those who cannot see it: on a phone it is below the fold, and a screen reader reads what it is told.
+// What Gradio's components leave out: pictures that are pasted or dropped anywhere, files that are too large to send,
+// and an answer for those who do not see it: on a phone it is below the fold, and a screen reader reads what it is told.
 window.flowerml = (() => {
   const MAX_BYTES = 0; // set by the server
   let asked = false;
@@ -7,7 +7,10 @@ window.flowerml = (() => {
   const ofPictures = () => [...document.querySelectorAll(".picture input[type=file]")]
     .find((field) => field.closest(".picture").offsetParent);
 
-  const refuse = (field) => field.closest(".card").querySelector(".samples-of").dispatchEvent(new Event("too-large", {bubbles: true}));
+  const refuse = (field) => {
+    const relay = field.closest(".card").querySelector(".samples-of");
+    relay.dispatchEvent(new Event("too-large", {bubbles: true}));
+  };
 
   // Hand a file to the visible input.
   const choose = (file) => {
@@ -70,6 +73,7 @@ window.flowerml = (() => {
     const place = told.getBoundingClientRect();
     if (place.top >= 0 && place.bottom <= 0.6 * window.innerHeight) return;
     const card = element.closest(".card");
+    card.classList.add("told"); // as high as a phone, so that it can be at the top before its explanation is there
     const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
     card.scrollIntoView({block: "start", behavior: calm ? "auto" : "smooth"});
     card.tabIndex = -1; // and not the answer itself, which is replaced when its explanation is there
