@@ -10,11 +10,12 @@ from typing import Any
 import yaml
 
 from flowerml.config.dotted import flatten, set_by_dotted_name
-from flowerml.config.params import PARAMS_FILE, Loader
+from flowerml.config.entries import entry
+from flowerml.config.params import PARAMS_FILE, read
 from flowerml.config.paths import DOWNLOADS
 from flowerml.core import files
 from flowerml.core.display import one_line
-from flowerml.core.errors import FlowermlError, ModelError
+from flowerml.core.errors import FlowermlError, ModelError, ParamsError
 from flowerml.core.urls import without_secrets
 from flowerml.registry.reproduce.recorded import Recorded
 from flowerml.tracking import lineage
@@ -82,10 +83,10 @@ def _source_with_secrets(recorded: Recorded, project: Path) -> str:
     Raises ModelError where it was recorded without its query and params.yaml no longer has it.
     """
     source = str(recorded.params[recorded.pipeline]["data"]["source"])
+    path = project / PARAMS_FILE
     try:
-        values = yaml.load((project / PARAMS_FILE).read_text(encoding="utf-8"), Loader)
-        current = str(values[recorded.pipeline]["data"]["source"])
-    except (OSError, KeyError, TypeError, yaml.YAMLError):
+        current = str(entry(read(path), recorded.pipeline, path).sections["data"]["source"])
+    except (ParamsError, KeyError, TypeError):
         current = source
     if without_secrets(current) == source:
         return current
