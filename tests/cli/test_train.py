@@ -124,11 +124,11 @@ def test_pictures_to_classifier(pictures):
 
 
 def test_report_replaces_no_other_contents(pictures):
-    Path("colours-report").mkdir()
-    Path("colours-report/thesis.tex").touch()
-    result = run("train", pictures, "--save-dir", "colours")
-    assert result.exit_code == 1 and "colours-report: has other contents" in result.stderr
-    assert not Path("colours").exists()
+    Path("trained-report").mkdir()
+    Path("trained-report/thesis.tex").touch()
+    result = run("train", pictures, "--save-dir", "trained")
+    assert result.exit_code == 1 and "trained-report: has other contents" in result.stderr
+    assert not Path("trained").exists()
 
 
 def test_preset_is_plain_parameters(pictures):
