@@ -36,7 +36,7 @@ def _of_cell(before: NotebookNode, after: NotebookNode) -> Iterator[str]:
     for expected, found in zip(before.outputs, after.outputs, strict=True):
         for kind in _kinds(expected):
             first, second = _content(expected, kind), _content(found, kind)
-            if kind == "image/png":
+            if kind.startswith("image/"):
                 yield from _of_pictures(first, second)
             elif not same_text(first, second):
                 yield f"expected {first!r}, found {second!r}"

@@ -22,10 +22,12 @@ KERNEL = "docs"
 # What a notebook's kernel must not see of the one who runs it.
 LEFT_OUT = ("MLFLOW_TRACKING_URI", "FLOWERML_NOTEBOOK_STARTED", "MPLBACKEND", "TQDM_DISABLE")
 FOLDERS = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "TMPDIR")
-# Times and temporary folders.
+# Times, temporary folders and how many cores there are.
 VARYING = (
     (re.compile(r"\S*/flowerml_\w+"), "/tmp/flowerml_…"),
     (re.compile(r"\b\d+(\.\d+)? (s|ms|min|seconds)\b"), r"… \2"),
+    (re.compile(r"\b\d+(:\d\d)+ left\b"), "… s left"),
+    (re.compile(r"\bwith \d+ threads?\b"), "with … threads"),
 )
 
 
@@ -49,7 +51,7 @@ def _kernel(scratch: Path) -> Iterator[None]:
     """Make a kernel of this interpreter known, with folders of its own."""
     folder = scratch / "jupyter" / "kernels" / KERNEL
     folder.mkdir(parents=True)
-    launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    launch = [sys.executable, "-m", "ipykernel_launcher", "--log-level=ERROR", "-f", "{connection_file}"]
     (folder / "kernel.json").write_text(json.dumps({"argv": launch, "display_name": KERNEL, "language": "python"}))
     before = dict(os.environ)
     for name in LEFT_OUT:
@@ -87,6 +89,8 @@ def _joined(outputs: Sequence[NotebookNode]) -> Iterator[NotebookNode]:
 def _stripped_output(output: NotebookNode) -> NotebookNode:
     if output.output_type == "stream":
         output.text = without_varying(output.text)
+    if "image/jpeg" in output.get("data", {}):
+        output.data.pop("image/png", None)  # Pillow offers both
     for kind, content in output.get("data", {}).items():
         if kind.startswith("text/"):
             output.data[kind] = without_varying(content)

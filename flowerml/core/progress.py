@@ -15,6 +15,7 @@ else:
     _Bar = tqdm
 
 SECONDS = 15.0  # between two lines of a log; work that takes less prints none
+NOTEBOOK_SECONDS = 20.0  # before a bar appears in a notebook, which shows stderr as an error and keeps it
 VARIABLE = "FLOWERML_LOG_SECONDS"  # sets another number of seconds
 
 
@@ -23,12 +24,19 @@ def bar(*args: Any, **options: Any) -> "tqdm[Any]":
 
     A bar in a log file is one line of hundreds of carriage returns: 16 KB of 17 KB that a small `dvc repro` printed.
     """
+    if in_notebook():
+        options = {"delay": NOTEBOOK_SECONDS, **options}
     return (tqdm if shows_bars() else Lines)(*args, **options)
+
+
+def in_notebook() -> bool:
+    """Return whether a notebook's kernel runs this."""
+    return "ipykernel" in sys.modules
 
 
 def shows_bars() -> bool:
     """Return whether what is written to stderr can be overwritten: on a terminal, and in a notebook."""
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+    return sys.stderr.isatty() or in_notebook()
 
 
 def seconds_between() -> float:
