@@ -36,10 +36,12 @@ class Suspect:
     probability: float
 
 
-def suspects(vectors: Vectors, rows: NDArray[np.int64], targets: NDArray[np.int64]) -> list[Suspect]:
+def suspects(
+    vectors: Vectors, rows: NDArray[np.int64], targets: NDArray[np.int64], *, min_margin: float = MIN_MARGIN
+) -> list[Suspect]:
     """Return those of the rows [N] of vectors that likely have a wrong label; `row` is a number of `rows`.
 
-    As MIN_MARGIN is above one half, only the likeliest class can be suggested, and the others need not be kept. targets
+    Only the likeliest class is suggested (above one half no other could be), so the others need not be kept. targets
     [N] have at least FOLDS rows of each class.
     """
     data = _Rows(vectors, rows, targets)
@@ -56,7 +58,7 @@ def suspects(vectors: Vectors, rows: NDArray[np.int64], targets: NDArray[np.int6
         best[block] = probabilities.max(axis=1)
     thresholds = np.bincount(targets, weights=of_label) / np.bincount(targets)
     margins = best - of_label
-    chosen = np.flatnonzero((margins >= MIN_MARGIN) & (best >= thresholds[suggested]))
+    chosen = np.flatnonzero((margins >= min_margin) & (best >= thresholds[suggested]))
     return [Suspect(row, suggested[row], margins[row], best[row]) for row in chosen.tolist()]
 
 

@@ -28,12 +28,23 @@ def findings(
     return to_sorted_json(_findings(task, section, encoded, names, known_groups))
 
 
+def label_errors(task: Task, encoded: Encoded, names: Mapping[str, str], *, min_margin: float) -> list[dict[str, Any]]:
+    """Return the likely label errors from another margin on, as plain data."""
+    keys, vectors = _keys(encoded), task.vectors(encoded)
+    if len(keys) <= EXACT_ROWS:
+        vectors = vectors[:]
+    return to_sorted_json(labels.findings(keys, vectors, names, min_margin=min_margin))
+
+
+def _keys(encoded: Encoded) -> list[Key]:
+    columns = (encoded.table.column(name).to_pylist() for name in Key.__slots__)
+    return [Key(*values) for values in zip(*columns, strict=True)]
+
+
 def _findings(
     task: Task, section: Checks, encoded: Encoded, names: Mapping[str, str], known_groups: list[list[str]]
 ) -> Iterator[Finding]:
-    columns = (encoded.table.column(name).to_pylist() for name in Key.__slots__)
-    keys = [Key(*values) for values in zip(*columns, strict=True)]
-    vectors = task.vectors(encoded)
+    keys, vectors = _keys(encoded), task.vectors(encoded)
     if len(keys) <= EXACT_ROWS:
         vectors = vectors[:]  # both checks need all of them
     yield from labels.findings(keys, vectors, names)

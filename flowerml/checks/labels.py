@@ -35,9 +35,13 @@ NEIGHBORS = 10
 MAX_CLASSES = 4096  # of more than EXACT_ROWS rows: the cost grows with rows x classes
 
 
-def findings(keys: Sequence[Key], vectors: Vectors, names: Mapping[str, str]) -> Iterator[Finding]:
+def findings(
+    keys: Sequence[Key], vectors: Vectors, names: Mapping[str, str], *, min_margin: float = MIN_MARGIN
+) -> Iterator[Finding]:
     """Yield the examples with likely wrong labels, the likeliest first, if there are any.
 
+    Another class is more probable than the label by at least `min_margin`; a smaller one finds more, and more that are
+    right.
     `vectors` [N, D] have a row for each key; `names` are those of classes. Classes of fewer than FOLDS examples are
     skipped, and beyond EXACT_ROWS rows those that are not among the MAX_CLASSES largest, which is yielded, too.
     """
@@ -56,9 +60,9 @@ def findings(keys: Sequence[Key], vectors: Vectors, names: Mapping[str, str]) ->
     if len(classes) < 2:
         return
     if len(keys) > EXACT_ROWS:
-        suspects = cross_fitted.suspects(vectors, rows, targets)
+        suspects = cross_fitted.suspects(vectors, rows, targets, min_margin=min_margin)
     else:
-        suspects = suspects_of(out_of_sample_probabilities(vectors[rows], targets), targets)
+        suspects = suspects_of(out_of_sample_probabilities(vectors[rows], targets), targets, min_margin)
     notes, suggestions = {}, {}
     for suspect in sorted(suspects, key=lambda suspect: -suspect.margin):
         label, other = labels[classes[targets[suspect.row]]], labels[classes[suspect.suggested]]
@@ -71,10 +75,12 @@ def findings(keys: Sequence[Key], vectors: Vectors, names: Mapping[str, str]) ->
         yield Finding("label_error", len(notes), things, groups, notes, suggestions=suggestions)
 
 
-def suspects_of(probabilities: NDArray[np.floating], targets: NDArray[np.int64]) -> list[Suspect]:
+def suspects_of(
+    probabilities: NDArray[np.floating], targets: NDArray[np.int64], min_margin: float = MIN_MARGIN
+) -> list[Suspect]:
     """Return the rows with a likely wrong label. probabilities [N, C], targets [N]."""
     margins, suggested = label_margins(probabilities, targets)
-    rows = np.flatnonzero(margins >= MIN_MARGIN)
+    rows = np.flatnonzero(margins >= min_margin)
     return [Suspect(row, suggested[row], margins[row], probabilities[row, suggested[row]]) for row in rows.tolist()]
 
 

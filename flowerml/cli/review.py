@@ -19,7 +19,7 @@ EXAMPLES = """[bold]Examples[/]
 
   flowerml review my_pictures/
   flowerml review reviews.csv --set data.text_column=review
-  flowerml review flowers --finding label_error
+  flowerml review flowers --finding label_error --margin 0.3
   flowerml review .flowerml --out labels.csv
 
 [bold]Keys[/]  k keep, t take the suggested class, / another class, d drop, u undo, arrows move.
@@ -42,6 +42,14 @@ def main(
     ] = None,
     finding: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Show only this finding, or mistake. Repeatable.")
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Show label errors whose other class is more probable by this; 0.3 finds more. Default: 0.7.",
+        ),
     ] = None,
     mistakes: Annotated[int, typer.Option(min=0, help="How many of the model's worst mistakes to show.")] = 30,
     most: Annotated[int, typer.Option(min=1, max=MAX_CARDS, help="The largest number of cards.")] = MAX_CARDS,
@@ -77,7 +85,7 @@ def main(
     subject = _subject(data, kind, category_names, changes, work_dir)
     path = out or Path(f"{subject.name}_labels.csv")
     with review.open_session(
-        subject, path, findings=wanted, most_mistakes=mistakes, most_cards=most, say=output.say
+        subject, path, findings=wanted, margin=margin, most_mistakes=mistakes, most_cards=most, say=output.say
     ) as session:
         if not session.cards:
             output.print_text(f"{data}: nothing to review: no {', '.join(wanted)}")

@@ -11,11 +11,10 @@ from PIL import Image
 from flowerml.review import server
 from flowerml.review.table import Decision, Former
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.extended]  # 10 s, where make test should take little
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome found")
 OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run")
-extended = pytest.mark.extended  # all but the keys: 15 s on a busy machine
 HOSTILE = '<img src="x" onerror="alert(1)">'
 
 
@@ -96,7 +95,6 @@ def test_keys_decide(page, served):
     assert "now Rose" in page.locator("#status").inner_text()
 
 
-@extended
 @in_browser
 def test_class_is_chosen_by_typing(page, served):
     page.keyboard.press("/")
@@ -107,7 +105,6 @@ def test_class_is_chosen_by_typing(page, served):
     assert page.locator("#position").inner_text() == "3 of 6"  # the second one is settled
 
 
-@extended
 @in_browser
 def test_undo_goes_back(page, served):
     press(page, "d")
@@ -117,7 +114,6 @@ def test_undo_goes_back(page, served):
     assert page.locator("#verdict").is_hidden()
 
 
-@extended
 @in_browser
 def test_summary_has_the_command(page, served):
     press(page, "t")
@@ -129,7 +125,6 @@ def test_summary_has_the_command(page, served):
     assert page.locator("#summary-title").inner_text() == "All cards are done"
 
 
-@extended
 @in_browser
 def test_filter_shows_one_finding(page):
     page.locator("#filter").select_option("near_leak")
@@ -138,7 +133,6 @@ def test_filter_shows_one_finding(page):
     assert page.locator("#test").is_visible()
 
 
-@extended
 @in_browser
 def test_second_tab_does_not_overrule(browser, page, served):
     with opened(browser, served.link) as second:
@@ -149,7 +143,6 @@ def test_second_tab_does_not_overrule(browser, page, served):
         assert decisions(served) == {"rose/1.jpg": Decision("drop")}
 
 
-@extended
 @in_browser
 def test_stopped_server_is_said(page, served):
     served.session.table.path.write_text("of another program")
@@ -157,7 +150,6 @@ def test_stopped_server_is_said(page, served):
     assert "another program has changed it" in page.locator("#problem").inner_text()
 
 
-@extended
 @in_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_phone_needs_no_sideways_scrolling(browser, served, scheme):
@@ -168,7 +160,6 @@ def test_phone_needs_no_sideways_scrolling(browser, served, scheme):
             window.keyboard.press("ArrowRight")
 
 
-@extended
 @in_browser
 def test_link_without_token_shows_nothing(browser, served):
     page = browser.new_page()

@@ -11,7 +11,7 @@ from flowerml.data import split
 from flowerml.data.examples import Examples
 from flowerml.pipeline.review.subject import Say, Subject
 from flowerml.review import cards
-from flowerml.review.cards import MISTAKE
+from flowerml.review.cards import MISTAKE, Card
 from flowerml.review.contents import Contents
 from flowerml.review.session import Session, Texts
 from flowerml.review.table import Decision, Entry, Former, LabelTable
@@ -20,10 +20,18 @@ from flowerml.tasks.registry import TASKS
 
 @contextmanager
 def open_session(
-    subject: Subject, path: Path, *, findings: Collection[str], most_mistakes: int, most_cards: int, say: Say
+    subject: Subject,
+    path: Path,
+    *,
+    findings: Collection[str] = cards.REVIEWED,
+    margin: float | None = None,
+    most_mistakes: int,
+    most_cards: int,
+    say: Say,
 ) -> Iterator[Session]:
     """Hold the table at a path, and yield the session of its review; it goes on from the decisions in the table.
 
+    With a `margin` label errors are looked for anew: those whose other class is more probable than the label by that.
     Raises DataError where another process holds the table, or it is of other data.
     """
     lock = path.with_name(f".{path.name}.lock")
@@ -31,22 +39,25 @@ def open_session(
         if not is_ours:
             raise DataError(f"{path}: another `flowerml review` is writing it; stop that one, or choose another --out")
         try:
-            yield from _opened(subject, path, findings, most_mistakes, most_cards, say)
+            chosen = _cards(subject, findings, margin, most_mistakes, say)
+            if len(chosen) > most_cards:
+                say(f"{len(chosen):,} cards; the first {most_cards:,} are shown (--most)")
+            yield from _opened(subject, path, chosen[:most_cards], say)
         finally:
             # A third process may now get a lock of its own beside a second one: the table itself refuses to write then.
             lock.unlink(missing_ok=True)
 
 
-def _opened(
-    subject: Subject, path: Path, findings: Collection[str], most_mistakes: int, most_cards: int, say: Say
-) -> Iterator[Session]:
+def _cards(subject: Subject, wanted: Collection[str], margin: float | None, most_mistakes: int, say: Say) -> list[Card]:
+    mistakes = subject.mistakes(most_mistakes, say) if MISTAKE in wanted else []
+    findings = subject.findings
+    if margin is not None:
+        findings = [finding for finding in findings if finding["name"] != "label_error"] + subject.label_errors(margin)
+    return cards.build(subject.rows, findings, mistakes, subject.names, wanted)
+
+
+def _opened(subject: Subject, path: Path, chosen: list[Card], say: Say) -> Iterator[Session]:
     table = LabelTable(path, *_with_former(subject, Former.read(path), path, say))
-    rows = {id: row for id, row in subject.rows.items() if id in table.entries}
-    mistakes = subject.mistakes(most_mistakes, say) if MISTAKE in findings else []
-    all_cards = cards.build(rows, subject.findings, mistakes, subject.names, findings)
-    if len(all_cards) > most_cards:
-        say(f"{len(all_cards):,} cards; the first {most_cards:,} are shown (--most)")
-    chosen = all_cards[:most_cards]
     wanted = {id for card in chosen for id in (card.id, *card.partners())}
     task = TASKS[subject.kind]
     examples = Examples(subject.examples).of(*split.SPLITS, where=lambda key: key.id in wanted)

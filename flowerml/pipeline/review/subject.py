@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from flowerml.checks import encodings
 from flowerml.config.params import PARAMS_FILE, read
 from flowerml.config.paths import Paths
 from flowerml.config.pipeline import Pipeline
 from flowerml.core import files
 from flowerml.core.errors import DataError
 from flowerml.core.locks import hold_lock
+from flowerml.data.encodings import Encoded
 from flowerml.data.examples import is_examples
 from flowerml.data.layout import Row
 from flowerml.data.names import category_names
@@ -27,6 +29,7 @@ from flowerml.pipeline.review.current import check_data, is_current, listings, r
 from flowerml.review.cards import Mistake
 from flowerml.review.table import Entry
 from flowerml.tasks.pipelines import load_pipeline
+from flowerml.tasks.registry import TASKS
 
 TABLE = "examples.parquet"
 Say = Callable[[str], None]
@@ -48,6 +51,13 @@ class Subject:
     """Returns the command to go on with, once the table is at a path."""
     table: Path | None = None
     """The table of splits that is in use."""
+
+    def label_errors(self, min_margin: float) -> list[dict[str, Any]]:
+        """Return the likely label errors from another margin on. Raises DataError without encodings."""
+        path = self.examples.with_name("encoded.arrow")
+        if not path.exists():
+            raise DataError(f"{path}: --margin needs encodings; run `dvc repro encode`, or name the data themselves")
+        return encodings.label_errors(TASKS[self.kind], Encoded.read(path), self.names, min_margin=min_margin)
 
     def mistakes(self, most: int, say: Say) -> list[Mistake]:
         """Return the worst mistakes of the classifier that was evaluated last, as far as they are of these examples."""
