@@ -33,7 +33,7 @@ def relinked(page: Page, name: str, places: Mapping[Path, str], folder: Path) ->
 
     A link to a page that is made from another file leads to that page. Any other file is copied into the site.
     """
-    text = page.text
+    text = _without_flags(page)
     for target in {link.target for link in page.links()}:
         parts = urlsplit(target)
         if parts.scheme or parts.netloc or not parts.path:
@@ -45,6 +45,16 @@ def relinked(page: Page, name: str, places: Mapping[Path, str], folder: Path) ->
         for before, after in (("](", ")"), ("](<", ">)"), ('src="', '"'), ('href="', '"'), ('srcset="', '"')):
             text = text.replace(f"{before}{target}{after}", f"{before}{new}{after}")
     return text
+
+
+def _without_flags(page: Page) -> str:
+    """Return the text of a page without the words behind the language of a fence: the site would show no fence."""
+    lines = page.text.split("\n")
+    for fence in page.fences():
+        if fence.flags:
+            line = lines[fence.line - 1]
+            lines[fence.line - 1] = line[: line.index(fence.language) + len(fence.language)]
+    return "\n".join(lines)
 
 
 def _placed(path: Path, folder: Path) -> str:

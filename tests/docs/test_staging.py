@@ -42,6 +42,10 @@ def test_links_lead_to_pages_of_the_site(relinked, before, after):
     assert relinked(before) == after
 
 
+def test_words_behind_a_language_are_left_out(relinked):
+    assert relinked("```console numbers=any\n$ a\n```\n\n```sh\nb\n```") == "```console\n$ a\n```\n\n```sh\nb\n```"
+
+
 def test_a_linked_file_is_in_the_site(relinked, tmp_path):
     relinked("[a](../../examples/traffic.py)")
     assert (tmp_path / "files/examples/traffic.py").is_file()
