@@ -126,6 +126,13 @@ def test_table_goes_on_while_it_is_in_use(folder, tmp_path):
 
 
 @pytest.mark.extended
+def test_folder_is_no_table(folder, tmp_path):
+    refused = pytest.raises(DataError, match="is a folder; expected a file for --out")
+    with refused, opened(of_data(folder, tmp_path / "work"), folder):
+        pass
+
+
+@pytest.mark.extended
 def test_second_process_is_refused(folder, tmp_path):
     subject, table = of_data(folder, tmp_path / "work"), tmp_path / "labels.csv"
     refused = pytest.raises(DataError, match="another `flowerml review` is writing it")

@@ -1,5 +1,6 @@
 """The session of a review: its cards, and the table that goes on from an earlier review."""
 
+import os
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ def open_session(
     With a `margin` label errors are looked for anew: those whose other class is more probable than the label by that.
     Raises DataError where another process holds the table, or it is of other data.
     """
+    _check_writable(path)
     lock = path.with_name(f".{path.name}.lock")
     with try_lock(lock) as is_ours:
         if not is_ours:
@@ -46,6 +48,16 @@ def open_session(
         finally:
             # A third process may now get a lock of its own beside a second one: the table itself refuses to write then.
             lock.unlink(missing_ok=True)
+
+
+def _check_writable(path: Path) -> None:
+    """Raise DataError where no table can be written; a lock there would look like that of another process."""
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; expected a file for --out")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise DataError(f"{path}: {path.parent} cannot be written to; choose another --out")
 
 
 def _cards(subject: Subject, wanted: Collection[str], margin: float | None, most_mistakes: int, say: Say) -> list[Card]:
