@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from flowerml.core import os_errors
 from flowerml.core.errors import FlowermlError
 from flowerml.tracking.mirror import notify
 
@@ -151,6 +152,8 @@ def _exists(path: Path) -> bool:
 
 def _report_failure(database: Path, error: sqlite3.OperationalError) -> None:
     """Go on with a database that may only be read, as its runs and versions can be; raise an error for any other."""
+    if line := os_errors.explain_full_disk(error):
+        raise FlowermlError(f"sqlite:///{database.resolve()}: {line}") from error
     if "readonly" not in str(error):
         raise FlowermlError(f"{database}: {error}; its artifacts were not looked up anew") from error
     notify(

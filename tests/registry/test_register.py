@@ -1,5 +1,6 @@
 """`flowerml register`, and what a registered version says of itself."""
 
+import contextlib
 import filecmp
 import shutil
 from pathlib import Path
@@ -13,7 +14,7 @@ from flowerml import Classifier
 from flowerml.cli.app import app
 from flowerml.core.errors import ModelError
 from flowerml.data.examples import Example, Examples, write
-from flowerml.registry import register
+from flowerml.registry import card, register
 from flowerml.registry.gate import Candidate, Decision, Rule
 from flowerml.registry.locate import resolve_model
 from tests.support.registered import registry, text_classifier
@@ -42,6 +43,11 @@ def client(registered):
         yield MlflowClient()
 
 
+def logged(client, number):
+    version = client.get_model_version("films", number)
+    return register.Logged("films", number, version.source.removeprefix("models:/"))
+
+
 def test_bare_folder_is_registered_and_not_judged(registered, client):
     version = client.get_model_version("films", "1")
     assert version.tags["verdict"] == "not judged" and "accuracy" not in version.tags
@@ -65,25 +71,33 @@ def test_version_answers_without_the_folder(registered, client, monkeypatch):
 
 
 def test_copy_is_the_same_bytes(registered, client, tmp_path):
-    copies = []
+    copies, model = [], Path("models/films/mlflow")
+    classifier = Classifier.load(registered[0] / "theirs")
     for number in ("1", "2"):
         version = client.get_model_version("films", number)
-        logged = register.Logged("films", number, version.source.removeprefix("models:/"))
-        register.copy(logged, tmp_path / number)
-        copies.append({path.relative_to(tmp_path / number): path for path in (tmp_path / number).rglob("*")})
+        facts = card.facts(
+            classifier,
+            None,
+            source="flowers102",
+            reports=None,
+            name="films",
+            version=number,
+            tags={**version.tags, "git_commit": number * 40, "git_dirty": "true"},
+        )
+        (tmp_path / number).mkdir()
+        with contextlib.chdir(tmp_path / number):
+            register.copy(logged(client, number), model, facts)
+        folder = tmp_path / number / model
+        copies.append({path.relative_to(folder): path for path in folder.rglob("*")})
     different = [name for name, path in copies[0].items() if path.is_file() and not filecmp.cmp(path, copies[1][name])]
-    assert copies[0].keys() == copies[1].keys()
-    assert [str(name) for name in different] == [
-        "model_card.md"
-    ]  # of these versions: without facts it is not rewritten
-    loaded = mlflow.pyfunc.load_model(str(tmp_path / "1"))
+    assert copies[0].keys() == copies[1].keys() and different == []
+    loaded = mlflow.pyfunc.load_model(str(tmp_path / "1" / model))
     assert loaded.predict([{"text": "A film."}])[0]["model"]["version"] is None
 
 
 def test_files_that_are_gone_are_those_of_the_copy_in_models(registered, client, tmp_path, monkeypatch, capsys):
     shutil.copytree(registered[0] / "mlruns", tmp_path / "away")
-    version = client.get_model_version("films", "1")
-    register.copy(register.Logged("films", "1", version.source.removeprefix("models:/")), Path("models/films/mlflow"))
+    register.copy(logged(client, "1"), Path("models/films/mlflow"))
     shutil.rmtree(registered[0] / "mlruns")
     try:
         with resolve_model("models:/films/1") as folder:
