@@ -43,7 +43,7 @@ def _of_cell(before: NotebookNode, after: NotebookNode) -> Iterator[str]:
 
 
 def _kinds(output: NotebookNode) -> tuple[str, ...]:
-    return tuple(output.data) if "data" in output else (output.get("name", output.output_type),)
+    return tuple(sorted(output.data)) if "data" in output else (output.get("name", output.output_type),)
 
 
 def _content(output: NotebookNode, kind: str) -> str:

@@ -93,6 +93,15 @@ def test_another_output_is_found(change, problems):
     assert len(list(comparing.differences(made(), run))) == problems
 
 
+def test_kinds_of_one_output_have_no_order():
+    def made(*kinds: str) -> nbformat.NotebookNode:
+        output = nbformat.v4.new_output("display_data", data=dict.fromkeys(kinds, "a"))
+        return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", id="a", outputs=[output])])
+
+    shown = made("text/html", "text/plain")
+    assert list(comparing.differences(shown, made("text/plain", "text/html"))) == []
+
+
 def test_what_varies_is_stripped():
     text = "epoch 1 took 0.3 s\n/tmp/D/flowerml_a_b1/models in 2 min\n"
     assert docs.without_varying(text) == "epoch 1 took … s\n/tmp/flowerml_…/models in … min\n"

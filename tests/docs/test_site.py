@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from docsite import site
-from docsite.markdown import DOCS
+from docsite.markdown import DOCS, Page, numbered, site_slug
 
 CHROMIUM = shutil.which("chromium")
 
@@ -24,6 +24,16 @@ def test_every_page_is_built(built):
 
 
 @pytest.mark.extended
+def test_every_heading_is_an_anchor(built):
+    missing = []
+    for page in map(Page, DOCS.rglob("*.md")):
+        html = (built / page.path.relative_to(DOCS)).with_suffix(".html").read_text(encoding="utf-8")
+        anchors = numbered(map(site_slug, page.headings()), "_")
+        missing += [f"{page.name}#{anchor}" for anchor in anchors if f'id="{anchor}"' not in html]
+    assert missing == [], "a fence that the site does not take for one swallows what follows"
+
+
+@pytest.mark.extended
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 def test_a_browser_asks_no_other_host(built):
     from playwright.sync_api import sync_playwright
@@ -36,8 +46,9 @@ def test_a_browser_asks_no_other_host(built):
         page.on("pageerror", lambda error: failed.append(str(error)))
         page.goto((built / "index.html").as_uri())
         page.get_by_role("button", name="Search").first.click()
-        page.keyboard.type("promote")
-        page.get_by_role("link", name="Promote").first.wait_for()
+        page.wait_for_function("document.activeElement !== document.body")
+        page.keyboard.type("promote", delay=20)
+        page.locator('a[href*="promote-rollback.html?h=promote"]').first.wait_for()
         browser.close()
     assert {url.partition(":")[0] for url in asked} <= {"file", "data", "blob", "about"}
     assert failed == []
