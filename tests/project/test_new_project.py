@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 from flowerml.tasks.registry import TASKS
-from tests.support.project import set_params
 
 pytestmark = pytest.mark.extended
 
 SMALL = {
-    "image": {"data.sample_per_class": 10, "train.epochs": 2, "train.search.trials": 2},
-    "text": {"data.sample_per_class": 40, "train.search.trials": 2},
+    "image": ("data.sample_per_class=10", "train.epochs=2", "train.search.trials=2", "evaluate.gallery=1"),
+    "text": ("data.sample_per_class=40", "train.search.trials=2", "evaluate.gallery=1"),
 }
 STAGES = ("download", "extract", "encode", "train", "evaluate", "export")
 ME = {f"GIT_{who}_{what}": "test" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
@@ -57,9 +56,8 @@ class Owner:
 def owner(request, tmp_path_factory):
     """Return the owner of a project of each kind, after its first `dvc repro` and a commit."""
     folder = tmp_path_factory.mktemp("a new") / "project"
-    Owner(folder.parent).run("flowerml", "init", "project", f"--{request.param}")
-    small = {f"project.{name}": value for name, value in SMALL[request.param].items()}
-    set_params(folder / "params.yaml", small)
+    small = [part for change in SMALL[request.param] for part in ("-S", change)]
+    Owner(folder.parent).run("flowerml", "init", "project", f"--{request.param}", *small)
     owner = Owner(folder)
     assert "registered project version 1 as champion" in owner.run("dvc", "repro")
     owner.run("git", "add", "-A")
