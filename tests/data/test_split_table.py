@@ -133,7 +133,9 @@ def test_rows_of_tables_are_named_by_id(table):
 def test_moved_rows_are_refused(table):
     splits = table("file,label,given_label", "row 1,good,bad", "row 2,bad,bad")
     assert len(splits.apply(Listing([Row("row 1", "bad"), Row("row 2", "bad")])).rows) == 2
-    with pytest.raises(DataError, match=r"row 2 had the label 'bad' when this table was written, and has 'good' in the"):
+    with pytest.raises(
+        DataError, match=r"row 2 had the label 'bad' when this table was written, and has 'good' in the"
+    ):
         splits.apply(Listing([Row("row 1", "bad"), Row("row 2", "good")]))
 
 
