@@ -229,5 +229,6 @@ def _best_so_far(search: "Plan", trial: "Trial") -> str:
     best = _best(search) or trial
     if best.best is None or math.isnan(best.best.valid_accuracy):
         return ""
-    where = f"epoch {best.best.number}" if best is trial else _title(search, best).partition("/")[0]
+    where = _title(search, best).partition("/")[0] if best.finished else ""
+    where = where or f"epoch {best.best.number}"
     return f"best {best.best.valid_accuracy:.4f} ({where})"
