@@ -11,7 +11,9 @@ import pytest
 import yaml
 
 from flowerml import Classifier
+from flowerml.classifier.examples import read_examples
 from flowerml.classifier.repeats import others
+from flowerml.classifier.saved import EXAMPLES
 from flowerml.classifier.warm_start import WarmStart
 from flowerml.config import params
 from flowerml.core import files
@@ -186,3 +188,17 @@ def test_repeats_for_other_classes_are_not_scored(pipeline, trained, tmp_path):
     files.write_json(folder / "2/classifier.json", {**description, "classes": description["classes"][::-1]})
     with pytest.raises(ModelError, match="repeats/2: expected a repeat for the same classes"):
         evaluate.run(pipeline, classifier=classifier, repeats=folder)
+
+
+def test_examples_of_each_class_travel(pipeline):
+    own = read_examples(train.run(changed(pipeline)).classifier)
+    tested = {(example.label, example.raw) for example in Examples(pipeline.paths.examples).of("test")}
+    assert [example.label for example in own].count("rich_in_a") == 3 == len(own) / 2
+    assert {(example.label, example.raw) for example in own} <= tested
+
+
+def test_number_of_examples_changes_no_other_byte(pipeline):
+    before = train.run(changed(pipeline)).classifier.description["digests"]
+    after = train.run(changed(pipeline, examples=0)).classifier
+    assert read_examples(after) == [] and not (after.folder / EXAMPLES).exists()
+    assert before.pop(EXAMPLES) and after.description["digests"] == before
