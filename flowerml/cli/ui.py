@@ -82,10 +82,12 @@ def _experiment(client: "MlflowClient", name: str | None) -> str | None:
 
 def _show(runs: str, client: "MlflowClient", *, open_: bool) -> None:
     """Print the links, and open the first one."""
+    from flowerml.tracking.experiment import models_link
+
     server = runs.partition("/#/")[0]
     output.print_text(f"runs:   {runs}")
     if client.search_registered_models(max_results=1):
-        output.print_text(f"models: {server}/#/models")
+        output.print_text(f"models: {models_link(server)}")
     sys.stdout.flush()  # a program that waits for the link reads it now
     if open_:
         typer.launch(runs)

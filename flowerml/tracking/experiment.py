@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 TRAINING_VIEW = {"mlflow.experimentKind": "custom_model_development"}
 SHARE_KEY = "flowerml"
 SHARED_VIEW = f"mlflow.sharedViewState.{SHARE_KEY}"  # the tag in which the UI keeps a view that a person shares
+MODE = {"workflowType": "machine_learning"}  # of the pages around it: training, and not traces and prompts
 NOTE = "mlflow.note.content"
 # Beside name, time and duration, which the UI always shows. A column that no run has a value for is left out by it.
 COLUMNS = (
@@ -51,8 +52,13 @@ def link(server: str, experiment_id: str | None) -> str:
     """Return the address of an experiment's runs, in the view above, or of all experiments.
 
     >>> link("http://127.0.0.1:5000", "1")
-    'http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey=flowerml'
+    'http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey=flowerml&workflowType=machine_learning'
     """
     if experiment_id is None:
-        return f"{server}/#/experiments"
-    return f"{server}/#/experiments/{experiment_id}/runs?{urlencode({'viewStateShareKey': SHARE_KEY})}"
+        return f"{server}/#/experiments?{urlencode(MODE)}"
+    return f"{server}/#/experiments/{experiment_id}/runs?{urlencode({'viewStateShareKey': SHARE_KEY, **MODE})}"
+
+
+def models_link(server: str) -> str:
+    """Return the address of the registered models."""
+    return f"{server}/#/models?{urlencode(MODE)}"

@@ -76,7 +76,7 @@ def test_answers_and_ends_with_all_its_processes(client, number):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ) as ui:
         assert ui.stdout is not None
         line = ui.stdout.readline()
-        assert line.split()[1] == f"http://127.0.0.1:{port}/#/experiments/1/runs?viewStateShareKey=flowerml"
+        assert line.split()[1] == experiment.link(f"http://127.0.0.1:{port}", "1")
         with urlopen(f"http://127.0.0.1:{port}/health") as answer:
             assert answer.status == 200
         ui.send_signal(number)
