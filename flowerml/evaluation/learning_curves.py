@@ -22,6 +22,8 @@ def draw(table: pd.DataFrame, path: Path, *, best: int) -> None:
     for axes, measure in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
         _draw(axes, table[table["measure"] == measure], best)
         axes.set_ylabel(measure)
+        if measure == "accuracy":
+            axes.set_ylim(top=1.01)
     with replacing(path) as temporary:
         # Without the version of matplotlib in the file.
         figure.savefig(temporary, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
@@ -36,6 +38,7 @@ def _draw(axes: Axes, rows: pd.DataFrame, best: int) -> None:
             chosen = curve[curve["epoch"] == best]
             axes.plot(chosen["epoch"], chosen["value"], "o", color=colour, label=f"the kept epoch, {best}")
     axes.set_xlabel("epoch")
+    axes.set_xlim(0, int(rows["epoch"].max()) + 1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.3)
