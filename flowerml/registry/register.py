@@ -35,8 +35,11 @@ REQUIREMENTS = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow")
 # addresses (models:/NAME@ALIAS) read @ as the end of a name.
 BAD_IN_NAME = frozenset("/:.%\"'@")
 MAX_NAME = 250
+VERSIONS = "mlflow.modelVersions"  # the tag of a logged model with its versions in the registry
+NOTE = "mlflow.note.content"  # the tag with a description
 CLASSIFIER = "classifier"  # the artifact of a model, and its folder, in which `locate` looks for it
 MAX_MODEL_PARAM = 500  # characters
+MAX_NOTE = 5000
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,10 @@ def _new_version(run: runs.Run, name: str, model_id: str) -> str:
             raise
     source = f"models:/{model_id}"
     create = partial(run.client.create_model_version, name, source, run.run_id, model_id=model_id)
-    return str(retry_insert(create).version)
+    number = str(retry_insert(create).version)
+    # So the page of the logged model links the version, as it does after MLflow's own `register_model`.
+    run.client.set_logged_model_tags(model_id, {VERSIONS: json.dumps([{"name": name, "version": number}])})
+    return number
 
 
 def measure(run: runs.Run, logged: Logged, metrics: Mapping[str, float], *, dataset: str, digest: str) -> None:
@@ -205,9 +211,11 @@ def add_title(logged: Logged, candidate: Candidate, decision: Decision) -> str:
     client = MlflowClient()
     line = title(candidate, decision)
     description = client.get_model_version(logged.name, logged.version).description or ""
-    client.update_model_version(logged.name, logged.version, description=f"**{line}**\n\n{description}")
+    # Without markup: the table of versions shows the first line as it is.
+    client.update_model_version(logged.name, logged.version, description=f"{line}\n\n{description}")
     set_version_tags(client, logged.name, logged.version, {"title": line})
-    client.set_logged_model_tags(logged.id, {"title": line, "registered": f"{logged.name} version {logged.version}"})
+    note = f"**{logged.name} {line}**: {decision.reason}. Its model card is among the artifacts."
+    client.set_logged_model_tags(logged.id, {"title": line, NOTE: note[:MAX_NOTE]})
     return line
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import filecmp
+import json
 import shutil
 from pathlib import Path
 
@@ -53,14 +54,15 @@ def test_bare_folder_is_registered_and_not_judged(registered, client):
     assert version.tags["verdict"] == "not judged" and "accuracy" not in version.tags
     assert version.tags["pipeline"] == "reviews"
     assert client.get_registered_model("films").aliases == {}
-    assert version.description.startswith("**v1**\n\n# films, version 1")
+    assert version.description.startswith("v1\n\n# films, version 1")
     assert "`flowerml promote films 1 --force` promotes it anyway" in registered[1]
     assert "flowerml serve models:/films/1" in registered[1]
 
 
 def test_bare_version_has_a_page(client):
     (model, *_) = client.search_logged_models(["1"], order_by=[{"field_name": "creation_timestamp"}])
-    assert model.tags["registered"].startswith("films version ")
+    (version,) = json.loads(model.tags["mlflow.modelVersions"])
+    assert version["name"] == "films" and model.tags["mlflow.note.content"].startswith("**films v")
     assert client.get_registered_model("films").description.startswith("Classifiers of texts into 2 classes: neg, pos")
 
 
