@@ -46,7 +46,7 @@ def main(
     if store.startswith(("http://", "https://")):
         _show(link(connection.address().rstrip("/"), number), client, open_=open_)
         return
-    for name in (signal.SIGTERM, signal.SIGHUP):
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a shell ignores the first for what it runs with `&`
         signal.signal(name, _interrupt)
     output.say("starting MLflow …")
     try:
