@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 FILE = "MLmodel"
+CODE = "model_code_path"
 OF_REGISTRY = ("artifact_path", "model_id", "model_uuid", "run_id", "utc_time_created")
 
 
@@ -21,6 +22,9 @@ def strip(folder: Path) -> None:
         content.pop(name, None)
     for artifact in _artifacts(content):
         artifact["uri"] = artifact["path"]  # where the file lay when it was logged
+    python = content.get("flavors", {}).get("python_function", {})
+    if CODE in python:
+        python[CODE] = Path(python[CODE]).name  # of the path in the project's folder MLflow reads no more than this
     path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
 
 
