@@ -96,10 +96,10 @@ def test_a_refit_is_for_large_validation_splits():
 
 
 def test_more_time_is_more_epochs_then_more_networks():
-    machine = Machine(cores=2, share=1.0)
-    plans = [Plan.of("balanced", Situation(MANY, {}, minutes), machine) for minutes in (6, 9, 1000)]
+    machine, given = Machine(cores=2, share=1.0), {"train.precision": "bfloat16"}
+    plans = [Plan.of("balanced", Situation(MANY, given, minutes), machine) for minutes in (6, 9, 1000)]
     assert 3 <= plans[0].epochs < plans[1].epochs < plans[2].epochs == 10
-    assert [Plan.of("best", Situation(MANY, {}, minutes), machine).networks for minutes in (6, 2000)] == [1, 3]
+    assert [Plan.of("best", Situation(MANY, given, minutes), machine).networks for minutes in (6, 2000)] == [1, 3]
 
 
 def test_a_plan_needs_no_more_than_the_time():
