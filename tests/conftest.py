@@ -11,6 +11,7 @@ import base64
 import io
 import resource
 import shutil
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from tests.support.project import REPOSITORY, Project, set_params
 from tests.support.serving import Served, served
@@ -31,8 +33,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put slow files first, so that no process of pytest-xdist is left alone with one at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Put slow files first, so that no process of pytest-xdist is left alone with one at the end.
+
+    The first file has the project reproduced, which the second process would wait for. So those follow that need none.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    users = {item.path for item in items if "reproduced" in getattr(item, "fixturenames", ())}
+    first = next((item.path for item in items if item.path in slow & users), None)
+    items.sort(key=lambda item: (item.path != first, item.path not in slow, item.path in users))
 
 
 @pytest.fixture
@@ -45,9 +53,18 @@ def limit_file_size() -> Iterator[Callable[[int], None]]:
 
 @pytest.fixture(scope="session")
 def reproduced(tmp_path_factory) -> Project:
-    """Return a small copy of this project after its first `dvc repro`."""
-    project = Project(tmp_path_factory.mktemp("project"))
-    project.run("dvc", "repro")
+    """Return a small copy of this project after its first `dvc repro`, which one of all test processes runs."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # which the processes share
+    first, finished = folder / "reproduced", folder / "reproduced.finished"
+    with FileLock(folder / "reproduced.lock"):
+        if not finished.exists():
+            first.mkdir()
+            Project(first).run("dvc", "repro")
+            finished.touch()
+    project = Project.at(first).copy(tmp_path_factory.mktemp("project") / "project")
+    project.run(sys.executable, "-m", "flowerml", "models")  # has MLflow find the copy's artifacts
     return project
 
 

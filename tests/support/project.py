@@ -75,9 +75,14 @@ class Project:
     def copy(self, folder: Path) -> Self:
         """Return a copy in another folder, with all outputs so far."""
         shutil.copytree(self.folder, folder, symlinks=True)
-        copied = type(self).__new__(type(self))
-        copied.folder = folder
-        return copied
+        return self.at(folder)
+
+    @classmethod
+    def at(cls, folder: Path) -> Self:
+        """Return the copy that lies in a folder."""
+        project = cls.__new__(cls)
+        project.folder = folder
+        return project
 
 
 def set_params(path: Path, values: dict[str, Any]) -> None:
