@@ -255,7 +255,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--draws", type=int, default=20, help="searches whose efficiency is averaged")
     parser.add_argument("--workers", type=int, nargs="+", default=list(WORKERS))
     parser.add_argument("--sleep", type=float, metavar="SCALE", help="run real searches, a second taking this long")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the speed-up, such as into docs/images/workers.png")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the speed-up: docs/images/workers.png")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""docs/how-to/monitor.md, "All of it on one machine": a version changes under traffic, dark pictures raise the alarm."""
+"""The demo in docs/how-to/monitor.md: a version changes under traffic, dark pictures raise the alarm."""
 
 import contextlib
 import json

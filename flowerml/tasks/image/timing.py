@@ -8,7 +8,7 @@ from functools import cache
 
 REFERENCE = "tf_efficientnet_lite0"
 OVERHEAD = 25.0  # seconds for starting, the head's start, the graph and the report
-# Pictures a second on one core of the machine of docs/how-to/fine-tune.md: REFERENCE answers at 224 pixels in torch, its
+# Pictures a second on one core of the machine of docs/how-to/fine-tune.md: REFERENCE answers at 224 px in torch, its
 # graph encodes, and its last four of seven blocks are trained, in bfloat16 beside augmentation.
 ANSWERED, ENCODED, TRAINED = 45.0, 75.0, 51.0
 MORE_CORES = 0.74  # exponent: two cores train 1.67 times as fast as one
