@@ -33,14 +33,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put slow files first, so that no process of pytest-xdist is left alone with one at the end.
+    """Order the files so that no process of pytest-xdist waits for another.
 
-    The first file has the project reproduced, which the second process would wait for. So those follow that need none.
+    The first file has the project reproduced, which takes a minute; meanwhile the other process runs those that do not
+    need it. Of either sort slow files come first, so that none is left alone at the end.
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     users = {item.path for item in items if "reproduced" in getattr(item, "fixturenames", ())}
     first = next((item.path for item in items if item.path in slow & users), None)
-    items.sort(key=lambda item: (item.path != first, item.path not in slow, item.path in users))
+    items.sort(key=lambda item: (item.path != first, item.path in users, item.path not in slow))
 
 
 @pytest.fixture
