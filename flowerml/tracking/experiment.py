@@ -14,7 +14,7 @@ SHARE_KEY = "flowerml"
 SHARED_VIEW = f"mlflow.sharedViewState.{SHARE_KEY}"  # the tag in which the UI keeps a view that a person shares
 MODE = {"workflowType": "machine_learning"}  # of the pages around it: training, and not traces and prompts
 NOTE = "mlflow.note.content"
-# Beside name, time and duration, which the UI always shows. A column that no run has a value for is left out by it.
+# Beside name, time and duration, which the UI always shows.
 COLUMNS = (
     "metrics.`best_valid_accuracy`",
     "metrics.`accuracy`",
