@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from flowerml.engine.blas import one_thread
 from flowerml.engine.feature_distance import MAX_EXAMPLES
 
 COUNT = 24  # 1,000 examples' numbers have to fit into a reference of 200 kB
@@ -46,8 +47,9 @@ class Components(nn.Module):
         rows = features[:: max(1, -(-len(features) // MAX_EXAMPLES))]
         mean = rows.mean(axis=0)
         centered = rows - mean
-        directions = principal_directions(centered, COUNT)
-        return cls(mean, directions * inverse_deviations(centered @ directions))
+        with one_thread():
+            directions = principal_directions(centered, COUNT)
+            return cls(mean, directions * inverse_deviations(centered @ directions))
 
     def forward(self, features: Tensor) -> Tensor:
         return (features - self.mean) @ self.directions

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sparse
 import torch
+from threadpoolctl import ThreadpoolController
 
 from flowerml.engine.components import COUNT, Components, principal_directions
 
@@ -52,3 +53,11 @@ def test_a_new_class_moves_them():
     old = features()
     new = old[:50] + 3 * np.linalg.qr(np.random.default_rng(0).standard_normal((60, 60)))[0][0].astype(np.float32)
     assert np.abs(components(Components.fit(old), new).mean(0)).max() > 0.5
+
+
+def test_threads_do_not_change_bits():
+    rows, fitted = features(500, 1280), []
+    for threads in (1, 2):
+        with ThreadpoolController().limit(limits=threads, user_api="blas"):
+            fitted.append(Components.fit(rows).directions.numpy())
+    assert np.array_equal(*fitted)

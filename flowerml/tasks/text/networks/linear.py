@@ -1,13 +1,13 @@
 """Linear SVMs on weighted n-grams: one for each class against the rest, fitted by liblinear."""
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sparse
 from numpy.typing import NDArray
 
+from flowerml.engine.blas import one_thread
 from flowerml.tasks.text.networks.folds import Rows
 from flowerml.tasks.text.networks.ngram_counts import NGramCounts
 
@@ -132,17 +132,8 @@ class Fitter:
         # Not in threads: liblinear's generator of random numbers is one for the whole process, so that fits beside
         # each other return other bits each time.
         svm = LinearSVC(C=self.penalty, tol=TOLERANCE, random_state=self.seed)
-        # OpenBLAS splits the sums of more than 10,000 numbers over its threads, whose number changes the last bits.
-        with _libraries().limit(limits=1, user_api="blas"):
+        with one_thread():
             return svm.fit(features, targets, sample_weight=self.sample_weights)
-
-
-@cache
-def _libraries() -> Any:
-    """Return the control of the threads of NumPy's and SciPy's libraries; finding them takes 2 ms."""
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
 
 
 def _empty(grams: int, classes: int, present: NDArray[np.int64]) -> tuple[NDArray[np.float32], Floats]:

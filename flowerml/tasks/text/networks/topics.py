@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from flowerml.engine.blas import one_thread
 from flowerml.engine.components import inverse_deviations, principal_directions
 from flowerml.engine.feature_distance import MAX_EXAMPLES
 from flowerml.tasks.text.networks.word_pairs import PairCounts, PairModel
@@ -44,7 +45,8 @@ class TopicModel:
         lengths = np.sqrt(np.bincount(texts, weights**2))
         values = (weights / lengths[texts]).astype(np.float32)
         matrix = sparse.csr_matrix((values[known], (texts[known], rows[known])), shape=(len(lengths), len(model.words)))
-        directions = principal_directions(matrix, COUNT)
+        with one_thread():
+            directions = principal_directions(matrix, COUNT)
         topics = matrix @ directions
         weighted = np.append(directions * model.surprise[:-1, None], np.zeros((1, COUNT)), axis=0)
         return cls(weighted.astype(np.float16), topics.mean(axis=0), inverse_deviations(topics))
