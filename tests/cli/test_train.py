@@ -302,7 +302,7 @@ def test_defaults_are_the_winner(reproduced, monkeypatch):
 
 def test_unknown_name_is_refused():
     sections = {"train": {"epochs": 3}}
-    with pytest.raises(ParamsError, match=r"train\.epoch: unknown parameter .* known are epochs"):
+    with pytest.raises(ParamsError, match=r"train\.epoch: unknown parameter .* did you mean 'train\.epochs'\?"):
         set_by_dotted_name(sections, {"train.epoch": 4})
     set_by_dotted_name(sections, {"train.epochs": 5, "encode.views": 2}, known_only=True)
     assert sections == {"train": {"epochs": 5}}

@@ -131,6 +131,7 @@ def begun(records: Path) -> bool:
     return len(lines) > 1 and "finished" not in lines[-1]
 
 
+@pytest.mark.extended
 def test_search_survives_ctrl_c_and_two_at_once(project):
     project.set({"flowers.train.epochs": 60, "flowers.train.batch_size": 16, "flowers.train.search.trials": 2})
     train, checkpoint = stage_command("train", "flowers"), project.folder / "data/flowers/checkpoint"

@@ -268,6 +268,7 @@ def test_tables_have_all_classes_and_trials(reproduced):
     assert len(pd.read_csv(reports / "trials.csv")) == 3
 
 
+@pytest.mark.extended
 def test_mlflow_run_finds_all_up_to_date(reproduced):
     process = reproduced.run("mlflow", "run", ".", "--env-manager", "local")
     assert "Data and pipelines are up to date" in process.stdout + process.stderr

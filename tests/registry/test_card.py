@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
@@ -36,6 +37,13 @@ def read_facts(reproduced, name):
     )
 
 
+def registered_card(reproduced, name):
+    """Return the model card among the files of the first version of a pipeline's model."""
+    client = MlflowClient(f"sqlite:///{reproduced.folder}/mlflow.db")
+    logged = client.get_logged_model(client.get_model_version(name, "1").source.removeprefix("models:/"))
+    return Path(logged.artifact_location, card.FILE).read_text()
+
+
 @pytest.fixture(scope="module")
 def flowers(reproduced):
     return read_facts(reproduced, "flowers")
@@ -43,10 +51,19 @@ def flowers(reproduced):
 
 @pytest.mark.parametrize("pipeline", ["flowers", "reviews"])
 def test_card_is_in_files_and_description(reproduced, pipeline):
-    written = (reproduced.folder / f"models/{pipeline}/mlflow/model_card.md").read_text()
-    assert written == card.full(read_facts(reproduced, pipeline))
+    facts, written = read_facts(reproduced, pipeline), registered_card(reproduced, pipeline)
+    assert written == card.full(facts)
     description = MlflowClient(f"sqlite:///{reproduced.folder}/mlflow.db").get_model_version(pipeline, "1").description
-    assert description == card.short(read_facts(reproduced, pipeline)) and written.startswith(description[:500])
+    title, short = description.split("\n\n", 1)
+    assert title.startswith("v1 · test 0.") and short == card.short(facts) and written.startswith(short[:500])
+
+
+@pytest.mark.parametrize("pipeline", ["flowers", "reviews"])
+def test_copy_in_models_names_no_version(reproduced, pipeline):
+    folder = f"models/{pipeline}/mlflow"
+    facts = replace(read_facts(reproduced, pipeline), version=None, address=folder)
+    written = (reproduced.folder / folder / card.FILE).read_text()
+    assert written == card.full(facts) and f"mlflow models serve -m {folder} " in written
 
 
 def test_card_has_data_metrics_licences(flowers):
@@ -104,7 +121,7 @@ def test_hostile_names_add_no_markup(flowers):
 
 def test_code_block_holds_backticks(flowers):
     name = "a\n```\n# b; `c`"
-    written = card.full(replace(flowers, name=name))
+    written = card.full(replace(flowers, name=name, address=f"models:/{name}/1"))
     assert "\n````sh\n" in written and "\n# b" in written
     assert markdown.fenced("a\n````\nb", "sh").startswith("`````sh\n")
 
@@ -156,7 +173,7 @@ def blocks(written, language):
 
 @pytest.mark.parametrize("pipeline", ["flowers", "reviews"])
 def test_every_example_runs(reproduced, pipeline, picture, tmp_path, request):
-    written = (reproduced.folder / f"models/{pipeline}/mlflow/model_card.md").read_text()
+    written = registered_card(reproduced, pipeline)
     (python, _spark), (predict, serve, ask) = blocks(written, "python"), blocks(written, "sh")
     server = request.getfixturevalue(f"{pipeline}_served")
     (tmp_path / "picture.jpg").write_bytes(picture)

@@ -122,7 +122,8 @@ def test_copy_finds_data_and_password(project, recorded, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("commit", "message"), [("0" * 40, "commit 000000000000 of flowers version 1"), (None, "outside a git")]
+    ("commit", "message"),
+    [("0" * 40, "flowers version 1: its commit 000000000000 is not in the git repository"), (None, "outside a git")],
 )
 def test_missing_commit_is_one_line(project, recorded, tmp_path, commit, message):
     lost = replace(recorded, facts={**recorded.facts, "git_commit": commit})
@@ -167,7 +168,7 @@ def test_lost_changes_need_force(register):
     refused = run(version, "--name", "lost")
     assert refused.exit_code == 1 and "not kept: they are too large; --force leaves them out" in refused.stderr
     forced = run(version, "--name", "lost", "--force")
-    assert forced.exit_code == 1 and "error: commit 000000000000 of lost version 1" in forced.stderr
+    assert forced.exit_code == 1 and "error: lost version 1: its commit 000000000000 is not in" in forced.stderr
 
 
 @pytest.mark.parametrize(
@@ -191,6 +192,7 @@ def test_version_without_lineage(register):
     assert "has no recorded lineage" in run(version, "--name", "lost").stderr
 
 
+@pytest.mark.extended  # a whole pipeline, in a clean copy
 def test_reproduced_bit_for_bit(reproduced, tmp_path):
     environment = {**reproduced.environment(), "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-m", "flowerml", "reproduce", "1", "--name", "reviews"]

@@ -15,6 +15,7 @@ from flowerml.data import examples as tables
 from flowerml.data.examples import Example, Examples
 from flowerml.registry import promotion
 from flowerml.registry.candidates import candidate_of
+from flowerml.tracking import relocation
 from tests.support.project import REPOSITORY
 
 SAVED = REPOSITORY / "tests/classifier/saved_by_0_1_0"  # tells neg from pos
@@ -35,6 +36,7 @@ def client(empty, tmp_path, monkeypatch):
     """Return a client of an empty registry, which is that of the folder the test runs in."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(empty, tmp_path / "mlflow.db")
+    relocation.mend(tmp_path / "mlflow.db")  # as the first command does, which says so in a line
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     client.create_experiment("scored", artifact_location=str(tmp_path / "artifacts"))
