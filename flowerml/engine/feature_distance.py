@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from flowerml.engine.blas import one_thread
+
 PER_PROTOTYPE = 20  # training examples
 MAX_PROTOTYPES = 256
 MAX_EXAMPLES = 10_000  # clustered at most
@@ -55,8 +57,9 @@ def fit_feature_distance(features: Features, *, held_out: Features | None = None
     where the network that gives the features was fitted to the training examples. Their mean is 0, and 2 % are above 1.
     """
     rows = _normalized(features[:: max(1, -(-len(features) // MAX_EXAMPLES))])
-    prototypes = _prototypes(rows)
-    distances = _held_out(rows) if held_out is None else _distances(_normalized(held_out), prototypes)
+    with one_thread():
+        prototypes = _prototypes(rows)
+        distances = _held_out(rows) if held_out is None else _distances(_normalized(held_out), prototypes)
     mean, deviation = float(distances.mean()), max(float(distances.std()), MIN_DEVIATION)
     spread = max(float(np.quantile(distances, UPPER)) - mean, MIN_UPPER * deviation)
     return FeatureDistance(prototypes, mean=mean, spread=spread), (distances - mean) / spread

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import ThreadpoolController
 
 from flowerml.engine import onnx
 from flowerml.engine.feature_distance import MAX_PROTOTYPES, fit_feature_distance
@@ -62,3 +63,12 @@ def test_fit_is_deterministic():
     features = drawn(200)
     first, second = fit_feature_distance(features), fit_feature_distance(features)
     assert torch.equal(first[0].prototypes, second[0].prototypes) and first[1].tobytes() == second[1].tobytes()
+
+
+def test_threads_do_not_change_bits():
+    features = np.random.default_rng(0).standard_normal((400, 1280)).astype(np.float32)
+    fitted = []
+    for threads in (1, 2):
+        with ThreadpoolController().limit(limits=threads, user_api="blas"):
+            fitted.append(fit_feature_distance(features)[1])
+    assert np.array_equal(*fitted)
