@@ -16,13 +16,17 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from filelock import FileLock
 
+from tests.support.browser import CHROMIUM, OPTIONS
 from tests.support.project import REPOSITORY, Project, set_params
 from tests.support.serving import Served, served
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -42,6 +46,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     users = {item.path for item in items if "reproduced" in getattr(item, "fixturenames", ())}
     first = next((item.path for item in items if item.path in slow & users), None)
     items.sort(key=lambda item: (item.path != first, item.path in users, item.path not in slow))
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """Yield a Chromium without a window."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=list(OPTIONS))
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture

@@ -1,13 +1,10 @@
 """The site is built without a network, and a browser asks no other host for any of its pages."""
 
-import shutil
-
 import pytest
 
 from docsite import site
 from docsite.markdown import DOCS, Page, numbered, site_slug
-
-CHROMIUM = shutil.which("chromium")
+from tests.support.browser import in_browser
 
 
 @pytest.fixture(scope="module")
@@ -34,22 +31,18 @@ def test_every_heading_is_an_anchor(built):
 
 
 @pytest.mark.extended
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-def test_a_browser_asks_no_other_host(built):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM)
-        page = browser.new_page()
-        asked, failed = [], []
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: failed.append(str(error)))
-        page.goto((built / "index.html").as_uri())
-        page.get_by_role("button", name="Search").first.click()
-        page.wait_for_function("document.activeElement !== document.body")
-        page.keyboard.type("promote", delay=20)
-        page.locator('a[href*="promote-rollback.html?h=promote"]').first.wait_for()
-        browser.close()
+@in_browser
+def test_a_browser_asks_no_other_host(built, browser):
+    page = browser.new_page()
+    asked, failed = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: failed.append(str(error)))
+    page.goto((built / "index.html").as_uri())
+    page.get_by_role("button", name="Search").first.click()
+    page.wait_for_function("document.activeElement !== document.body")
+    page.keyboard.type("promote", delay=20)
+    page.locator('a[href*="promote-rollback.html?h=promote"]').first.wait_for()
+    page.close()
     assert {url.partition(":")[0] for url in asked} <= {"file", "data", "blob", "about"}
     assert failed == []
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -10,11 +9,9 @@ from PIL import Image
 
 from flowerml.review import server
 from flowerml.review.table import Decision, Former
+from tests.support.browser import in_browser
 
 pytestmark = [pytest.mark.slow, pytest.mark.extended]  # 10 s, where make test should take little
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome found")
-OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run")
 HOSTILE = '<img src="x" onerror="alert(1)">'
 
 
@@ -25,16 +22,6 @@ def picture(id):
     buffer = io.BytesIO()
     Image.new("RGB", (480, 360), (180, 40, 60)).save(buffer, "JPEG")
     return buffer.getvalue()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=list(OPTIONS))
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -20,13 +20,11 @@ from flowerml.classifier.examples import read_examples, to_bytes
 from flowerml.classifier.saved import EXAMPLES
 from flowerml.data.examples import Examples
 from flowerml.tasks.registry import TASKS
+from tests.support.browser import in_browser
 from tests.support.serving import served
 
 pytestmark = pytest.mark.slow
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome found")
-OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run")
 HOSTILE = '<img src="x" onerror="alert(1)">${alert(2)}{{alert(3)}}`'
 
 # Records each address other than this machine's that the process of the page looks up or connects to.
@@ -103,16 +101,6 @@ def picture(reproduced, tmp_path_factory):
 def running_page(flowers, reviews, tmp_path_factory):
     with running(tmp_path_factory.mktemp("page"), models=[str(flowers), str(reviews)], endpoints=[]) as page:
         yield page
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=list(OPTIONS))
-        yield chromium
-        chromium.close()
 
 
 @contextlib.contextmanager
