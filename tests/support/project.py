@@ -59,7 +59,7 @@ class Project:
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command in the project's folder, with this interpreter's programs first on PATH."""
         process = subprocess.run(
-            command, cwd=self.folder, env=self.environment(), capture_output=True, text=True, timeout=300
+            command, cwd=self.folder, env=self.environment(), capture_output=True, text=True, timeout=600
         )
         assert not check or process.returncode == 0, f"{command}\n{process.stdout}\n{process.stderr}"
         return process
