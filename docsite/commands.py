@@ -89,13 +89,14 @@ def _options(command: Any) -> set[str]:
 
 
 def _dvc(words: list[str]) -> str | None:
+    from dvc.cli import DvcParserError
     from dvc.cli.parser import get_main_parser
 
     try:
         get_main_parser().parse_args(words)
     except SystemExit as error:
         return "wrong command line of dvc" if error.code else None
-    except Exception as error:  # dvc raises an error of its own for a wrong option
+    except DvcParserError as error:
         return f"wrong command line of dvc: {error}"
     return _changes(words, ("--set-param", "-S"), in_project=True)
 

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 from docsite.console import Step, steps
 from docsite.markdown import Fence, Page
@@ -117,13 +117,13 @@ class Session:
                 return
             time.sleep(0.1)
 
-    def _start(self, command: str, output: object) -> subprocess.Popen[bytes]:
+    def _start(self, command: str, output: IO[bytes]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             ["bash", "-c", BEFORE + command + AFTER],
             cwd=self.folder,
             env=self._environment(),
             stdin=subprocess.DEVNULL,
-            stdout=output,  # type: ignore[call-overload]
+            stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
