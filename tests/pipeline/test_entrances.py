@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from flowerml import Classifier
+from tests.support.browser import in_browser
 from tests.support.serving import Served
-from tests.web.test_web import CHROMIUM, ask_about, in_browser, opened, running, shown_classes
+from tests.web.test_web import ask_about, opened, running, shown_classes
 
 TOLERANCE = 1e-5
 REVIEW = "Terrific film! I would not call it <b>dull</b>, and the naïve ending is 10/10."
@@ -116,14 +117,11 @@ def test_entrances_give_one_answer(subject):
 
 
 @in_browser
-def test_page_shows_served_answers(flowers, reviews, tmp_path):
-    from playwright.sync_api import sync_playwright
-
+def test_page_shows_served_answers(browser, flowers, reviews, tmp_path):
     endpoints = [f"image=http://127.0.0.1:{flowers.served.port}", f"text=http://127.0.0.1:{reviews.served.port}"]
     with (
         running(tmp_path, models=[], endpoints=endpoints) as page_address,
-        sync_playwright() as playwright,
-        opened(playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]), page_address.url) as page,
+        opened(browser, page_address.url) as page,
     ):
         page.set_input_files("input[type=file]", flowers.path)
         assert shown_classes(page) == as_shown(flowers)

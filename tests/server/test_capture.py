@@ -152,6 +152,7 @@ def test_an_input_that_breaks_the_measuring_loses_no_record(started, caplog):
 
 def test_drift_reaches_the_gauge_without_a_log(started, monkeypatch):
     monkeypatch.setattr(capture, "PAUSE", 0.0)
+    monkeypatch.setattr(capture, "SAMPLED_SHARE", 1.0)  # a busy machine measures all 60, too
     served = Served(reference=REFERENCE)
     capturing, _, metrics = started(log=None, drift_window=60, drift_seconds=1e-9)
     for number in range(60):

@@ -19,8 +19,8 @@ MAX_SPANS = 384  # erased at most; in a longer text several words are erased at 
 # With a pretrained encoder, which takes 25 to 100 ms for a text, where other networks take one: three seconds.
 MAX_SPANS_PRETRAINED = 64
 CHARACTER_BUDGET = 2**22  # read at most, over all shortened texts
-PARSER_BUDGET = 5 * PARSER_STEPS  # steps of the HTML parser at most, over all shortened texts: two seconds
-MIN_SPANS = 8
+PARSER_BUDGET = 2 * PARSER_STEPS  # steps of the HTML parser over all shortened texts: one to two seconds
+MIN_SPANS = 4  # even where it takes longer: three seconds for the costliest text
 
 LogOdds = Callable[[Iterable[Sequences]], NDArray[np.float64]]
 
