@@ -22,7 +22,7 @@ WIDE = 68  # columns for two plots beside each other
 NARROW = 30  # columns that a plot needs
 LOW = 14  # lines of a terminal that has room for plots
 HEIGHT = 6  # lines of a plot
-REFRESHES = 4  # a second: drawing takes 2 ms, and an epoch of a head 8
+REFRESHES = 4  # a second: drawing takes 3 ms, and an epoch of a head 8
 MOST_LINES = 100  # of epochs or trials that are all printed
 
 

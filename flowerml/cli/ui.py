@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,6 +40,7 @@ def main(
     from flowerml.tracking import connection, ui
     from flowerml.tracking.experiment import link
 
+    _check_project(connection.is_default())
     connection.check()
     client = MlflowClient()
     number = _experiment(client, experiment)
@@ -57,6 +59,19 @@ def main(
             raise typer.Exit(process.returncode)
     except KeyboardInterrupt:
         output.say("ended")
+
+
+def _check_project(is_default: bool) -> None:
+    """Raise FlowermlError, one line, rather than let MLflow create an empty database in a folder without a project."""
+    from flowerml.config.params import PARAMS_FILE
+    from flowerml.core.errors import FlowermlError
+    from flowerml.tracking.connection import DEFAULT_PATH
+
+    if is_default and not DEFAULT_PATH.exists() and not PARAMS_FILE.exists():
+        raise FlowermlError(
+            f"no {DEFAULT_PATH} and no {PARAMS_FILE} in {Path.cwd()}; run this in the project's folder, or set "
+            "MLFLOW_TRACKING_URI"
+        )
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SQLITE = "sqlite:///"
-DEFAULT_URI = f"{SQLITE}mlflow.db"
+DEFAULT_PATH = Path("mlflow.db")
+DEFAULT_URI = f"{SQLITE}{DEFAULT_PATH}"
 RESPONSE_TIMEOUT = 15.0  # seconds, for the first call to a server
 
 
@@ -159,6 +160,12 @@ def uri() -> str:
     is_query = "?" in folder  # SQLAlchemy cuts the path off there
     is_encoded = "%" in folder and decoded.parent.is_dir()
     return database.sqlite_uri(literal) if is_query or ("%" in folder and not is_encoded) else given
+
+
+def is_default() -> bool:
+    """Return whether runs are recorded in mlflow.db in this folder."""
+    path = database.sqlite_path(uri())
+    return path is not None and path.resolve() == DEFAULT_PATH.resolve()
 
 
 def address() -> str:

@@ -57,6 +57,26 @@ def test_unknown_experiment_names_those_there_are(client):
     assert result.exit_code == 1 and "known are Default, old" in result.stderr
 
 
+def test_folder_without_a_project_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    result = CliRunner().invoke(app, ["ui"])
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"error: no mlflow.db and no params.yaml in {tmp_path}; run this in the project's folder, or set "
+        "MLFLOW_TRACKING_URI\n"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_project_without_runs_is_shown(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "params.yaml").touch()
+    result = CliRunner().invoke(app, ["ui", "birds"])
+    assert "known are Default" in result.stderr
+
+
 def test_renamed_run_is_resumed_by_its_key(tmp_path):
     with registry(tmp_path):
         for _ in range(2):
