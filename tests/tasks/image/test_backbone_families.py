@@ -55,6 +55,18 @@ TIMM_FEATURES = {
     "timm/test_resnet.r160_in1k": 96,
     "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k": 192,
 }
+# Seconds each, where another network here has the same operators or is a transformer too: `make extended` has them.
+LARGE = {
+    "convnext_tiny",
+    "efficientnet_v2_s",
+    "inception_v3",
+    "maxvit_t",
+    "resnext50_32x4d",
+    "swin_t",
+    "swin_v2_t",
+    "vit_b_32",
+    "wide_resnet50_2",
+}
 # A wide and a tall one, as a transform may treat them differently.
 PICTURES = [
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8))
@@ -88,7 +100,11 @@ def assert_same_pixels(ours, theirs) -> None:
 
 
 @pytest.fixture(
-    scope="module", params=[*TORCHVISION_FEATURES.items(), *TIMM_FEATURES.items()], ids=lambda param: param[0]
+    scope="module",
+    params=[
+        pytest.param(family, id=family[0], marks=[pytest.mark.extended] if family[0] in LARGE else [])
+        for family in {**TORCHVISION_FEATURES, **TIMM_FEATURES}.items()
+    ],
 )
 def family(request):
     """Return the encoder of a network with random weights, and the expected number of features."""
