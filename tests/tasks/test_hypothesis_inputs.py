@@ -4,6 +4,7 @@ import io
 import math
 import zlib
 from collections.abc import Callable
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -54,6 +55,7 @@ SAVE_OPTIONS: list[tuple[str, dict[str, Any]]] = [
 MODES = ("RGB", "L", "RGBA", "P", "1", "LA", "I;16", "I", "F", "CMYK", "YCbCr", "LAB")
 
 
+@cache
 def pictures() -> list[bytes]:
     """Return a picture in each format and each mode that the format can have, with an EXIF orientation."""
     noise = Image.effect_noise((40, 30), 80)

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,42 +40,61 @@ for file in sorted(Path(sys.argv[1]).iterdir()):
 print(json.dumps(peaks))
 """
 
-GRAY = Image.linear_gradient("L").resize((SIDE, SIDE))
-COLORS = Image.merge("RGB", [GRAY, GRAY.rotate(90), GRAY.rotate(180)])
-SIXTEEN_BITS = Image.fromarray(np.asarray(GRAY).astype(np.uint16) * 257)
+Picture = tuple[Callable[["Sources"], Image.Image], str, dict[str, Any]]
+
+
+class Sources:
+    """The large pictures that others are made of."""
+
+    def __init__(self) -> None:
+        self.gray = Image.linear_gradient("L").resize((SIDE, SIDE))
+        self.colors = Image.merge("RGB", [self.gray, self.gray.rotate(90), self.gray.rotate(180)])
+        self.palette = self.colors.quantize(16)
+        self.sixteen_bits = Image.fromarray(np.asarray(self.gray).astype(np.uint16) * 257)
+
+
 ROTATED = Image.Exif()
 ROTATED[0x0112] = 6
-PICTURES = {
-    "1": (GRAY.convert("1"), "PNG", {}),
-    "L": (GRAY, "PNG", {}),
-    "LA": (GRAY.convert("LA"), "PNG", {}),
-    "P": (COLORS.quantize(16), "PNG", {}),
-    "P transparent": (COLORS.quantize(16), "PNG", {"transparency": 3}),
-    "P GIF": (COLORS.quantize(16), "GIF", {"transparency": 3}),
-    "RGB": (COLORS, "PNG", {}),
-    "RGB rotated": (COLORS, "PNG", {"exif": ROTATED}),
-    "RGBA": (COLORS.convert("RGBA"), "PNG", {}),
-    "RGBA TIFF of one strip": (COLORS.convert("RGBA"), "TIFF", {"compression": "tiff_lzw", "strip_size": 2**30}),
-    "I;16": (SIXTEEN_BITS, "PNG", {}),
-    "I": (GRAY.convert("I"), "TIFF", {"compression": "tiff_adobe_deflate"}),
-    "F": (GRAY.convert("F"), "TIFF", {"compression": "tiff_adobe_deflate"}),
-    "CMYK": (COLORS.convert("CMYK"), "JPEG", {"progressive": True}),
-    "YCbCr": (COLORS.convert("YCbCr"), "TIFF", {"compression": "jpeg"}),
-    "LAB": (Image.merge("LAB", COLORS.split()), "TIFF", {"compression": "tiff_adobe_deflate"}),
-    "JPEG progressive": (COLORS, "JPEG", {"progressive": True, "subsampling": 0}),
-    "JPEG rotated": (COLORS, "JPEG", {"exif": ROTATED}),
-    "BMP": (GRAY, "BMP", {}),
-    "WEBP": (COLORS, "WEBP", {"method": 0}),
-    "WEBP with alpha": (COLORS.convert("RGBA"), "WEBP", {"lossless": True, "method": 0, "quality": 0, "exact": True}),
-    "AVIF": (COLORS, "AVIF", {"speed": 10, "subsampling": "4:4:4"}),
+# Made by the fixture, as making them takes seconds and the tests of other files are collected by the same process.
+PICTURES: dict[str, Picture] = {
+    "1": (lambda of: of.gray.convert("1"), "PNG", {}),
+    "L": (lambda of: of.gray, "PNG", {}),
+    "LA": (lambda of: of.gray.convert("LA"), "PNG", {}),
+    "P": (lambda of: of.palette, "PNG", {}),
+    "P transparent": (lambda of: of.palette, "PNG", {"transparency": 3}),
+    "P GIF": (lambda of: of.palette, "GIF", {"transparency": 3}),
+    "RGB": (lambda of: of.colors, "PNG", {}),
+    "RGB rotated": (lambda of: of.colors, "PNG", {"exif": ROTATED}),
+    "RGBA": (lambda of: of.colors.convert("RGBA"), "PNG", {}),
+    "RGBA TIFF of one strip": (
+        lambda of: of.colors.convert("RGBA"),
+        "TIFF",
+        {"compression": "tiff_lzw", "strip_size": 2**30},
+    ),
+    "I;16": (lambda of: of.sixteen_bits, "PNG", {}),
+    "I": (lambda of: of.gray.convert("I"), "TIFF", {"compression": "tiff_adobe_deflate"}),
+    "F": (lambda of: of.gray.convert("F"), "TIFF", {"compression": "tiff_adobe_deflate"}),
+    "CMYK": (lambda of: of.colors.convert("CMYK"), "JPEG", {"progressive": True}),
+    "YCbCr": (lambda of: of.colors.convert("YCbCr"), "TIFF", {"compression": "jpeg"}),
+    "LAB": (lambda of: Image.merge("LAB", of.colors.split()), "TIFF", {"compression": "tiff_adobe_deflate"}),
+    "JPEG progressive": (lambda of: of.colors, "JPEG", {"progressive": True, "subsampling": 0}),
+    "JPEG rotated": (lambda of: of.colors, "JPEG", {"exif": ROTATED}),
+    "BMP": (lambda of: of.gray, "BMP", {}),
+    "WEBP": (lambda of: of.colors, "WEBP", {"method": 0}),
+    "WEBP with alpha": (
+        lambda of: of.colors.convert("RGBA"),
+        "WEBP",
+        {"lossless": True, "method": 0, "quality": 0, "exact": True},
+    ),
+    "AVIF": (lambda of: of.colors, "AVIF", {"speed": 10, "subsampling": "4:4:4"}),
 }
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    for name, (picture, file_format, options) in PICTURES.items():
-        (folder / name).write_bytes(file_bytes(picture, file_format, **options))
+    folder, sources = tmp_path_factory.mktemp("pictures"), Sources()
+    for name, (make, file_format, options) in PICTURES.items():
+        (folder / name).write_bytes(file_bytes(make(sources), file_format, **options))
     return folder
 
 
