@@ -2,13 +2,15 @@
 
 import subprocess
 import sys
-from pathlib import PurePosixPath
+from functools import cache
+from pathlib import Path, PurePosixPath
 
 import pytest
 import yaml
 
+from tests import test_law
 from tests.support.project import REPOSITORY
-from tests.test_law import imports, modules, room
+from tests.test_law import room
 
 STAGES = ("download", "extract", "encode", "train", "evaluate", "export")
 # Their behaviour is in no output: errors, files and locks; the reading of params.yaml; MLflow; the tables of tasks.
@@ -30,22 +32,33 @@ def deps(stage: str, kind: str = "image") -> list[PurePosixPath]:
     return [PurePosixPath(dep) for dep in listed if not dep.startswith(("data/", "models/", "reports/"))]
 
 
+@cache
+def modules() -> dict[str, Path]:
+    """Return each module's file by its dotted name; finding them takes a tenth of a second."""
+    return test_law.modules(REPOSITORY)
+
+
+@cache
+def targets(name: str) -> frozenset[str]:
+    """Return the modules that a module imports."""
+    return frozenset(target for _, target in test_law.imports(modules()[name], set(modules())))
+
+
 def files(names: set[str]) -> set[PurePosixPath]:
     """Return the files of modules, as dvc.yaml would name them."""
-    paths = modules(REPOSITORY)
+    paths = modules()
     return {PurePosixPath(paths[name].relative_to(REPOSITORY)) for name in names}
 
 
 def imported(start: str) -> set[str]:
     """Return the modules that a module imports, at whatever depth, without those of a task."""
-    paths = modules(REPOSITORY)
     seen: set[str] = set()
     waiting = [start]
     while waiting:
         name = waiting.pop()
         if name not in seen and room(name) not in NO_OUTPUT | {"tasks"}:
             seen.add(name)
-            waiting += [target for _, target in imports(paths[name], set(paths))]
+            waiting += targets(name)
     return seen
 
 
@@ -56,7 +69,7 @@ def covered(file: PurePosixPath, listed: list[PurePosixPath]) -> bool:
 @pytest.mark.parametrize("stage", STAGES[:-1])
 def test_deps_are_complete(stage):
     listed = deps(stage)
-    empty = {name for name in modules(REPOSITORY) if modules(REPOSITORY)[name].name == "__init__.py"}
+    empty = {name for name in modules() if modules()[name].name == "__init__.py"}
     missing = [file for file in files(imported(f"flowerml.pipeline.{stage}") - empty) if not covered(file, listed)]
     assert sorted(map(str, missing)) == []
 
@@ -70,11 +83,17 @@ def test_deps_of_export_are_what_it_registers():
     assert [str(file) for file in sorted(needed) if not covered(file, deps("export"))] == []
 
 
-@pytest.mark.parametrize("kind", ["image", "text"])
-def test_deps_of_export_are_what_the_pyfunc_loads(kind):
+@pytest.fixture(scope="module")
+def loaded_by_pyfunc() -> list[str]:
+    """Return the modules of flowerml that a process has which loads a served model."""
     done = subprocess.run([sys.executable, "-c", SERVED], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    return yaml.safe_load(done.stdout)
+
+
+@pytest.mark.parametrize("kind", ["image", "text"])
+def test_deps_of_export_are_what_the_pyfunc_loads(kind, loaded_by_pyfunc):
     other = {"image": "text", "text": "image"}[kind]
-    loaded = {name for name in yaml.safe_load(done.stdout) if not name.startswith(f"flowerml.tasks.{other}")}
+    loaded = {name for name in loaded_by_pyfunc if not name.startswith(f"flowerml.tasks.{other}")}
     served = {file for file in files(loaded) if file.name != "__init__.py" or kind in file.parts}
     listed = deps("export", kind)
     assert [str(file) for file in sorted(served) if not covered(file, listed)] == []
