@@ -57,7 +57,7 @@ def until(find: Callable[[], T], failure: str) -> T:
 
 
 def fetch(url: str) -> str:
-    with contextlib.closing(urllib.request.urlopen(url, timeout=10)) as reply:
+    with contextlib.closing(urllib.request.urlopen(url, timeout=60)) as reply:
         return str(reply.read().decode())
 
 

@@ -202,7 +202,7 @@ def test_what_is_not_answered_in_time_says_so(loaded, gate):
         await engine.answer(loaded, TEXTS[:1])
         assert len(gate.read) == GROUP  # the rest of the group that waited
 
-    run(work, seconds=0.3)
+    run(work, seconds=1.5)  # a busy machine too answers the first group by then
 
 
 def test_a_request_without_any_answer_is_out_of_time(loaded, gate):

@@ -121,7 +121,7 @@ def other_answers(folder):
     path.write_text(re.sub(r'"probability": 0.\d\d', '"probability": 0.01', path.read_text()))
 
 
-def until(condition, seconds=10.0):
+def until(condition, seconds=60.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"

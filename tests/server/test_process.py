@@ -57,11 +57,11 @@ def test_end_answers_who_was_accepted():
         port = listening.getsockname()[1]
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
-        clients = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(CLIENTS)]
+        clients = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(CLIENTS)]
         clients[0].sendall(REQUEST)
-        assert app.begun.wait(5)
+        assert app.begun.wait(60)
         server.handle_exit(signal.SIGTERM, None)
-        late = socket.create_connection(("127.0.0.1", port), timeout=5)
+        late = socket.create_connection(("127.0.0.1", port), timeout=60)
         for client in (*clients[1:], late):
             client.sendall(REQUEST)
         contents = [received(client) for client in (*clients, late)]
@@ -88,9 +88,9 @@ def test_what_outlasts_the_grace_gets_503(caplog):
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
-        client = socket.create_connection(listening.getsockname(), timeout=5)
+        client = socket.create_connection(listening.getsockname(), timeout=60)
         client.sendall(body)
-        assert received_at.wait(5)
+        assert received_at.wait(60)
         server.handle_exit(signal.SIGTERM, None)
         content = received(client)
         thread.join()

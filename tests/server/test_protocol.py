@@ -14,13 +14,14 @@ from flowerml.server import protocol
 from flowerml.server.protocol import Bounds, bounded_protocol
 
 SECONDS = 0.15
-HEADER_SECONDS = 0.4  # more, as a busy machine may hold a client between its connection and its request
+HEADER_SECONDS = 1.0  # more, as a busy machine may hold a client between its connection and its request
 HOST = b"Host: localhost\r\n"
-EVER = 5.0
+EVER = 60.0  # a client that waits so long has waited in vain
+HELD, FREED = threading.Semaphore(0), threading.Event()
 
 
 async def app(scope, receive, send):
-    """Answer with the path: /early before the body, /slow late, /big with more than a socket's buffers hold."""
+    """Answer with the path: /early before the body, /slow late, /held once FREED, /big with more than buffers hold."""
     path = scope["path"]
     if path != "/early":
         while (message := await receive()).get("more_body"):
@@ -29,6 +30,10 @@ async def app(scope, receive, send):
             return
     if path == "/slow":
         await asyncio.sleep(2 * SECONDS)
+    if path == "/held":
+        HELD.release()
+        while not FREED.is_set():
+            await asyncio.sleep(0.01)
     body = path.encode() * (10**6 if path == "/big" else 1)
     headers = [(b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 413 if path == "/early" else 200, "headers": headers})
@@ -212,8 +217,12 @@ def test_slow_body_makes_room(port, monkeypatch):
 
 
 def test_busy_connections_do_not(port):
-    with connected(port, get(b"/slow")) as first, connected(port, get(b"/slow")), connected(port, get(b"/slow")):
-        time.sleep(SECONDS / 5)
-        with connected(port) as refused:
-            assert b"503 Service Unavailable" in rest(refused)
-        assert answers(rest(first)) == [(200, b"/slow")]
+    FREED.clear()
+    with connected(port, get(b"/held")) as first, connected(port, get(b"/held")), connected(port, get(b"/held")):
+        try:
+            assert all(HELD.acquire(timeout=EVER) for _ in range(3))
+            with connected(port) as refused:
+                assert b"503 Service Unavailable" in rest(refused)
+        finally:
+            FREED.set()
+        assert answers(rest(first)) == [(200, b"/held")]

@@ -79,7 +79,7 @@ class Client:
             self.read += message["body"]
 
 
-def answering(client, ask, *, limit=1000, seconds=5.0):
+def answering(client, ask, *, limit=1000, seconds=60.0):
     context = Context("id", "POST", "/predict")
     incoming = Incoming(client.receive, context, Receiving(2**30), limit, seconds, None)
     return streams.answer(incoming, client.send, ask)
@@ -100,7 +100,7 @@ def test_client_that_sends_all_before_it_reads(monkeypatch):
         while client.taken < 16_889:
             await asyncio.sleep(0.001)
         client.reads.set()
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 60)
         return client.read
 
     read = asyncio.run(exchange())
@@ -168,7 +168,7 @@ def test_client_that_goes_ends_the_work():
                 ended.set()
 
         with pytest.raises(streams.ClientGone):
-            await asyncio.wait_for(answering(client, long), 5)
+            await asyncio.wait_for(answering(client, long), 60)
         return ended.is_set() and asyncio.current_task().cancelling() == 0
 
     assert asyncio.run(exchange())
@@ -191,7 +191,7 @@ def test_late_error_is_the_last_line():
 def test_empty_lines_are_no_sign_of_life():
     async def exchange():
         client = Client(itertools.repeat(b"\n"))
-        await asyncio.wait_for(answering(client, echo, seconds=0.05), 5)
+        await asyncio.wait_for(answering(client, echo, seconds=0.05), 60)
 
     with pytest.raises(HttpError, match="did not arrive"):
         asyncio.run(exchange())
@@ -208,7 +208,7 @@ def test_stream_that_has_begun_waits_for_room():
 
     async def exchange():
         client = Client([*[b'"%d"\n' % number for number in range(2 * streams.BATCH)], b""])
-        await asyncio.wait_for(answering(client, sometimes), 5)
+        await asyncio.wait_for(answering(client, sometimes), 60)
         return client.read
 
     assert len(asyncio.run(exchange()).splitlines()) == 2 * streams.BATCH
