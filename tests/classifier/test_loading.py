@@ -46,7 +46,7 @@ def test_classifier_is_of_one_version(versions, tmp_path):
     if process == 0:
         for version in cycle(versions):
             put(version, folder)
-            time.sleep(0.02)  # without a pause a fast disk replaces the folder more often than it can be loaded
+            time.sleep(0.05)  # without a pause a fast disk replaces the folder more often than it can be loaded
     try:
         answers = [Classifier.load(folder).predict(GOOD)[0].top[0].name for _ in range(20)]
     finally:

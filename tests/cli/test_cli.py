@@ -63,7 +63,7 @@ def lines(result):
 def start(*arguments, **options):
     """Run the command in a process of its own."""
     command = [sys.executable, "-m", "flowerml", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
 
 
 def test_answer_is_the_classifiers(project, pictures):
@@ -240,7 +240,7 @@ def test_stack_trace_needs_debug(project):
 
 def test_closed_pipe_ends_silently(project, pictures):
     command = f"{sys.executable} -m flowerml predict {pictures} {pictures} --json | head -n 1"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
     assert len(done.stdout.splitlines()) == 1
     assert done.stderr == ""
 
@@ -252,11 +252,11 @@ def test_predict_imports_nothing_heavy(project, pictures):
         "print(sorted({'torch', 'mlflow', 'pandas', 'pyarrow', 'sklearn', 'matplotlib', 'requests', 'tqdm'}"
         " & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
 
 
 def test_both_modules_are_the_command():
     for module in ("flowerml", "flowerml.cli"):
-        done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, timeout=120)
         assert done.stdout.startswith("flowerml ") and done.returncode == 0

@@ -16,7 +16,7 @@ CLASSIFIER = str(REPOSITORY / "tests/classifier/saved_by_0_1_0")
 def run(*arguments, extras=""):
     """Run `flowerml` in a process that can import only what pip installs with these extras."""
     command = [sys.executable, "-m", "tests.support.base_install", extras, *map(str, arguments)]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
 
 
 def test_base_predicts_a_folder(tmp_path):

@@ -21,7 +21,7 @@ ANSWER = (
 
 def run(*command: str, shell: str = 'exec "$@"') -> tuple[int, str]:
     """Return the exit code and stderr of a command run by a shell line."""
-    done = subprocess.run(["sh", "-c", shell, "sh", *command], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["sh", "-c", shell, "sh", *command], capture_output=True, text=True, timeout=120)
     return done.returncode, done.stderr
 
 
@@ -30,7 +30,7 @@ def run(*command: str, shell: str = 'exec "$@"') -> tuple[int, str]:
 def test_reader_that_ends(command, code):
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120)
     os.close(writer)
     assert (done.returncode, done.stderr) == (code, "")
 

@@ -188,7 +188,7 @@ def test_silent_or_slow_server(target, second, words):
 
 
 def test_stalled_download_is_resumed(target):
-    starts = fetched(target, Response(stall=100_000), Response(), timeout=0.5)
+    starts = fetched(target, Response(stall=100_000), Response(), timeout=1.0)
     assert starts[:2] == [None, 100_000]
 
 

@@ -42,7 +42,7 @@ def reads(tmp_path):
         path = tmp_path / "source"
         path.write_bytes(content)
         command = [sys.executable, "-c", READ, str(path), json.dumps(limits)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         assert done.stderr == ""
         assert [path.name for path in tmp_path.iterdir()] == ["source"]
         return done.stdout.splitlines()

@@ -87,7 +87,7 @@ def test_killed_driver_is_resumed_to_the_same_bytes(source, out):
         process.communicate()
         begin = time.monotonic()
         while any(Path(f"/proc/{child}").exists() for child in below):  # a worker does not outlive its driver
-            assert time.monotonic() - begin < 30
+            assert time.monotonic() - begin < 120
             time.sleep(0.05)
     assert kills
     finish(start(source, out, 2))

@@ -92,10 +92,10 @@ def served(model: str, folder: Path, *, tracking_uri: str) -> Iterator[Served]:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGTERM)
-            server.wait(timeout=20)
+            server.wait(timeout=60)
 
 
-def _wait_until_ready(port: int, server: "subprocess.Popen[bytes]", log: Any, seconds: int = 90) -> None:
+def _wait_until_ready(port: int, server: "subprocess.Popen[bytes]", log: Any, seconds: int = 240) -> None:
     for _ in range(seconds * 4):
         with contextlib.suppress(OSError):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)

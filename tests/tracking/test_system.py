@@ -15,10 +15,16 @@ def every_moment(monkeypatch):
     monkeypatch.delenv(system.VARIABLE)
 
 
+def wait_for_metrics(run):
+    end = time.monotonic() + 60
+    while not run.client.get_run(run.run_id).data.metrics and time.monotonic() < end:
+        time.sleep(0.05)
+
+
 def test_metrics_of_a_run_are_those_of_mlflows_page(tmp_path, every_moment):
     with registry(tmp_path):
         with runs.run("birds", "search", {}) as run, system.sampled(run):
-            time.sleep(0.3)
+            wait_for_metrics(run)
         metrics = run.client.get_run(run.run_id).data.metrics
     assert set(metrics) == set(system.measure()) and all(name.startswith("system/") for name in metrics)
     assert 0 < metrics["system/system_memory_usage_percentage"] <= 100

@@ -100,6 +100,6 @@ def test_answers_and_ends_with_all_its_processes(client, number):
         with urlopen(f"http://127.0.0.1:{port}/health") as answer:
             assert answer.status == 200
         ui.send_signal(number)
-        assert ui.wait(30) == 0
+        assert ui.wait(60) == 0
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0

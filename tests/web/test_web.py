@@ -70,7 +70,7 @@ def running(folder, **options):
             yield SimpleNamespace(url=line.split()[4], folder=folder)
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(timeout=20)
+            process.wait(timeout=60)
     assert list((folder / "tmp").glob("flowerml-web-*")) == []
 
 
@@ -107,6 +107,7 @@ def running_page(flowers, reviews, tmp_path_factory):
 def opened(browser, url, *, width=1280, height=860, **options):
     """Open the page in a new window; it must contact only its own server, and run no foreign script."""
     context = browser.new_context(viewport={"width": width, "height": height}, **options)
+    context.set_default_timeout(60_000)
     page, strayed = context.new_page(), []
     page.on("request", lambda request: strayed.append(request.url) if not request.url.startswith(own(url)) else None)
     page.on("console", lambda line: strayed.append(line.text) if "Content Security Policy" in line.text else None)
@@ -130,7 +131,7 @@ def page(browser, running_page):
 
 def shown(page):
     """Wait for the visible answer and return its text."""
-    page.locator(".verdict:visible, .problem:visible").first.wait_for(timeout=20_000)
+    page.locator(".verdict:visible, .problem:visible").first.wait_for()
     return page.locator(".answer:visible").inner_text()
 
 

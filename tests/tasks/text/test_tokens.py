@@ -52,9 +52,9 @@ def test_emoji_and_other_scripts_are_unknown():
 
 @pytest.mark.parametrize("text", ["x" * 1_000_000, "film " * 200_000, "日本" * 500_000, "😀" * 1_000_000])
 def test_a_million_characters_take_no_time(text):
-    started = time.monotonic()
+    started = time.process_time()
     assert len(Tokens(CONTENT, 24).ids(text)) <= 24
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_characters_after_the_limit_are_not_read():
