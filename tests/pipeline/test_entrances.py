@@ -54,7 +54,7 @@ def reviews(reproduced, reviews_served, tmp_path) -> Subject:
     return Subject("reviews", "text", REVIEW, {"text": REVIEW}, path, reproduced.folder, reviews_served)
 
 
-@pytest.fixture(params=["flowers", "reviews"])
+@pytest.fixture(params=["flowers", pytest.param("reviews", marks=pytest.mark.extended)])
 def subject(request) -> Subject:
     return request.getfixturevalue(request.param)
 

@@ -32,7 +32,7 @@ def project(reproduced, tmp_path_factory) -> Project:
     return reproduced.copy(tmp_path_factory.mktemp("killed") / "project")
 
 
-@pytest.mark.parametrize("stage", ["download", "extract", "encode"])
+@pytest.mark.parametrize("stage", ["download", "extract", pytest.param("encode", marks=pytest.mark.extended)])
 def test_killed_stage_reruns_to_the_byte(project, stage):
     before = digests(project.folder, *OUTPUTS[stage])
     (project.folder / OUTPUTS[stage][0]).unlink()
@@ -50,6 +50,7 @@ def half_written(project: Project, stage: str) -> list[str]:
     return [*temporary_files(project.folder), *(left if stage == "encode" else [])]
 
 
+@pytest.mark.extended
 def test_killed_evaluation_reruns_to_the_byte(project):
     before = digests(project.folder, "reports/flowers")
     kill_when(project, stage_command("evaluate", "flowers"), lambda now: now > 1.5)

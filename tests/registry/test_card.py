@@ -171,7 +171,7 @@ def blocks(written, language):
     return [code for block_language, code in BLOCK.findall(written) if block_language == language]
 
 
-@pytest.mark.parametrize("pipeline", ["flowers", "reviews"])
+@pytest.mark.parametrize("pipeline", ["flowers", pytest.param("reviews", marks=pytest.mark.extended)])
 def test_every_example_runs(reproduced, pipeline, picture, tmp_path, request):
     written = registered_card(reproduced, pipeline)
     (python, _spark), (predict, serve, ask) = blocks(written, "python"), blocks(written, "sh")
