@@ -27,7 +27,8 @@ export MLFLOW_TRACKING_URI ?= sqlite:///$(if $(findstring %,$(DATABASE))$(findst
 # One for each user, as several may share a project.
 PRIVATE := .dvc/tmp/private-$(shell id -u)
 export DVC_SITE_CACHE_DIR ?= $(CURDIR)/$(PRIVATE)/dvc
-unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
+# Without byte code each of the hundreds of processes of the tests would compile flowerml again.
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install lock private repro exp-show test extended test-engines coverage torture faults check reference notebooks docs recording ui serve web clean
 .DEFAULT_GOAL := help
