@@ -32,7 +32,14 @@ def project(reproduced, tmp_path_factory) -> Project:
     return reproduced.copy(tmp_path_factory.mktemp("killed") / "project")
 
 
-@pytest.mark.parametrize("stage", ["download", "extract", pytest.param("encode", marks=pytest.mark.extended)])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        pytest.param("download", marks=pytest.mark.extended),
+        "extract",
+        pytest.param("encode", marks=pytest.mark.extended),
+    ],
+)
 def test_killed_stage_reruns_to_the_byte(project, stage):
     before = digests(project.folder, *OUTPUTS[stage])
     (project.folder / OUTPUTS[stage][0]).unlink()
