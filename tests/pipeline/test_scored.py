@@ -6,7 +6,7 @@ import pytest
 from flowerml import Classifier
 from flowerml.core.errors import InputError
 from flowerml.data.examples import Example, Examples, write
-from flowerml.engine.executors import Place
+from flowerml.engine.executors import Place, local
 from flowerml.pipeline import scored
 from flowerml.pipeline.evaluate import PROPERTIES
 from tests.support.project import REPOSITORY
@@ -21,6 +21,12 @@ def table(folder, *, empty=None):
     examples = (Example(f"{n}.txt", SPLITS[n % 4], "pos", text) for n, text in enumerate(texts))
     write(folder / "examples.parquet", examples, raw=str)
     return Examples(folder / "examples.parquet")
+
+
+@pytest.fixture(autouse=True)
+def no_slow_imports(monkeypatch):
+    """Start workers without torch, which other tests may have imported here: a process that only scores has none."""
+    monkeypatch.setattr(local, "SLOW_IMPORTS", ())
 
 
 @pytest.fixture(scope="module")
