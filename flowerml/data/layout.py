@@ -1,5 +1,6 @@
 """The examples of a source: the class and the split of each file, by the folders it is in."""
 
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ ARCHIVES = frozenset(
 )
 DUPLICATE = "a second file of this name"
 NOT_READ = ": not one of "  # between the ending of a file and those that are read
+ON_LINE = " (line "  # before what differs from row to row in one reason
+ROW_ID = re.compile(r"(^| )row \d+$")
 SHOWN_REASONS = 4  # in a summary of the skipped files
 
 
@@ -183,7 +186,7 @@ def _add_unlabelled(sizes: Mapping[str, int | None], listing: Listing) -> None:
 
 
 def skipped_summary(skipped: Sequence[Mapping[str, str]], *, total: int | None = None) -> str:
-    """Return a line on skipped files ({"id", "reason"}): how many of each kind; "" where there are none.
+    """Return a line on skipped files or rows ({"id", "reason"}): how many of each kind; "" where there are none.
 
     `total` is their number where `skipped` holds only the first of them.
 
@@ -193,8 +196,8 @@ def skipped_summary(skipped: Sequence[Mapping[str, str]], *, total: int | None =
     if not skipped:
         return ""
     total = len(skipped) if total is None else total
-    reasons = Counter(file["reason"] for file in skipped)
-    first = {file["reason"]: printable(file["id"]) for file in reversed(skipped)}
+    reasons = Counter(_reason(file) for file in skipped)
+    first = {_reason(file): printable(file["id"]) for file in reversed(skipped)}
     parts = []
     for reason, count in reasons.most_common(SHOWN_REASONS):
         kind, not_read, endings = reason.partition(NOT_READ)
@@ -202,7 +205,12 @@ def skipped_summary(skipped: Sequence[Mapping[str, str]], *, total: int | None =
         parts.append(f"{count:,} {kind} ({such_as}{f'; {endings} are read' if not_read else ''})")
     more = total - sum(count for _, count in reasons.most_common(SHOWN_REASONS))
     parts += [f"{more:,} for other reasons"] if more else []
-    return f"left out {total:,} file{'s' * (total != 1)}: {'; '.join(parts)}"
+    noun = "row" if all(ROW_ID.search(file["id"]) for file in skipped) else "file"
+    return f"left out {total:,} {noun}{'s' * (total != 1)}: {'; '.join(parts)}"
+
+
+def _reason(skipped: Mapping[str, str]) -> str:
+    return skipped["reason"].partition(ON_LINE)[0]
 
 
 def _main_reason(listing: Listing) -> str:

@@ -208,6 +208,12 @@ def test_limits_of_listing_and_reading(pack):
         list(read_files(source, wanted={"rose/2.jpg"}, limits=ArchiveLimits(members=1)))
 
 
+def test_summary_counts_rows_that_differ_in_their_line():
+    reason = "wrong number of fields, 3 instead of 2"
+    rows = [{"id": f"row {number}", "reason": f"{reason} (line {number + 1})"} for number in (7, 9)]
+    assert skipped_summary(rows) == f"left out 2 rows: 2 {reason} (such as row 7)"
+
+
 def test_summary_counts_the_most_frequent_reasons():
     reasons = {"a": 3, "b": 2, "c": 2, "d": 2, "e": 1}
     skipped = [{"id": f"{r}{n}", "reason": r} for r, count in reasons.items() for n in range(count)]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from flowerml.core.display import one_line
 from flowerml.core.errors import DataError
+from flowerml.data.layout import ON_LINE
 from flowerml.data.tables.columns import (
     Chosen,
     Column,
@@ -314,5 +315,5 @@ def _records(table: TableFile, dialect: Dialect) -> Iterator[Record]:
             if _fits(record, dialect.width):
                 yield Record(number, {role: record[place] for role, place in positions.items()})
             else:
-                problem = f"line {line:,} has {len(record):,} fields, the first line {dialect.width:,}"
+                problem = f"wrong number of fields, {len(record):,} instead of {dialect.width:,}{ON_LINE}{line:,})"
                 yield Record(number, dict.fromkeys(positions), problem)

@@ -158,9 +158,9 @@ def test_one_of_three_columns_is_not_guessed(opened):
 def test_rows_of_other_lengths_are_reported(opened):
     table = opened("a.csv", b"text,label\ngood, really,pos\ndull,neg\nfine\n")
     assert [record.problem for record in table.records()] == [
-        "line 2 has 3 fields, the first line 2",
+        "wrong number of fields, 3 instead of 2 (line 2)",
         None,
-        "line 4 has 1 fields, the first line 2",
+        "wrong number of fields, 1 instead of 2 (line 4)",
     ]
     assert "2 rows do not have the 2 fields" in table.warnings[0]
 

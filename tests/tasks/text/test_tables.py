@@ -110,7 +110,7 @@ def test_unusable_rows_are_reported(tmp_path):
     listed = listing(path, section())
     assert listed.skipped == [
         {"id": "row 2", "reason": "no label"},
-        {"id": "row 3", "reason": "line 4 has 3 fields, the first line 2"},
+        {"id": "row 3", "reason": "wrong number of fields, 3 instead of 2 (line 4)"},
     ]
 
 
