@@ -57,11 +57,11 @@ def port():
 def test_load_counts_good_hostile_and_refused(benchmark, port):
     load = benchmark.load
     good, evil = (load.request("/predict", "text/plain", body) for body in (b"good", b"evil"))
-    answers = load.run(load.Load(port=port, good=[good], hostile=[evil], clients=3, seconds=0.3, warm_up=0.05))
+    answers = load.run(load.Load(port=port, good=[good], hostile=[evil], clients=3, seconds=1.0, warm_up=0.05))
     assert len(answers.latencies) == answers.good[200] > 10
     assert set(answers.good) == {200, 429} and set(answers.hostile) == {422}
     row = benchmark.of_answers(("ours", 3, True), answers, cpu=0.2, memory=50.0)
-    assert row.failed == 0 < row.refused < 1 and 0 < row.p50_ms <= row.p99_ms < 300
+    assert row.failed == 0 < row.refused < 1 and 0 < row.p50_ms <= row.p99_ms < 1_000
     assert row.cpu_ms == pytest.approx(200 / answers.good[200])
 
 

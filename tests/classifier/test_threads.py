@@ -67,7 +67,7 @@ def test_no_more_threads_than_asked_for(threads):
         "from flowerml import Classifier\n"
         "count = lambda: len(os.listdir('/proc/self/task'))\n"
         f"classifier = Classifier.load({str(SAVED)!r})\n"
-        "sleep(0.2)  # until threads of loading have ended\n"
+        "sleep(0.5)  # until threads of loading have ended\n"
         "before = count()\n"
         "classifier.probabilities(['a text'] * 500)\n"
         "print(before, count())\n"

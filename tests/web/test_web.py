@@ -311,7 +311,7 @@ def test_phone_brings_the_answer_into_view(browser, running_page, motion):
             "() => {const {top, bottom} = document.querySelector('.verdict').getBoundingClientRect(); "
             "return top >= 0 && bottom < 320}"
         )
-        assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Answer"
+        page.wait_for_function("document.activeElement.getAttribute('aria-label') === 'Answer'")
         assert page.locator("#announcement").inner_text().startswith(verdict)
 
 
