@@ -35,7 +35,7 @@ SETTINGS = {
     "train.search.ahead": 4,
     "train.search.space": SPACE,
 }
-SECONDS_TO_END = 3.0  # for all processes, once their driver was killed
+SECONDS_TO_END = 60.0  # for all processes, once their driver was killed
 LOST_TOO_OFTEN = "its worker was lost"
 
 
