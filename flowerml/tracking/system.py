@@ -43,15 +43,21 @@ def _sample(run: "Run", ended: threading.Event) -> None:
     psutil = _psutil()
     interval, count = INTERVAL, 0
     psutil.cpu_percent()  # the next call returns the share since this one
-    while not ended.wait(interval):
-        try:
-            # As steps the seconds: a run that is resumed goes on, and the journal keeps one value of a step.
-            run.metrics(measure(), step=now() // 1000)
-        except (psutil.Error, OSError):  # a full disk stops the run itself, with its own message
-            return
-        count += 1
-        if count % SAMPLES == 0:
-            interval *= 2
+    try:
+        while not ended.wait(interval):
+            _log(run)
+            count += 1
+            if count % SAMPLES == 0:
+                interval *= 2
+        if not count:  # a search of seconds would have an empty page
+            _log(run)
+    except (psutil.Error, OSError):  # a full disk stops the run itself, with its own message
+        return
+
+
+def _log(run: "Run") -> None:
+    # As steps the seconds: a run that is resumed goes on, and the journal keeps one value of a step.
+    run.metrics(measure(), step=now() // 1000)
 
 
 def _psutil() -> Any:

@@ -31,6 +31,15 @@ def test_metrics_of_a_run_are_those_of_mlflows_page(tmp_path, every_moment):
     assert not any(thread.name == "system-metrics" for thread in threading.enumerate())
 
 
+def test_short_run_has_one_value_of_each(tmp_path, monkeypatch):
+    monkeypatch.delenv(system.VARIABLE)
+    with registry(tmp_path):
+        with runs.run("birds", "search", {}) as run, system.sampled(run):
+            pass
+        history = run.client.get_metric_history(run.run_id, "system/cpu_utilization_percentage")
+    assert len(history) == 1
+
+
 def test_person_may_turn_them_off(tmp_path, every_moment, monkeypatch):
     monkeypatch.setenv(system.VARIABLE, "false")
     with registry(tmp_path):
