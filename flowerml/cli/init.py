@@ -10,6 +10,7 @@ import typer
 
 from flowerml.cli import options, output
 from flowerml.core.errors import DataError, FlowermlError
+from flowerml.core.urls import without_password
 
 if TYPE_CHECKING:
     from flowerml.project.templated import Project
@@ -145,8 +146,9 @@ def _source(source: str, folder: Path, name: str) -> str:
 
 def _print_created(folder: Path, project: "Project", *, committed: bool) -> None:
     here = folder.resolve() == Path.cwd()
+    source = output.safe(project.source)
     output.print_text(
-        f"{folder.resolve()}: a project of kind {project.kind}; its pipeline {project.name} reads {project.source}\n"
+        f"{folder.resolve()}: a project of kind {project.kind}; its pipeline {project.name} reads {source}\n"
     )
     lines = [] if here else [(f"cd {shlex.quote(str(folder))}", "")]
     lines += [
@@ -163,6 +165,8 @@ def _print_created(folder: Path, project: "Project", *, committed: bool) -> None
     width = max(len(command) for command, purpose in lines if purpose)
     for command, purpose in lines:
         output.print_text(f"  {command:{width}}   # {purpose}" if purpose else f"  {command}")
+    if without_password(project.source) != project.source:
+        output.say("warning: params.yaml holds the password of the source now; do not publish it")
     if hint := _missing():
         output.say(hint)
 

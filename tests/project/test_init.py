@@ -136,6 +136,12 @@ def test_a_source_outside_is_absolute_and_one_inside_relative(here, monkeypatch)
     assert load_pipeline("here", here / "params.yaml").data.source == "my table.csv"
 
 
+def test_a_password_in_the_source_is_not_shown(here):
+    printed = init("birds", "--image", "--source", "https://me:secret@example.org/birds.zip")
+    assert "reads https://example.org/birds.zip" in printed and "secret" not in printed
+    assert "warning: params.yaml holds the password of the source now" in printed
+
+
 @pytest.mark.parametrize("name", ["README.md", ".dvc/config", "dvc.yaml"])
 def test_nothing_is_overwritten(here, name):
     (here / "new" / name).parent.mkdir(parents=True)
