@@ -106,6 +106,7 @@ def peaks(files) -> dict[str, int]:
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", PICTURES)
 def test_memory_of_each_mode_is_bounded(files, peaks, name):
     per_pixel = COSTLY_FORMATS.get(PICTURES[name][1], BYTES_PER_PIXEL)
