@@ -137,6 +137,12 @@ def check_digest(description: Mapping[str, Any], name: str, digest: str) -> None
         raise ModelError(f"{name} is not the file that was saved (SHA-256 {digest[:12]}…, expected {expected[:12]}…)")
 
 
+def names(description: Mapping[str, Any]) -> list[str]:
+    """Return the names of the files of a classifier; its folder may hold others, which are nobody's."""
+    assets, digests = description.get("assets", ()), description.get("digests", {})
+    return [DESCRIPTION, GRAPH, WEIGHTS, *assets, *(name for name in EXTRAS if name in digests)]
+
+
 def write_assets(folder: Path, assets: Mapping[str, bytes]) -> list[str]:
     """Write the files that the preprocessing needs into a classifier's folder; return their names."""
     for name, content in assets.items():

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from flowerml.classifier import saved
 from flowerml.classifier.classifier import TOP_K, Classifier
 from flowerml.config.paths import PACKAGE
 from flowerml.core import files
@@ -102,7 +103,7 @@ def log_model(run: runs.Run, classifier: Classifier, *, example: "Raw", name: st
             name=name,
             python_model=str(PACKAGE / "serving" / "pyfunc.py"),
             artifacts={
-                CLASSIFIER: str(_named(classifier.folder, Path(scratch))),
+                CLASSIFIER: str(_named(classifier, Path(scratch))),
                 "answers": str(Path(scratch, stored.FILE)),
             },
             code_paths=[str(write_package(Path(scratch)))],
@@ -119,11 +120,19 @@ def log_model(run: runs.Run, classifier: Classifier, *, example: "Raw", name: st
     return Logged(name, _new_version(run, name, logged.model_id), logged.model_id)
 
 
-def _named(classifier: Path, scratch: Path) -> Path:
-    """Return a folder with the classifier whose name is the one that MLflow takes over into the model."""
-    if classifier.name == CLASSIFIER:
-        return classifier
-    return Path(shutil.copytree(classifier, scratch / CLASSIFIER))
+def _named(classifier: Classifier, scratch: Path) -> Path:
+    """Return a folder with the classifier's own files, whose name is the one that MLflow takes over into the model.
+
+    What else lies in the classifier's folder, such as a person's notes or a link to a key, is not handed on.
+    """
+    names = saved.names(classifier.description)
+    if classifier.folder.name == CLASSIFIER and {path.name for path in classifier.folder.iterdir()} == set(names):
+        return classifier.folder
+    folder = scratch / CLASSIFIER
+    folder.mkdir()
+    for name in names:
+        shutil.copyfile(classifier.folder / name, folder / name)
+    return folder
 
 
 def _params(classifier: Classifier) -> dict[str, str]:
