@@ -161,7 +161,7 @@ def _candidate(subject: Subject, logged: Logged) -> Candidate:
         classes=subject.classifier.classes,
         answers=promotion.read_answers(subject.reports / "predictions.csv") if subject.reports else None,
         ece=metrics.get("ece"),
-        size=register.size(subject.classifier.folder),
+        size=register.size(subject.classifier),
         source=without_secrets(subject.source) if subject.source else None,
     )
 

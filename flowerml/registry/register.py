@@ -260,9 +260,9 @@ def copy(logged: Logged, folder: Path, facts: card.Facts | None = None) -> None:
             (temporary / card.FILE).write_text(text, encoding="utf-8")
 
 
-def size(folder: Path) -> int:
-    """Return the size of a saved classifier in bytes."""
-    return sum(path.stat().st_size for path in folder.iterdir())
+def size(classifier: Classifier) -> int:
+    """Return the size of a classifier's own files in bytes."""
+    return sum((classifier.folder / name).stat().st_size for name in saved.names(classifier.description))
 
 
 def summary(result: Registration) -> str:
