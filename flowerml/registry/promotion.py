@@ -109,7 +109,7 @@ def mark_interrupted(client: "MlflowClient", name: str) -> list[str]:
         and client.get_run(version.run_id).info.status in INTERRUPTED
     ]
     for version in interrupted:
-        why = "its export was interrupted; export it again"
+        why = "its registration was interrupted; register it again"
         set_version_tags(client, name, version, {"verdict": "not judged", "reason": why})
     return interrupted
 
