@@ -164,6 +164,11 @@ def test_a_killed_command_is_resumed_by_the_same(here):
     assert (here / "new/Makefile").is_file() and (here / "new/dvc.yaml").is_file()
 
 
+def test_the_lock_of_a_review_is_ignored(here):
+    init("birds", "--image")
+    assert git("check-ignore", ".birds_labels.csv.lock", folder=here / "birds").returncode == 0
+
+
 def test_a_full_disk_leaves_nothing(here, limit_file_size):
     limit_file_size(2000)
     assert "cannot be written to (File too large); choose another folder" in init("new", "--image", code=1)
