@@ -27,6 +27,7 @@ USER 1000
 WORKDIR /home/server
 ENV HF_HUB_DISABLE_TELEMETRY=1 \
     MLFLOW_DISABLE_TELEMETRY=true \
+    ORT_DISABLE_TELEMETRY=1 \
     PYTHONUNBUFFERED=1
 EXPOSE 5001
 # Not curl, which the image lacks, and not /health, which needs the token. Another --port needs another check.

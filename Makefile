@@ -18,6 +18,7 @@ export DVC_NO_ANALYTICS := true
 export MLFLOW_DISABLE_TELEMETRY := true
 export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_DISABLE_TELEMETRY := 1
+export ORT_DISABLE_TELEMETRY := 1
 # Absolute, so that experiments in a copy of the project (dvc exp run --temp) are recorded here too. SQLAlchemy decodes
 # the path, so a folder with % or ? in its name is encoded; the slashes too, as MLflow makes the folders it sees in it.
 DATABASE := $(CURDIR)/mlflow.db

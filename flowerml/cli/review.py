@@ -141,6 +141,7 @@ def _serve(session: "Session", *, host: str, port: int, allowed_hosts: list[str]
     import webbrowser
 
     from flowerml.review import server
+    from flowerml.web.listening import wait
 
     counts = session.progress()["counts"]
     with server.Server(session, host=host, port=port, allowed_hosts=allowed_hosts) as running:
@@ -150,7 +151,7 @@ def _serve(session: "Session", *, host: str, port: int, allowed_hosts: list[str]
         sys.stdout.flush()
         if opens:
             webbrowser.open(running.link)
-        server.wait()
+        wait()
 
 
 def _print(session: "Session") -> None:

@@ -48,8 +48,7 @@ def main(
     if store.startswith(("http://", "https://")):
         _show(link(connection.address().rstrip("/"), number), client, open_=open_)
         return
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a shell ignores the first for what it runs with `&`
-        signal.signal(name, _interrupt)
+    _end_on_signals()
     output.say("starting MLflow …")
     try:
         with ui.running(store, port) as process:
@@ -72,6 +71,13 @@ def _check_project(is_default: bool) -> None:
             f"no {DEFAULT_PATH} and no {PARAMS_FILE} in {Path.cwd()}; run this in the project's folder, or set "
             "MLFLOW_TRACKING_URI"
         )
+
+
+def _end_on_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell ignores the first for what it runs with `&`
+        signal.signal(number, _interrupt)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as `nohup` has it
+        signal.signal(signal.SIGHUP, _interrupt)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

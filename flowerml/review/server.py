@@ -1,9 +1,7 @@
 """Serving the page of a review until Ctrl-C."""
 
-import contextlib
 import logging
 import secrets
-import signal
 import threading
 from collections.abc import Iterable
 
@@ -69,12 +67,3 @@ class Server:
         self._uvicorn.should_exit = True
         self._thread.join(timeout=STOP_SECONDS + 5)
         self._socket.close()
-
-
-def wait() -> None:
-    """Wait for Ctrl-C, or for SIGTERM in the main thread, where alone it can be caught."""
-    stopped = threading.Event()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    with contextlib.suppress(KeyboardInterrupt):
-        stopped.wait()

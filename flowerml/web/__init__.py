@@ -3,16 +3,14 @@
 import contextlib
 import importlib.util
 import os
-import signal
 import tempfile
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowerml.core.errors import FlowermlError
-from flowerml.web.listening import listen, url_of
+from flowerml.web.listening import listen, url_of, wait
 
 if TYPE_CHECKING:
     from flowerml.web.server import Server
@@ -78,15 +76,6 @@ def launch(
     page = Page(url_of(host, port), running, files)
     if block:
         print(f"the page is at {page.url} (Ctrl-C stops it)", flush=True)
-        _wait()
+        wait()
         page.close()
     return page
-
-
-def _wait() -> None:
-    """Wait for Ctrl-C, or for SIGTERM in the main thread, where alone it can be caught."""
-    stopped = threading.Event()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    with contextlib.suppress(KeyboardInterrupt):
-        stopped.wait()

@@ -1,6 +1,8 @@
 """The socket a server listens on, bound before its models load, and the URL that leads to it."""
 
+import signal
 import socket
+import threading
 
 from flowerml.core.errors import FlowermlError
 
@@ -38,3 +40,19 @@ def url_of(host: str, port: int) -> str:
     """
     name = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{name}:{port}/"
+
+
+def wait() -> None:
+    """Wait for Ctrl-C or SIGTERM in the main thread, where alone they can be caught."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        stopped.wait()
+        return
+    # Also Ctrl-C, which a shell ignores for what it runs with `&`.
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in numbers}
+    try:
+        stopped.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -215,7 +215,9 @@ def test_command_line_reviews_and_trains(folder, tmp_path):
 
     def flowerml(*args, **options):
         command = [sys.executable, "-m", "flowerml", *args]
-        return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, **options)
+        # As a shell runs what ends in `&`.
+        ignored = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
+        return subprocess.Popen([*ignored, *command], cwd=tmp_path, stdout=subprocess.PIPE, text=True, **options)
 
     with flowerml("review", "films", "--port", "0") as process:
         cards = process.stdout.readline()

@@ -25,6 +25,7 @@ def environment(threads: int) -> dict[str, str]:
         "FLOWERML_ADDRESS": "",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        "ORT_DISABLE_TELEMETRY": "1",
         "TQDM_DISABLE": "1",
         # torch asks the driver's library for GPUs without starting CUDA, which a fork would not survive.
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
