@@ -4,8 +4,10 @@ import json
 import logging
 import shlex
 import shutil
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -97,7 +99,11 @@ def log_model(run: runs.Run, classifier: Classifier, *, example: "Raw", name: st
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     column, value = classifier.task.INPUT, classifier.task.to_json(example)
-    with tempfile.TemporaryDirectory(prefix="flowerml-") as scratch, mlflow.start_run(run_id=run.run_id):
+    with (
+        tempfile.TemporaryDirectory(prefix="flowerml-") as scratch,
+        mlflow.start_run(run_id=run.run_id),
+        _without_byte_code(),
+    ):
         stored.write(Path(scratch, stored.FILE), classifier, [value])
         logged = mlflow.pyfunc.log_model(
             name=name,
@@ -133,6 +139,16 @@ def _named(classifier: Classifier, scratch: Path) -> Path:
     for name in names:
         shutil.copyfile(classifier.folder / name, folder / name)
     return folder
+
+
+@contextmanager
+def _without_byte_code() -> Iterator[None]:
+    """Keep Python from writing byte code beside the code of a model, which MLflow imports there: it holds the time."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def _params(classifier: Classifier) -> dict[str, str]:

@@ -35,7 +35,8 @@ def logged(tmp_path_factory) -> tuple[Path, Logged]:
     """Return the folder of a registry, in which version 1 of reviews is."""
     folder = tmp_path_factory.mktemp("registry")
     classifier = text_classifier(folder / "reviews/classifier")
-    with registry(folder):
+    with registry(folder), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "dont_write_bytecode", False)  # else no byte code could get into the version
         version = register_version(classifier, TEXTS[0], "reviews")
         for name in ("one", "two"):
             copy(version, folder / name)
