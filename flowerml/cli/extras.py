@@ -2,6 +2,7 @@
 
 import re
 from importlib import metadata
+from importlib.util import find_spec
 
 PACKAGES = {"sklearn": "scikit-learn"}  # modules whose package has another name
 # The extra of a command, for packages that come with those that an extra names. Others need `serve`.
@@ -38,6 +39,11 @@ def extra_with(package: str, command: str | None) -> str:
     own = OF_COMMANDS.get(command or "", "serve")
     having = [extra for extra, packages in _packages().items() if package in packages]
     return own if own in having or not having else having[0]
+
+
+def page_note(before: str) -> str:
+    """Return what `flowerml web` needs, with `before` in front; nothing where it is installed."""
+    return "" if find_spec("gradio") else f"{before}needs flowerml[web]"
 
 
 def _packages() -> dict[str, set[str]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flowerml.cli import options, output
+from flowerml.cli import extras, options, output
 from flowerml.core.errors import DataError, FlowermlError
 from flowerml.core.urls import without_password
 
@@ -160,7 +160,7 @@ def _print_created(folder: Path, project: "Project", *, committed: bool) -> None
         ("dvc repro", "get the data, train, evaluate and register"),
         (f"flowerml serve models:/{project.name}@champion", "answer on http://127.0.0.1:5001/predict"),
         ("flowerml ui", "the runs and models in MLflow"),
-        ("flowerml web", "try the model on a page"),
+        ("flowerml web", f"try the model on a page{extras.page_note('; ')}"),
     ]
     width = max(len(command) for command, purpose in lines if purpose)
     for command, purpose in lines:

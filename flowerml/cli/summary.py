@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from flowerml.cli import options, output
+from flowerml.cli import extras, options, output
 from flowerml.pipeline.summary import Standing, standings
 
 NAME = "summary"
@@ -95,7 +95,7 @@ def _commands(results: Sequence[Standing]) -> Iterator[tuple[str, str]]:
     if (model := _served(results)) is not None:
         yield f"{program} serve {model}", "answers over HTTP, on port 5001"
     if any(result.classifier for result in results):
-        yield f"{program} web", "a page to try them on"
+        yield f"{program} web", f"a page{extras.page_note('; ') or ' to try them on'}"
     reports = [result.report for result in results if result.report]
     for report in reports[:SHOWN_REPORTS]:
         yield report, "mistakes, intervals, calibration"

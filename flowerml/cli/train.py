@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from flowerml.cli import options, output
+from flowerml.cli import extras, options, output
 from flowerml.config.paths import DESCRIPTION
 from flowerml.core.errors import FlowermlError
 
@@ -266,7 +266,7 @@ def _print(result: "RunResult", pipeline: "Pipeline", data: str) -> None:
     output.print_text(f"\nclassifier: {folder}")
     output.print_text(f"  flowerml predict {task_of(pipeline).EXAMPLE_ARGUMENT} --model {folder}")
     output.print_text(f"  flowerml evaluate {folder} {data}")
-    output.print_text(f"  flowerml web --model {folder}")
+    output.print_text(f"  flowerml web --model {folder}{extras.page_note('   # ')}")
     output.print_text(f"report:     {shlex.quote(str(result.reports / PAGE))}")
     output.print_text(f"curves:     {shlex.quote(str(result.reports / CURVES))}")
     output.print_text(f"MLflow experiment: {pipeline.name}")

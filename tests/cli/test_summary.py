@@ -3,7 +3,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from flowerml.cli import summary
+from flowerml.cli import extras, summary
 from flowerml.cli.app import app
 from flowerml.config.paths import Paths
 from flowerml.core import files
@@ -65,6 +65,12 @@ def test_commands_go_on(project):
     output = printed()
     assert "flowerml serve models:/flowers@champion " in output
     assert "flowerml ui " in output and "flowerml web " in output and "reports/flowers/report.html " in output
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_page_says_what_to_install_first(project, monkeypatch, installed):
+    monkeypatch.setattr(extras, "find_spec", lambda name: installed and name)
+    assert ("needs flowerml[web]" in printed()) is not installed
 
 
 def test_version_without_alias_is_served_by_number(project):
