@@ -74,6 +74,7 @@ class Alias:
     def target(self) -> Target:
         version = client.aliased_version(self.name, self.alias)
         if version is None:
+            client.versions(self.name)  # raises ModelError, with the known names, for a model that is not there
             raise ModelError(f"{self.address}: no version has this alias; set it with: flowerml promote {self.name}")
         # The number of a version that was deleted may be given to another one.
         return Target((version.version, version.creation_timestamp, version.source), str(version.version))

@@ -262,6 +262,8 @@ def test_folder_that_is_replaced(project, start, tmp_path):
 
 
 def test_start_fails_in_one_line(project, name, start):
+    with pytest.raises(ModelError, match=rf"no registered model 'review'; known are .*{name}"):
+        start(m="models:/review@champion")
     with pytest.raises(ModelError, match="no version has this alias"):
         start(m=f"models:/{name}@champion")
     project.version(name, cut_graph)
