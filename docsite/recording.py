@@ -139,7 +139,6 @@ def _environment() -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "TERM": "xterm-256color",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "ORT_DISABLE_TELEMETRY": "1",
     }
     return {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"} | own
 

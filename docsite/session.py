@@ -33,7 +33,6 @@ QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    "ORT_DISABLE_TELEMETRY": "1",
     "GIT_AUTHOR_NAME": "reader",
     "GIT_AUTHOR_EMAIL": "reader@example.com",
     "GIT_COMMITTER_NAME": "reader",

@@ -1,4 +1,4 @@
-"""The socket a server listens on, bound before its models load, and the URL that leads to it."""
+"""The socket a server listens on, bound before its models load, the URL that leads to it, and the wait for Ctrl-C."""
 
 import signal
 import socket

@@ -54,7 +54,6 @@ def _environment(scratch: Path) -> dict[str, str]:
         "PATH": programs + os.pathsep + os.environ.get("PATH", ""),
         "MLFLOW_TRACKING_URI": sqlite_uri(scratch / "mlflow.db"),
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "ORT_DISABLE_TELEMETRY": "1",
         "DVC_NO_ANALYTICS": "true",
         "DVC_SITE_CACHE_DIR": str(_private_folder(scratch) / "dvc"),
     }
